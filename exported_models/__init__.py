@@ -1,0 +1,1 @@
+"""Model packs: graphs and cards, one folder per detector."""

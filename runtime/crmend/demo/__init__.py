@@ -1,0 +1,1 @@
+"""The bundled Level 1 frame that `crmend demo` cleans."""

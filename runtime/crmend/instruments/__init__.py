@@ -1,0 +1,1 @@
+"""Instrument profiles: one TOML file each."""

@@ -1,0 +1,1 @@
+"""Training of crmend networks: simulation, data sets, training, export, validation."""
