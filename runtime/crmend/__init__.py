@@ -1,0 +1,1 @@
+"""Cosmic rays found and mended in single exposures."""

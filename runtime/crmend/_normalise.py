@@ -1,0 +1,144 @@
+"""Robust normalisation shared by the runtime and the training.
+
+Both networks see an image in units of its own noise above its own background, so they
+do not depend on gain, exposure time or unit.  The detection network sees it compressed
+with asinh (`to_detect_input`); the inpainting network sees it linear, in units of the
+noise (`to_noise_units`), and does its own scaling inside the graph.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+NAME = "asinh-noise-v1"
+"""Name of this preprocessing; it stands in every model card."""
+
+SOFTENING = 3.0
+"""Signal, in units of the noise, at which the detection input turns logarithmic."""
+
+_MAX_SAMPLES = 4_000_000
+_CLIP_SIGMA = 3.0
+# Standard deviation of a unit Gaussian truncated at ±3 sigma.
+_CLIPPED_STD = 0.98658
+_MAD_TO_SIGMA = 1.482602
+_QUANTUM = 1e-3
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Background level and noise of one image.
+
+    Attributes
+    ----------
+    background : float
+        Sigma-clipped median of the image, in the image's unit.
+    noise : float
+        Standard deviation of the background pixels, in the image's unit, > 0.
+    """
+
+    background: float
+    noise: float
+
+
+def measure_scale(image: NDArray[np.float32], invalid: NDArray[np.bool_]) -> Scale:
+    """Measure the background level and the noise of an image.
+
+    The noise comes from differences between horizontal neighbours, so that gradients and
+    crowding hardly raise it.  Both figures are rounded (the noise to three digits, the
+    background to a thousandth of the noise), so that a single pixel that becomes invalid
+    does not move the probabilities of the whole frame in their last digits.
+
+    Parameters
+    ----------
+    image : (ny, nx) float32 array
+        In any linear unit.
+    invalid : (ny, nx) bool array
+        True = leave the pixel out (NaN, bad, saturated).
+
+    Returns
+    -------
+    Scale
+    """
+    rows = _row_step(image)
+    sample = image[::rows]
+    valid = ~invalid[::rows]
+    values = sample[valid].astype(np.float64)
+    pairs = valid[:, 1:] & valid[:, :-1]
+    differences = (sample[:, 1:].astype(np.float64) - sample[:, :-1])[pairs] / np.sqrt(2.0)
+    noise = _clipped_std(differences)
+    if not noise > 0.0:
+        noise = _clipped_std(values)
+    if not noise > 0.0:
+        # A constant image has no noise: any positive number gives all-zero input.
+        noise = max(abs(float(np.median(values))) if values.size else 0.0, 1e-30) * 1e-6
+    noise = _round_digits(noise)
+    quantum = noise * _QUANTUM
+    background = np.round(_clipped_median(values, noise) / quantum) * quantum
+    return Scale(background=float(background), noise=noise)
+
+
+def to_noise_units(image: NDArray[np.float32], scale: Scale) -> NDArray[np.float32]:
+    """Return (image − background) / noise, float32, a new array of the same shape."""
+    return (image - np.float32(scale.background)) / np.float32(scale.noise)
+
+
+def from_noise_units(values: NDArray[np.float32], scale: Scale) -> NDArray[np.float32]:
+    """Invert `to_noise_units`."""
+    return values * np.float32(scale.noise) + np.float32(scale.background)
+
+
+def to_detect_input(image: NDArray[np.float32], scale: Scale) -> NDArray[np.float32]:
+    """Return asinh((image − background) / (SOFTENING · noise)), float32, a new array."""
+    softened = (image - np.float32(scale.background)) / np.float32(SOFTENING * scale.noise)
+    return np.arcsinh(softened, out=softened)
+
+
+def parameters() -> dict[str, float]:
+    """Return the parameters that the model card records beside `NAME`."""
+    return {"softening": SOFTENING, "clip_sigma": _CLIP_SIGMA}
+
+
+def _row_step(image: NDArray[np.float32]) -> int:
+    """Return the row stride that keeps the sample at `_MAX_SAMPLES` pixels or fewer."""
+    return max(1, -(-image.size // _MAX_SAMPLES))
+
+
+def _clipped_std(values: NDArray[np.float64], iterations: int = 5) -> float:
+    """Return a 3 sigma-clipped standard deviation around zero or the median."""
+    if values.size == 0:
+        return 0.0
+    centre = float(np.median(values))
+    deviations = np.abs(values - centre)
+    sigma = _MAD_TO_SIGMA * float(np.median(deviations))
+    if sigma == 0.0:
+        # Coarsely digitised data: most neighbours are equal.  Start from the bulk.
+        sigma = float(np.percentile(deviations, 95.0)) / 1.96
+    for _ in range(iterations):
+        kept = deviations[deviations <= _CLIP_SIGMA * sigma]
+        if kept.size == 0 or sigma == 0.0:
+            break
+        sigma = float(np.sqrt(np.mean(kept**2))) / _CLIPPED_STD
+    return sigma
+
+
+def _clipped_median(values: NDArray[np.float64], noise: float, iterations: int = 8) -> float:
+    """Return the median of the values within 3 noise of it, iterated."""
+    if values.size == 0:
+        return 0.0
+    median = float(np.median(values))
+    for _ in range(iterations):
+        kept = values[np.abs(values - median) <= _CLIP_SIGMA * noise]
+        if kept.size < 0.02 * values.size:
+            break
+        previous, median = median, float(np.median(kept))
+        if abs(median - previous) < 0.1 * _QUANTUM * noise:
+            break
+    return median
+
+
+def _round_digits(value: float, digits: int = 3) -> float:
+    """Round a positive number to so many significant digits."""
+    return float(f"{value:.{digits - 1}e}")
