@@ -1,0 +1,194 @@
+"""Compiled loops: the only place where numba is used.
+
+Each kernel is a plain loop into arrays that the caller allocated.  They are compiled at
+the first call (about a second each), hold no lock while they run, and treat NaN and
+infinity as IEEE does (no fastmath).  The arrays should be C-contiguous float32 and bool;
+other layouts work and cost one more compilation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+_F = TypeVar("_F", bound=Callable[..., object])
+
+FILL_HALF_WIDTH = 2
+"""Half width of the window that stands in for an invalid pixel (5×5)."""
+
+MAX_HALF_WIDTH = 5
+"""Half width of the largest window of the adaptive median (11×11; paper, section 3.2)."""
+
+MIN_GOOD = 5
+"""Good pixels below which the adaptive median's window grows: more than half of the
+eight neighbours in its smallest window."""
+
+# Median absolute deviation to sigma of a Gaussian.
+_MAD_TO_SIGMA = np.float32(1.482602)
+# Small-sample correction of the MAD for n = 0 … 9 values (Croux & Rousseeuw 1992,
+# "Time-efficient algorithms for two highly robust estimators of scale"); n / (n - 0.8) above.
+_MAD_CORRECTION = np.array(
+    [np.nan, np.nan, 1.196, 1.495, 1.363, 1.206, 1.200, 1.140, 1.129, 1.107], dtype=np.float32
+)
+
+
+def _njit(function: _F) -> _F:
+    """Compile lazily, without the GIL; no cache on disk, which has crashed processes."""
+    compiled: _F = numba.njit(nogil=True)(function)
+    return compiled
+
+
+@_njit
+def _sort(values: NDArray[np.float32], count: int) -> None:
+    """Sort values[:count] in place by insertion: the windows hold at most 121 values."""
+    for i in range(1, count):
+        value = values[i]
+        j = i - 1
+        while j >= 0 and values[j] > value:
+            values[j + 1] = values[j]
+            j -= 1
+        values[j + 1] = value
+
+
+@_njit
+def _median(values: NDArray[np.float32], count: int) -> np.float32:
+    """Return the median of values[:count], count > 0; sorts them in place."""
+    _sort(values, count)
+    middle = count // 2
+    if count % 2 == 1:
+        return np.float32(values[middle])
+    return np.float32(0.5 * (values[middle - 1] + values[middle]))
+
+
+@_njit
+def _robust_sigma(values: NDArray[np.float32], count: int, centre: np.float32) -> np.float32:
+    """Return the MAD of values[:count] as a Gaussian sigma; NaN for fewer than two."""
+    if count < 2:
+        return np.float32(np.nan)
+    for i in range(count):
+        values[i] = abs(values[i] - centre)
+    correction = np.float32(count / (count - 0.8))
+    if count < 10:
+        correction = _MAD_CORRECTION[count]
+    return _MAD_TO_SIGMA * correction * _median(values, count)
+
+
+@_njit
+def fill_invalid(
+    image: NDArray[np.float32],
+    invalid: NDArray[np.bool_],
+    fill_value: float,
+    out: NDArray[np.float32],
+) -> None:
+    """Replace invalid pixels by the median of the valid ones around them.
+
+    Parameters
+    ----------
+    image : (ny, nx) float32 array
+        In any unit.
+    invalid : (ny, nx) bool array
+        True = replace this pixel, and use it for no other.
+    fill_value : float
+        For pixels without a single valid, finite pixel in their 5×5 window.
+    out : (ny, nx) float32 array
+        Written everywhere: valid pixels bit for bit, NaN included.  It may be `image`.
+    """
+    ny, nx = image.shape
+    values = np.empty((2 * FILL_HALF_WIDTH + 1) ** 2, dtype=np.float32)
+    for y in range(ny):
+        for x in range(nx):
+            if not invalid[y, x]:
+                out[y, x] = image[y, x]
+                continue
+            count = 0
+            for v in range(max(y - FILL_HALF_WIDTH, 0), min(y + FILL_HALF_WIDTH + 1, ny)):
+                for u in range(max(x - FILL_HALF_WIDTH, 0), min(x + FILL_HALF_WIDTH + 1, nx)):
+                    if not invalid[v, u] and np.isfinite(image[v, u]):
+                        values[count] = image[v, u]
+                        count += 1
+            if count > 0:
+                out[y, x] = _median(values, count)
+            else:
+                out[y, x] = fill_value
+
+
+@_njit
+def _gather(
+    image: NDArray[np.float32],
+    cr_mask: NDArray[np.bool_],
+    invalid: NDArray[np.bool_],
+    y: int,
+    x: int,
+    half: int,
+    values: NDArray[np.float32],
+) -> int:
+    """Copy the good pixels of a window, cut at the frame's edges; return how many."""
+    ny, nx = image.shape
+    count = 0
+    for v in range(max(y - half, 0), min(y + half + 1, ny)):
+        for u in range(max(x - half, 0), min(x + half + 1, nx)):
+            if not cr_mask[v, u] and not invalid[v, u] and np.isfinite(image[v, u]):
+                values[count] = image[v, u]
+                count += 1
+    return count
+
+
+@_njit
+def adaptive_median(
+    image: NDArray[np.float32],
+    cr_mask: NDArray[np.bool_],
+    invalid: NDArray[np.bool_],
+    min_good: int,
+    fill_value: float,
+    out: NDArray[np.float32],
+    spread: NDArray[np.float32],
+) -> None:
+    """Replace cosmic-ray pixels by the median of the good pixels around them.
+
+    The window starts at 3×3 and grows to 5, 7, 9 and 11 only while it holds fewer than
+    `min_good` good pixels (paper, section 3.2).  A good pixel is no CR pixel, not
+    invalid, and finite.  If 11×11 still holds too few, those few are used.
+
+    Parameters
+    ----------
+    image : (ny, nx) float32 array
+        In any unit.
+    cr_mask : (ny, nx) bool array
+        True = cosmic ray: replace this pixel, and use it for no other.
+    invalid : (ny, nx) bool array
+        True = use this pixel for no other.
+    min_good : int
+        See above; `MIN_GOOD` is the choice of this package.
+    fill_value : float
+        For CR pixels without a single good pixel in 11×11.
+    out : (ny, nx) float32 array
+        Written at CR pixels only.  It may be `image`.
+    spread : (n_cr,) float32 array
+        One value per CR pixel, in the order of ``np.flatnonzero(cr_mask)``: the robust
+        standard deviation (MAD, corrected for the sample's size) of the good pixels that
+        the median is of; NaN where there were fewer than two.
+    """
+    ny, nx = image.shape
+    values = np.empty((2 * MAX_HALF_WIDTH + 1) ** 2, dtype=np.float32)
+    index = 0
+    for y in range(ny):
+        for x in range(nx):
+            if not cr_mask[y, x]:
+                continue
+            count = 0
+            for half in range(1, MAX_HALF_WIDTH + 1):
+                count = _gather(image, cr_mask, invalid, y, x, half, values)
+                if count >= min_good:
+                    break
+            if count > 0:
+                median = _median(values, count)
+                out[y, x] = median
+                spread[index] = _robust_sigma(values, count, median)
+            else:
+                out[y, x] = fill_value
+                spread[index] = np.nan
+            index += 1
