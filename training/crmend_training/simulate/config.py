@@ -1,0 +1,93 @@
+"""What one simulated exposure looks like: the settings, checked once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from crmend.errors import InvalidInputError, UnknownDetectorError
+from crmend_training.simulate.bands import (
+    BANDS,
+    DETECTOR_BANDS,
+    FIELDS,
+    FULL_SHAPE,
+    Band,
+    Field,
+)
+
+LAWS = ("paper", "physical")
+
+
+@dataclass(frozen=True)
+class SimulationConfig:
+    """Settings of one simulated CSST exposure; the same settings give the same bits.
+
+    Parameters
+    ----------
+    detector : int
+        One of the 18 imaging chips.
+    shape : (int, int)
+        Rows and columns; at least 64 by 64.
+    seed : int
+        Seed of the exposure, >= 0.  The chip's own fingerprint (response, bad pixels,
+        channel gains) depends on `detector` and `shape` only.
+    field : str
+        One of `crmend_training.simulate.FIELDS`.
+    sky : float or None
+        Sky level [e-/s/px]; None draws it between the band's low and high sky.
+    law : {"paper", "physical"}
+        Cosmic-ray law, see `crmend_training.simulate.cosmic_rays`.
+    cr_rate : float or None
+        Fraction of pixels: on the track cores (``paper``), with at least 1 e-
+        (``physical``).  None: 0.0075 for ``paper``, log-uniform 0.0008-0.025 for
+        ``physical``.  0 gives none.
+    exposure_time : float
+        Seconds.
+    defects : bool
+        Bad and hot pixels, bad columns.
+    streaks : bool
+        Row and column pattern noise and streak lines.
+    galaxies, stars : bool
+        Whether to draw them.
+    """
+
+    detector: int
+    shape: tuple[int, int] = FULL_SHAPE
+    seed: int = 0
+    field: str = "high"
+    sky: float | None = None
+    law: str = "paper"
+    cr_rate: float | None = None
+    exposure_time: float = 150.0
+    defects: bool = True
+    streaks: bool = True
+    galaxies: bool = True
+    stars: bool = True
+
+    def __post_init__(self) -> None:
+        if self.detector not in DETECTOR_BANDS:
+            raise UnknownDetectorError(
+                f"no imaging detector {self.detector!r}; expected one of "
+                f"{sorted(DETECTOR_BANDS)}"
+            )
+        if self.field not in FIELDS:
+            raise InvalidInputError(f"unknown field {self.field!r}; expected {sorted(FIELDS)}")
+        if self.law not in LAWS:
+            raise InvalidInputError(f"unknown cosmic-ray law {self.law!r}; expected {LAWS}")
+        if len(self.shape) != 2 or min(self.shape) < 64:
+            raise InvalidInputError(f"shape is {self.shape}; expected two numbers >= 64")
+        if self.cr_rate is not None and not 0.0 <= self.cr_rate <= 0.2:
+            raise InvalidInputError(f"cr_rate is {self.cr_rate}; expected 0 to 0.2")
+        if not self.exposure_time > 0.0:
+            raise InvalidInputError(f"exposure_time is {self.exposure_time}; expected > 0 s")
+        if self.seed < 0:
+            raise InvalidInputError(f"seed is {self.seed}; expected >= 0")
+
+    @property
+    def band(self) -> Band:
+        """The filter in front of the detector."""
+        return BANDS[DETECTOR_BANDS[self.detector]]
+
+    @property
+    def sky_field(self) -> Field:
+        """The kind of sky that `field` names."""
+        return FIELDS[self.field]
