@@ -1,0 +1,300 @@
+"""Model cards: what stands in the ``card.json`` beside the graphs, parsed strictly.
+
+A card says everything about its graphs that their file names should not: identity,
+preprocessing, tiling, threshold, training and how well they do.  `ModelCard.to_json` and
+`parse_card` are inverses.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import types
+import typing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from crmend import _normalise
+from crmend.errors import ModelError
+
+FORMAT = 1
+"""Version of the card's layout; another one is refused."""
+
+KINDS = ("detect", "inpaint")
+"""The graphs of a pack."""
+
+_T = TypeVar("_T")
+_REMEDY = "Install the pack again, or export it again with crmend-train export."
+
+
+@dataclass(frozen=True)
+class TensorCard:
+    """One input or output of a graph; names in `shape` stand for free axes."""
+
+    name: str
+    shape: tuple[int | str, ...]
+    unit: str
+
+
+@dataclass(frozen=True)
+class NormalisationCard:
+    """The preprocessing that the graph was trained with (`crmend._normalise`)."""
+
+    name: str
+    parameters: dict[str, float]
+
+
+@dataclass(frozen=True)
+class TrainingCard:
+    """How the weights came to be.
+
+    Attributes
+    ----------
+    recipe, data_fingerprint, commit, date : str
+        Recipe name, hash of the data set, commit of the training code, ISO date.
+    seed : int
+        Of the training.
+    base : str or None
+        The pack whose weights these are, unchanged; None for weights of its own.
+    """
+
+    recipe: str
+    seed: int
+    data_fingerprint: str
+    commit: str
+    date: str
+    base: str | None
+
+
+@dataclass(frozen=True)
+class ParityCard:
+    """Agreement of the graph under onnxruntime with torch.
+
+    Attributes
+    ----------
+    frames : int
+        Frames (detect) or cutouts (inpaint) that were compared.
+    max_abs_difference : float
+        Largest absolute difference: of probability, or in units of the noise.
+    max_relative_difference : float or None
+        Inpainting only: relative to the larger of the pixel and one noise unit.
+    mask_pixels_changed : int
+        Pixels whose cr_mask differs at the threshold.
+    providers : tuple of str
+        The onnxruntime providers that were compared.
+    """
+
+    frames: int
+    max_abs_difference: float
+    max_relative_difference: float | None
+    mask_pixels_changed: int
+    providers: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class GraphCard:
+    """One graph of a pack.
+
+    Attributes
+    ----------
+    file, sha256 : str
+        Name inside the pack's folder, and the hash of its bytes in hexadecimal.
+    architecture : str
+        Such as ``deepcr`` or ``unetplusplus``.
+    opset : int
+        ONNX operator set.
+    inputs, outputs : tuple of TensorCard
+        In the graph's order.
+    normalisation : NormalisationCard
+        Must be the one this version of crmend implements.
+    halo : int
+        Receptive-field radius [px]; 0 for a graph that sees whole cutouts.
+    stride : int
+        Height and width must be multiples of it [px].
+    threshold : float or None
+        cr_mask = cr_probability >= threshold (detect); None for inpaint.
+    training : TrainingCard
+        Origin of the weights.
+    metrics : dict
+        Figure or test-set name by metric name.
+    parity : ParityCard
+        Agreement with torch.
+    """
+
+    file: str
+    sha256: str
+    architecture: str
+    opset: int
+    inputs: tuple[TensorCard, ...]
+    outputs: tuple[TensorCard, ...]
+    normalisation: NormalisationCard
+    halo: int
+    stride: int
+    threshold: float | None
+    training: TrainingCard
+    metrics: dict[str, float | str]
+    parity: ParityCard
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """The card of a pack: whose data it is for, and its two graphs.
+
+    Attributes
+    ----------
+    instrument : str
+        Name of the pack, such as ``csst_msc`` or ``generic``.
+    detector, band : str or None
+        Such as ``08`` and ``g``; None for a pack that is for any.
+    detect, inpaint : GraphCard
+        The graphs.
+    """
+
+    instrument: str
+    detector: str | None
+    band: str | None
+    detect: GraphCard
+    inpaint: GraphCard
+
+    @property
+    def name(self) -> str:
+        """Return ``pack`` or ``pack/detector``."""
+        return (
+            self.instrument if self.detector is None else f"{self.instrument}/{self.detector}"
+        )
+
+    def graph(self, kind: str) -> GraphCard:
+        """Return the card of the ``detect`` or the ``inpaint`` graph."""
+        return self.detect if kind == "detect" else self.inpaint
+
+    def identity(self, kind: str) -> dict[str, str]:
+        """Return what the metadata of the graph itself must say."""
+        graph = self.graph(kind)
+        return {
+            "crmend.instrument": self.instrument,
+            "crmend.detector": self.detector or "",
+            "crmend.band": self.band or "",
+            "crmend.kind": kind,
+            "crmend.architecture": graph.architecture,
+            "crmend.normalisation": graph.normalisation.name,
+        }
+
+    def to_json(self) -> str:
+        """Return the text of ``card.json``."""
+        content = {"format": FORMAT} | dataclasses.asdict(self)
+        return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def parse_card(text: str, path: Path) -> ModelCard:
+    """Parse the text of a ``card.json``.
+
+    Parameters
+    ----------
+    text : str
+        Content of the file.
+    path : Path
+        For messages only.
+
+    Raises
+    ------
+    ModelError
+        It is not JSON, has another format, an unknown, missing or mistyped key, a value
+        out of range, or names a preprocessing that this version does not implement.
+    """
+    try:
+        content = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ModelError(f"{path}: the card is not JSON ({error}). {_REMEDY}") from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        found = content.get("format") if isinstance(content, dict) else content
+        raise ModelError(
+            f"{path}: card key 'format' is {found!r}; this crmend reads format {FORMAT}. "
+            "Update crmend or the pack, whichever is older."
+        )
+    del content["format"]
+    card = _build(ModelCard, content, path, "")
+    for kind in KINDS:
+        _check_graph(card.graph(kind), kind, path)
+    return card
+
+
+def _build(kind: type[_T], content: object, path: Path, where: str) -> _T:
+    """Make a dataclass from a JSON object that has exactly its fields."""
+    if not isinstance(content, dict):
+        raise ModelError(f"{path}: card key '{where}' is {content!r}; expected keys. {_REMEDY}")
+    hints = typing.get_type_hints(kind)
+    for key in content:
+        if key not in hints:
+            raise ModelError(
+                f"{path}: unknown card key '{_join(where, key)}'; "
+                f"known are {', '.join(hints)}. {_REMEDY}"
+            )
+    for key in hints:
+        if key not in content:
+            raise ModelError(f"{path}: card key '{_join(where, key)}' is missing. {_REMEDY}")
+    return kind(
+        **{key: _convert(h, content[key], path, _join(where, key)) for key, h in hints.items()}
+    )
+
+
+def _convert(hint: Any, value: object, path: Path, where: str) -> Any:
+    """Check one value against its annotation; lists become tuples."""
+    origin = typing.get_origin(hint)
+    if origin in (types.UnionType, typing.Union):
+        if value is None and types.NoneType in typing.get_args(hint):
+            return None
+        options = [option for option in typing.get_args(hint) if option is not types.NoneType]
+        hint = next((option for option in options if _fits(option, value)), options[0])
+        return _convert(hint, value, path, where)
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        return _build(hint, value, path, where)
+    if origin is tuple and isinstance(value, list):
+        item = typing.get_args(hint)[0]
+        return tuple(_convert(item, v, path, f"{where}[{i}]") for i, v in enumerate(value))
+    if origin is dict and isinstance(value, dict):
+        item = typing.get_args(hint)[1]
+        return {key: _convert(item, v, path, _join(where, key)) for key, v in value.items()}
+    if isinstance(hint, type) and _fits(hint, value):
+        return float(value) if hint is float else value  # type: ignore[arg-type]
+    wanted = getattr(hint, "__name__", str(hint))
+    raise ModelError(f"{path}: card key '{where}' is {value!r}; expected {wanted}. {_REMEDY}")
+
+
+def _fits(hint: object, value: object) -> bool:
+    """Return whether a JSON value has the plain type asked for (an int is also a float)."""
+    if isinstance(value, bool):
+        return False
+    if hint is float:
+        return isinstance(value, int | float)
+    return isinstance(hint, type) and isinstance(value, hint)
+
+
+def _join(where: str, key: str) -> str:
+    return f"{where}.{key}" if where else key
+
+
+def _check_graph(graph: GraphCard, kind: str, path: Path) -> None:
+    """Check the ranges that the runtime relies on."""
+    wanted = NormalisationCard(_normalise.NAME, _normalise.parameters())
+    if graph.normalisation != wanted:
+        raise ModelError(
+            f"{path}: card key '{kind}.normalisation' is {graph.normalisation}; this crmend "
+            f"implements {wanted}. Use the crmend that the pack was made for."
+        )
+    threshold = graph.threshold
+    if kind == "detect" and (threshold is None or not 0.0 < threshold < 1.0):
+        raise ModelError(
+            f"{path}: card key 'detect.threshold' is {threshold!r}; expected a number "
+            f"between 0 and 1. {_REMEDY}"
+        )
+    if graph.stride < 1 or graph.halo < 0:
+        raise ModelError(
+            f"{path}: card keys '{kind}.halo' and '{kind}.stride' are {graph.halo} and "
+            f"{graph.stride}; expected halo >= 0 and stride >= 1. {_REMEDY}"
+        )
+    if Path(graph.file).name != graph.file:
+        raise ModelError(
+            f"{path}: card key '{kind}.file' is {graph.file!r}; expected a plain file name "
+            f"inside the pack. {_REMEDY}"
+        )

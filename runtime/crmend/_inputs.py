@@ -1,0 +1,111 @@
+"""Checks of the arrays and numbers that a caller passes in."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from crmend.errors import InvalidInputError
+
+
+def check_image(image: ArrayLike, name: str = "image") -> NDArray[np.float32]:
+    """Return an image as native float32, C-contiguous.
+
+    Parameters
+    ----------
+    image : (ny, nx) array-like
+        Real numbers of any dtype and byte order.  The masked pixels of a numpy masked
+        array become NaN.
+    name : str
+        For messages.
+
+    Returns
+    -------
+    (ny, nx) float32 array
+        The caller's own array where it is float32 already, so never to be written to.
+        Values beyond the range of float32 become infinite.
+
+    Raises
+    ------
+    InvalidInputError
+        Not two-dimensional, empty, or not of real numbers.
+    """
+    array = np.asanyarray(image)
+    if array.ndim != 2 or array.size == 0:
+        raise InvalidInputError(
+            f"{name} has shape {array.shape}; expected (ny, nx), each at least 1. "
+            "Pass one image at a time."
+        )
+    if array.dtype.kind not in "iuf":
+        raise InvalidInputError(
+            f"{name} has dtype {array.dtype}; expected real numbers (integers or floats)"
+        )
+    with np.errstate(over="ignore"):
+        if isinstance(array, np.ma.MaskedArray):
+            array = np.ma.filled(array.astype(np.float32), np.nan)
+        return np.ascontiguousarray(array, dtype=np.float32)
+
+
+def check_mask(
+    mask: ArrayLike | None, shape: tuple[int, ...], name: str
+) -> NDArray[np.bool_] | None:
+    """Return a mask as bool; None stays None.
+
+    Parameters
+    ----------
+    mask : (ny, nx) array-like of bool or integer, or None
+        True, or any number but 0, marks a pixel.
+    shape : tuple of int
+        Of the image.
+    name : str
+        For messages.
+
+    Raises
+    ------
+    InvalidInputError
+        Its shape is not the image's, or it holds neither bool nor integers.
+    """
+    if mask is None:
+        return None
+    array = np.asarray(mask)
+    if array.shape != shape:
+        raise InvalidInputError(
+            f"{name} has shape {array.shape} and the image {shape}; expected the same"
+        )
+    if array.dtype.kind not in "biu":
+        raise InvalidInputError(
+            f"{name} has dtype {array.dtype}; expected bool (True = marked)"
+        )
+    return array if array.dtype == np.bool_ else array != 0
+
+
+def check_threshold(threshold: float | None, default: float) -> float:
+    """Return the threshold on cr_probability to use.
+
+    Raises
+    ------
+    InvalidInputError
+        It is not a number between 0 and 1, both excluded.
+    """
+    if threshold is None:
+        return default
+    if not isinstance(threshold, float | int | np.floating) or not 0.0 < threshold < 1.0:
+        raise InvalidInputError(
+            f"threshold is {threshold!r}; expected a cr_probability between 0 and 1 "
+            f"(the model's own is {default:g})"
+        )
+    return float(threshold)
+
+
+def check_count(value: int, name: str) -> int:
+    """Return a whole number >= 1.
+
+    Raises
+    ------
+    InvalidInputError
+        It is not.
+    """
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if not whole or value < 1:
+        raise InvalidInputError(f"{name} is {value!r}; expected a whole number >= 1")
+    return int(value)

@@ -1,0 +1,82 @@
+"""Finding the folder of a model pack and of a detector in it."""
+
+from __future__ import annotations
+
+import os
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+
+from crmend.errors import ModelError, UnknownDetectorError
+
+CARD_FILE = "card.json"
+
+
+def available_packs() -> tuple[str, ...]:
+    """Return the names of all packs, sorted."""
+    names = set()
+    for root in _roots():
+        names |= {f.name for f in root.iterdir() if f.is_dir() and _is_pack(f)}
+    return tuple(sorted(names))
+
+
+def available_detectors(pack: str) -> tuple[str, ...]:
+    """Return the detectors that a pack has graphs for; empty for a pack that is for any.
+
+    Raises
+    ------
+    ModelError
+        There is no such pack.
+    """
+    return tuple(sorted(card.parent.name for card in _pack_folder(pack).glob(f"*/{CARD_FILE}")))
+
+
+def _roots() -> list[Path]:
+    """Return the folders that hold packs, those of CRMEND_MODELS first."""
+    named = [Path(p) for p in os.environ.get("CRMEND_MODELS", "").split(os.pathsep) if p]
+    for folder in named:
+        if not folder.is_dir():
+            raise ModelError(
+                f"environment variable CRMEND_MODELS names {folder}, which is not a folder. "
+                "Unset it, or name a folder that holds packs."
+            )
+    return [*named, Path(str(resources.files("crmend.exported_models")))]
+
+
+def _is_pack(folder: Path) -> bool:
+    return (folder / CARD_FILE).is_file() or any(folder.glob(f"*/{CARD_FILE}"))
+
+
+def _pack_folder(pack: str) -> Path:
+    """Find a pack by its name."""
+    for root in _roots():
+        if pack and Path(pack).name == pack and _is_pack(root / pack):
+            return root / pack
+    places = " and ".join(str(root) for root in _roots())
+    raise ModelError(
+        f"there is no model pack {pack!r} in {places}; "
+        f"available: {', '.join(available_packs()) or 'none'}"
+    )
+
+
+def detector_folder(pack: str, detector: int | str | None) -> Path:
+    """Find the folder of one detector, or of a pack that is for any."""
+    folder = _pack_folder(pack)
+    if (folder / CARD_FILE).is_file():
+        return folder
+    known = available_detectors(pack)
+    wanted = _plain(detector)
+    for name in known:
+        if wanted and _plain(name) == wanted:
+            return folder / name
+    what = "needs a detector" if detector is None else f"has no detector {detector!r}"
+    raise UnknownDetectorError(f"model pack {pack!r} {what}; available: {', '.join(known)}")
+
+
+def _plain(detector: object) -> str:
+    """Return a detector's name without leading zeros: 8, "8" and "08" are the same."""
+    if isinstance(detector, bool) or not isinstance(detector, int | str | np.integer):
+        return ""
+    name = str(detector).strip()
+    return name.lstrip("0") or name[:1]

@@ -1,0 +1,216 @@
+"""onnxruntime sessions: made once, checked for the device asked for, kept small.
+
+The only place that imports onnxruntime, and only when a graph is wanted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crmend.errors import DeviceError, InvalidInputError, MissingRuntimeError, ModelError
+
+DEVICES = ("auto", "cpu", "cuda")
+
+_CPU = "CPUExecutionProvider"
+_CUDA = "CUDAExecutionProvider"
+# A process that goes through all detectors keeps only the last few sessions.
+_MAX_SESSIONS = 4
+_FATAL = 4
+
+# Arenas grow by what a tile needs, not by powers of two.  HEURISTIC: see onnxruntime's
+# CUDA provider page; DEFAULT can be slow and EXHAUSTIVE searches again for each shape.
+_OPTIONS: dict[str, dict[str, str]] = {
+    _CPU: {"arena_extend_strategy": "kSameAsRequested"},
+    _CUDA: {
+        "arena_extend_strategy": "kSameAsRequested",
+        "cudnn_conv_algo_search": "HEURISTIC",
+        "use_tf32": "0",
+    },
+}
+
+_sessions: OrderedDict[tuple[str, str, int, int], Session] = OrderedDict()
+_lock = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Session:
+    """A graph that onnxruntime has loaded.
+
+    Attributes
+    ----------
+    provider : str
+        The onnxruntime provider that was granted, such as ``CPUExecutionProvider``.
+    metadata : dict
+        The graph's own metadata.
+    input_names : tuple of str
+        In the graph's order.
+    """
+
+    provider: str
+    metadata: dict[str, str]
+    input_names: tuple[str, ...]
+    _session: Any
+    _last_run: Any
+
+    def run(
+        self, arrays: tuple[NDArray[np.float32], ...], *, last: bool = False
+    ) -> NDArray[np.float32]:
+        """Run the graph once and return its first output.
+
+        Parameters
+        ----------
+        arrays : tuple of float32 arrays
+            One per input.
+        last : bool
+            Give the working memory back afterwards.
+
+        Raises
+        ------
+        ModelError
+            onnxruntime refuses the arrays, or runs out of memory.
+        """
+        feed = dict(zip(self.input_names, arrays, strict=True))
+        try:
+            (output,) = self._session.run(None, feed, self._last_run if last else None)
+        except Exception as error:  # onnxruntime's exceptions share no public base
+            shapes = ", ".join(str(array.shape) for array in arrays)
+            raise ModelError(
+                f"onnxruntime ({self.provider}) failed on input of shape {shapes}: "
+                f"{_first_line(error)}. If it ran out of memory, use smaller tiles."
+            ) from error
+        result: NDArray[np.float32] = output
+        return result
+
+
+def get_session(graph: bytes, sha256: str, device: str, threads: int | None) -> Session:
+    """Return the session of a graph, from the cache where it is there.
+
+    Parameters
+    ----------
+    graph : bytes
+        The ONNX file.
+    sha256 : str
+        Its hash, the key in the cache.
+    device : str
+        ``auto``, ``cpu`` or ``cuda``.
+    threads : int or None
+        CPU threads; None = as many as this process may use.
+
+    Raises
+    ------
+    MissingRuntimeError
+        onnxruntime is not installed.
+    DeviceError
+        `device` is ``cuda`` and CUDA was not granted.
+    ModelError
+        onnxruntime cannot read the graph.
+    InvalidInputError
+        `device` or `threads` is out of range.
+    """
+    if device not in DEVICES:
+        raise InvalidInputError(f"device is {device!r}; expected one of {', '.join(DEVICES)}")
+    count = _thread_count(threads)
+    # Thread pools do not survive a fork, hence the process id.
+    key = (sha256, device, count, os.getpid())
+    with _lock:
+        if key not in _sessions:
+            _sessions[key] = _create(graph, device, count)
+            while len(_sessions) > _MAX_SESSIONS:
+                _sessions.popitem(last=False)
+        _sessions.move_to_end(key)
+        return _sessions[key]
+
+
+def _create(graph: bytes, device: str, threads: int) -> Session:
+    """Load a graph on the device asked for; auto falls back to the CPU."""
+    ort = _import_onnxruntime()
+    offered = ort.get_available_providers()
+    if device == "cuda" and _CUDA not in offered:
+        raise DeviceError(
+            f"device 'cuda' was asked for, but this onnxruntime {ort.__version__} offers only "
+            f"{', '.join(offered)}. Install the GPU build instead of the CPU build "
+            '(pip uninstall onnxruntime; pip install "crmend[gpu]"), or use device="cpu".'
+        )
+    if device != "cpu" and _CUDA in offered:
+        reason = f"onnxruntime fell back to {_CPU}"
+        try:
+            session = _load(ort, graph, (_CUDA, _CPU), threads)
+        except ModelError as error:
+            if device == "cuda":
+                reason = str(error)
+        else:
+            if session.provider == _CUDA:
+                return session
+        if device == "cuda":
+            raise DeviceError(
+                f"device 'cuda' was asked for and not granted: {reason}. Check the driver, "
+                'CUDA and cuDNN, or use device="cpu".'
+            )
+    return _load(ort, graph, (_CPU,), threads)
+
+
+def _load(ort: Any, graph: bytes, providers: tuple[str, ...], threads: int) -> Session:
+    """Make one onnxruntime session."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = _FATAL
+    try:
+        session = ort.InferenceSession(
+            graph,
+            options,
+            providers=[(name, _OPTIONS[name]) for name in providers],
+            enable_fallback=0,
+        )
+    except Exception as error:  # onnxruntime's exceptions share no public base
+        raise ModelError(f"onnxruntime cannot load the graph: {_first_line(error)}") from error
+    last_run = ort.RunOptions()
+    last_run.log_severity_level = _FATAL
+    devices = ";".join(
+        "gpu:0" if name == _CUDA else "cpu:0" for name in session.get_providers()
+    )
+    last_run.add_run_config_entry("memory.enable_memory_arena_shrinkage", devices)
+    return Session(
+        provider=session.get_providers()[0],
+        metadata=dict(session.get_modelmeta().custom_metadata_map),
+        input_names=tuple(item.name for item in session.get_inputs()),
+        _session=session,
+        _last_run=last_run,
+    )
+
+
+def _import_onnxruntime() -> Any:
+    """Import onnxruntime, or say how to install it."""
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise MissingRuntimeError(
+            f"onnxruntime is needed to run the networks and cannot be imported ({error}). "
+            'Install one of the two: pip install "crmend[cpu]" or pip install "crmend[gpu]".'
+        ) from error
+    return onnxruntime
+
+
+def _thread_count(threads: int | None) -> int:
+    """Return the number of CPU threads: as asked, or as many as the process may use."""
+    if threads is None:
+        with contextlib.suppress(AttributeError):  # not on macOS and Windows
+            return len(os.sched_getaffinity(0))
+        return os.cpu_count() or 1
+    if isinstance(threads, bool) or not isinstance(threads, int | np.integer) or threads < 1:
+        raise InvalidInputError(
+            f"threads is {threads!r}; expected a whole number >= 1, or None"
+        )
+    return int(threads)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]

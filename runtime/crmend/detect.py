@@ -1,0 +1,235 @@
+"""Cosmic rays found: image → cr_probability → cr_mask."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from crmend._inputs import check_count, check_image, check_mask, check_threshold
+from crmend._kernels import FILL_HALF_WIDTH, fill_invalid
+from crmend._normalise import Scale, measure_scale, to_detect_input
+from crmend._tiling import Progress, TileGrid, make_grid
+from crmend.errors import InvalidInputError
+from crmend.models import Model, choose_model
+
+CPU_TILE = 256
+"""Side of a tile on the CPU [px]: the tensors of one tile stay in its cache.  A frame of
+9216 × 9232 takes as long with 256 to 512; memory grows with the square."""
+
+GPU_TILE = 1024
+"""Side of a tile on a GPU [px]."""
+
+# asinh of the largest float32 is 89.4: no finite input is changed, an overflow is.
+_INPUT_LIMIT = np.float32(90.0)
+
+RunGraph = Callable[[NDArray[np.float32], bool], NDArray[np.float32]]
+"""Takes (1, 1, h, w) of `to_detect_input` and whether it is the last tile; returns
+cr_probability of the same shape."""
+
+
+@dataclass(frozen=True, eq=False)
+class Detection:
+    """Cosmic rays of one image.
+
+    Attributes
+    ----------
+    cr_mask : (ny, nx) bool array
+        True = cosmic ray.  Never at an invalid or a saturated pixel.
+    cr_probability : (ny, nx) float32 array
+        0 … 1; 0 at invalid and saturated pixels.
+    """
+
+    cr_mask: NDArray[np.bool_]
+    cr_probability: NDArray[np.float32]
+
+
+def detect(
+    image: ArrayLike,
+    *,
+    detector: int | str | None = None,
+    model: str | Model | None = None,
+    invalid: ArrayLike | None = None,
+    saturated: ArrayLike | None = None,
+    threshold: float | None = None,
+    device: str = "auto",
+    threads: int | None = None,
+    tile: int | None = None,
+    progress: Progress | None = None,
+) -> Detection:
+    """Find the cosmic rays of a single exposure.
+
+    Parameters
+    ----------
+    image : (ny, nx) array-like
+        In any linear unit, of any real dtype and byte order; not changed.  NaN and
+        infinite pixels count as invalid.
+    detector : int, str or None
+        A CSST detector such as 8, ``"8"`` or ``"08"``.
+    model : str, Model or None
+        A model pack, such as ``"generic"`` for any other instrument, or
+        ``"pack/detector"``.  One of `detector` and `model` is needed.
+    invalid : (ny, nx) array-like of bool, or None
+        True = bad pixel: stands out of everything, and never becomes a cosmic ray.
+    saturated : (ny, nx) array-like of bool, or None
+        True = saturated: seen by the network, but never becomes a cosmic ray.
+    threshold : float or None
+        Smallest cr_probability of a cosmic ray; None = the model card's.
+    device : str
+        ``auto``, ``cpu`` or ``cuda``.
+    threads : int or None
+        CPU threads; None = as many as this process may use.
+    tile : int or None
+        Side of a tile [px]; None = 256 on the CPU, 1024 on a GPU.  It changes memory and
+        speed, not the result.
+    progress : callable or None
+        Called with (tiles done, tiles in all).
+
+    Returns
+    -------
+    Detection
+        New arrays.
+
+    Raises
+    ------
+    InvalidInputError
+        An argument has the wrong shape, dtype or range, or no pixel is valid.
+    UnknownDetectorError, ModelError, DeviceError, MissingRuntimeError
+        As `crmend.models.load_model`.
+    """
+    pixels = check_image(image)
+    bad = check_mask(invalid, pixels.shape, "invalid")
+    full = check_mask(saturated, pixels.shape, "saturated")
+    loaded = choose_model(detector, model, "detect", device, threads)
+    all_bad = ~np.isfinite(pixels)
+    if bad is not None:
+        all_bad |= bad
+    excluded = all_bad if full is None else all_bad | full
+    return detect_into(
+        pixels, all_bad, excluded, loaded, threshold=threshold, tile=tile, progress=progress
+    )
+
+
+def detect_into(
+    image: NDArray[np.float32],
+    invalid: NDArray[np.bool_],
+    excluded: NDArray[np.bool_],
+    model: Model,
+    *,
+    threshold: float | None = None,
+    tile: int | None = None,
+    progress: Progress | None = None,
+) -> Detection:
+    """Find cosmic rays without a copy of the frame: what `detect` does after its checks.
+
+    Parameters
+    ----------
+    image : (ny, nx) float32 array
+        Native and C-contiguous; not changed.
+    invalid : (ny, nx) bool array
+        True = filled from its neighbours before the network sees it.  Must hold every
+        pixel that is NaN or infinite.
+    excluded : (ny, nx) bool array
+        True = never a cosmic ray, and no part of the noise measurement: the invalid and
+        the saturated pixels.  It may be the same array as `invalid`.
+    model : Model
+        A ``detect`` graph.
+    threshold, tile, progress
+        As in `detect`.
+
+    Returns
+    -------
+    Detection
+
+    Raises
+    ------
+    InvalidInputError
+        All pixels are excluded, the model is not for detection, or a number is out of range.
+    ModelError
+        onnxruntime runs out of memory.
+    """
+    if excluded.all():
+        raise InvalidInputError(
+            f"no pixel of the image is valid: all {image.size} are NaN, infinite, bad or "
+            "saturated. Check the file and its flag plane."
+        )
+    graph = model.graph
+    if graph.threshold is None:
+        raise InvalidInputError(f"model {model.name} has no threshold; expected a detect graph")
+    limit = check_threshold(threshold, graph.threshold)
+    side = check_count(_default_tile(model) if tile is None else tile, "tile")
+    grid = make_grid((image.shape[0], image.shape[1]), side, graph.halo, graph.stride)
+    cr_probability = np.empty(image.shape, dtype=np.float32)
+    fill_probability(
+        image,
+        invalid,
+        measure_scale(image, excluded),
+        grid,
+        lambda x, last: model.run(x, last=last),
+        cr_probability,
+        progress,
+    )
+    cr_probability[excluded] = 0.0
+    return Detection(cr_mask=cr_probability >= limit, cr_probability=cr_probability)
+
+
+def fill_probability(
+    image: NDArray[np.float32],
+    invalid: NDArray[np.bool_],
+    scale: Scale,
+    grid: TileGrid,
+    run: RunGraph,
+    out: NDArray[np.float32],
+    progress: Progress | None = None,
+) -> None:
+    """Run a detection graph over a frame, tile by tile.
+
+    Parameters
+    ----------
+    image, invalid
+        As in `detect_into`.
+    scale : Scale
+        Background and noise of the image.
+    grid : TileGrid
+        With the network's halo as margin.
+    run : callable
+        The graph, of any backend.
+    out : (ny, nx) float32 array
+        Receives cr_probability.
+    progress : callable or None
+        Called with (tiles done, tiles in all).
+    """
+    origins = grid.origins
+    for count, origin in enumerate(origins, start=1):
+        network_input = _read_input(image, invalid, scale, grid, origin)
+        values = run(network_input[np.newaxis, np.newaxis], count == len(origins))
+        grid.write(values[0, 0], origin, out)
+        if progress is not None:
+            progress(count, len(origins))
+
+
+def _read_input(
+    image: NDArray[np.float32],
+    invalid: NDArray[np.bool_],
+    scale: Scale,
+    grid: TileGrid,
+    origin: tuple[int, int],
+) -> NDArray[np.float32]:
+    """Return one tile as the network sees it: filled, normalised, with its margin."""
+    # The fill looks 2 px further than the margin, so that it does not depend on the tiling.
+    pixels = grid.read(image, origin, FILL_HALF_WIDTH)
+    bad = grid.read(invalid, origin, FILL_HALF_WIDTH)
+    if bad.any():
+        filled = np.empty_like(pixels)
+        fill_invalid(pixels, bad, scale.background, filled)
+        pixels = filled
+    inner = slice(FILL_HALF_WIDTH, -FILL_HALF_WIDTH)
+    with np.errstate(over="ignore"):
+        network_input = to_detect_input(pixels[inner, inner], scale)
+    return np.clip(network_input, -_INPUT_LIMIT, _INPUT_LIMIT, out=network_input)
+
+
+def _default_tile(model: Model) -> int:
+    return CPU_TILE if model.provider == "CPUExecutionProvider" else GPU_TILE

@@ -1,0 +1,351 @@
+"""Model packs: finding, checking and loading the graphs and their cards.
+
+A pack is a folder with ``card.json``, ``detect.onnx``, ``inpaint.onnx`` and
+``reference.npz``; or, for an instrument with several detectors, one such folder per
+detector.  Packs come with crmend (``crmend.exported_models``); the environment variable
+``CRMEND_MODELS`` may name more folders of packs, which come first.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crmend._cards import KINDS, GraphCard, ModelCard, parse_card
+from crmend._packs import CARD_FILE, available_detectors, available_packs, detector_folder
+from crmend._sessions import Session, get_session
+from crmend.errors import InvalidInputError, ModelError
+
+__all__ = [
+    "Model",
+    "ModelCard",
+    "Verification",
+    "available_detectors",
+    "available_packs",
+    "choose_model",
+    "load_card",
+    "load_model",
+    "verify",
+]
+
+DEFAULT_PACK = "csst_msc"
+"""The pack that a detector without a pack belongs to."""
+
+REFERENCE_FILE = "reference.npz"
+
+DETECT_TOLERANCE = 1e-5
+"""Largest |Δ| of cr_probability between torch and any provider (design: parity)."""
+
+INPAINT_TOLERANCE = 1e-4
+"""Largest |Δ| of an inpainted pixel, relative to it or to one noise unit if larger."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """One graph, ready to run, with the card of its pack.
+
+    Attributes
+    ----------
+    card : ModelCard
+        Of the whole pack.
+    kind : str
+        ``detect`` or ``inpaint``.
+    """
+
+    card: ModelCard
+    kind: str
+    _session: Session
+
+    @property
+    def graph(self) -> GraphCard:
+        """Return the card of this graph."""
+        return self.card.graph(self.kind)
+
+    @property
+    def name(self) -> str:
+        """Return ``pack/kind`` or ``pack/detector/kind``."""
+        return f"{self.card.name}/{self.kind}"
+
+    @property
+    def provider(self) -> str:
+        """Return the onnxruntime provider that was granted."""
+        return self._session.provider
+
+    def run(self, *arrays: NDArray[np.float32], last: bool = False) -> NDArray[np.float32]:
+        """Run the graph once.
+
+        Parameters
+        ----------
+        *arrays : float32 arrays
+            The inputs in the order of the card: ``image`` (n, 1, h, w), and for
+            inpainting ``cr_mask`` (n, 1, h, w) of 0 and 1.
+        last : bool
+            Give onnxruntime's working memory back afterwards.
+
+        Returns
+        -------
+        (n, 1, h, w) float32 array
+            cr_probability, or the inpainted image in units of the noise.
+
+        Raises
+        ------
+        ModelError
+            onnxruntime refuses the arrays or runs out of memory.
+        """
+        return self._session.run(arrays, last=last)
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What `verify` found: the pack reproduces its stored outputs.
+
+    Attributes
+    ----------
+    name : str
+        ``pack`` or ``pack/detector``.
+    provider : str
+        The onnxruntime provider that was used.
+    detect_difference : float
+        Largest |Δ| of cr_probability.
+    inpaint_difference : float
+        Largest |Δ| of a pixel, relative to it or to one noise unit if larger.
+    """
+
+    name: str
+    provider: str
+    detect_difference: float
+    inpaint_difference: float
+
+
+def load_card(pack: str, detector: int | str | None = None) -> ModelCard:
+    """Read the card of a pack, without onnxruntime.
+
+    Parameters
+    ----------
+    pack : str
+        Such as ``csst_msc`` or ``generic``.
+    detector : int, str or None
+        Such as 8, ``"8"`` or ``"08"``; ignored by a pack that is for any detector.
+
+    Raises
+    ------
+    ModelError
+        There is no such pack, or its card is missing, damaged or of another format.
+    UnknownDetectorError
+        The pack has no such detector, or needs one and none was given.
+    """
+    return _read_card(detector_folder(pack, detector))
+
+
+def load_model(
+    pack: str,
+    detector: int | str | None = None,
+    kind: str = "detect",
+    device: str = "auto",
+    threads: int | None = None,
+) -> Model:
+    """Load one graph of a pack, after checking that it is the one its card describes.
+
+    Parameters
+    ----------
+    pack, detector
+        As in `load_card`.
+    kind : str
+        ``detect`` or ``inpaint``.
+    device : str
+        ``auto`` (CUDA where it works, else CPU), ``cpu`` or ``cuda``.
+    threads : int or None
+        CPU threads; None = as many as this process may use.
+
+    Returns
+    -------
+    Model
+        Sessions are shared between calls with the same graph, device and threads.
+
+    Raises
+    ------
+    ModelError
+        The pack, card or graph is missing, damaged, moved or swapped.
+    UnknownDetectorError
+        The pack has no such detector.
+    DeviceError
+        ``cuda`` was asked for and not granted.
+    MissingRuntimeError
+        onnxruntime is not installed.
+    InvalidInputError
+        `kind`, `device` or `threads` is not one of those above.
+    """
+    if kind not in KINDS:
+        raise InvalidInputError(f"kind is {kind!r}; expected one of {', '.join(KINDS)}")
+    folder = detector_folder(pack, detector)
+    card = _read_card(folder)
+    path = folder / card.graph(kind).file
+    graph = _read_graph(path, card.graph(kind).sha256)
+    try:
+        session = get_session(graph, card.graph(kind).sha256, device, threads)
+    except ModelError as error:
+        raise ModelError(f"{path}: {error}") from error
+    _check_identity(path, card, kind, session)
+    return Model(card=card, kind=kind, _session=session)
+
+
+def choose_model(
+    detector: int | str | None,
+    model: str | Model | None,
+    kind: str,
+    device: str = "auto",
+    threads: int | None = None,
+) -> Model:
+    """Load the graph that the arguments of `crmend.detect` and `crmend.inpaint` name.
+
+    Parameters
+    ----------
+    detector : int, str or None
+        A CSST detector such as 8, or a detector of the pack that `model` names.
+    model : str, Model or None
+        ``pack``, ``pack/detector``, or a loaded model, which is returned as it is.
+    kind, device, threads
+        As in `load_model`.
+
+    Raises
+    ------
+    InvalidInputError
+        Neither is given, or two detectors are, or `model` is loaded and of another kind.
+    """
+    if isinstance(model, Model):
+        if model.kind != kind:
+            raise InvalidInputError(f"model is {model.name}; expected a graph of kind {kind}")
+        return model
+    if model is None and detector is None:
+        raise InvalidInputError(
+            "the data's origin is not given; expected detector=8 (a CSST detector: "
+            f"{', '.join(available_detectors(DEFAULT_PACK)) or 'none installed'}) or "
+            f'model="generic" (packs: {", ".join(available_packs()) or "none installed"})'
+        )
+    pack, _, named = (model or DEFAULT_PACK).partition("/")
+    if named and detector is not None:
+        raise InvalidInputError(
+            f"model={model!r} names a detector and detector={detector!r} is given too; "
+            "expected one of them"
+        )
+    return load_model(pack, named or detector, kind, device, threads)
+
+
+def verify(
+    pack: str,
+    detector: int | str | None = None,
+    *,
+    device: str = "auto",
+    threads: int | None = None,
+) -> Verification:
+    """Check a pack: hashes, identities, and that stored outputs are reproduced here.
+
+    Raises
+    ------
+    ModelError
+        A file is missing, damaged or swapped, or an output differs by more than
+        `DETECT_TOLERANCE` or `INPAINT_TOLERANCE`.
+    """
+    folder = detector_folder(pack, detector)
+    detect = load_model(pack, detector, "detect", device, threads)
+    inpaint = load_model(pack, detector, "inpaint", device, threads)
+    path = folder / REFERENCE_FILE
+    stored = _read_reference(path)
+    probability = detect.run(stored["detect_image"], last=True)
+    mended = inpaint.run(stored["inpaint_image"], stored["inpaint_cr_mask"], last=True)
+    differences = (
+        _difference(probability, stored["detect_cr_probability"]),
+        relative_difference(mended, stored["inpaint_inpainted"]),
+    )
+    limits = (DETECT_TOLERANCE, INPAINT_TOLERANCE)
+    for kind, found, limit in zip(KINDS, differences, limits, strict=True):
+        if not found <= limit:
+            raise ModelError(
+                f"{path}: the {kind} graph on {detect.provider} differs from the stored output "
+                f"by {found:.2g}; at most {limit:g} was expected. Use device='cpu' or another "
+                "onnxruntime version, and report this."
+            )
+    return Verification(detect.card.name, detect.provider, *differences)
+
+
+def relative_difference(values: NDArray[np.float32], expected: NDArray[np.float32]) -> float:
+    """Return the largest |Δ| relative to |expected|, or to one noise unit if larger."""
+    if values.shape != expected.shape:
+        return float("inf")
+    return float(np.max(np.abs(values - expected) / np.maximum(np.abs(expected), 1.0)))
+
+
+def _difference(values: NDArray[np.float32], expected: NDArray[np.float32]) -> float:
+    if values.shape != expected.shape:
+        return float("inf")
+    return float(np.max(np.abs(values - expected)))
+
+
+def _read_card(folder: Path) -> ModelCard:
+    """Read a card and check that it stands in its own folder."""
+    path = folder / CARD_FILE
+    try:
+        card = parse_card(path.read_text(encoding="utf-8"), path)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ModelError(f"{path}: the card cannot be read ({error})") from error
+    if not folder.as_posix().endswith(f"/{card.name}"):
+        raise ModelError(
+            f"{path}: the pack was moved or swapped: its card says {card.name!r}, so that is "
+            "where it must stand. Install the pack again."
+        )
+    return card
+
+
+def _read_graph(path: Path, sha256: str) -> bytes:
+    """Read a graph and check its hash."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ModelError(f"{path}: the graph cannot be read ({error})") from error
+    found = hashlib.sha256(content).hexdigest()
+    if found != sha256:
+        raise ModelError(
+            f"{path}: the graph is damaged or was replaced: its sha256 is {found}, the card "
+            f"says {sha256}. Install the pack again."
+        )
+    return content
+
+
+def _check_identity(path: Path, card: ModelCard, kind: str, session: Session) -> None:
+    """Compare what the graph says about itself with the card and the folder."""
+    for key, wanted in card.identity(kind).items():
+        found = session.metadata.get(key)
+        if found != wanted:
+            raise ModelError(
+                f"{path}: the graph was swapped: its metadata says {key} = {found!r}, the card "
+                f"says {wanted!r}. Install the pack again."
+            )
+    names = tuple(item.name for item in card.graph(kind).inputs)
+    if session.input_names != names:
+        raise ModelError(
+            f"{path}: the graph's inputs are {session.input_names}, the card says {names}. "
+            "Install the pack again."
+        )
+
+
+def _read_reference(path: Path) -> dict[str, NDArray[np.float32]]:
+    """Read the stored reference inputs and outputs."""
+    wanted = (
+        "detect_image",
+        "detect_cr_probability",
+        "inpaint_image",
+        "inpaint_cr_mask",
+        "inpaint_inpainted",
+    )
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            return {name: stored[name].astype(np.float32) for name in wanted}
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise ModelError(
+            f"{path}: the reference outputs cannot be read ({error}). Install the pack again."
+        ) from error
