@@ -1,0 +1,250 @@
+"""Open FITS files, prove them complete, and read image planes in blocks of rows."""
+
+from __future__ import annotations
+
+import gzip
+import struct
+import warnings
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from astropy.io import fits
+from astropy.utils.exceptions import AstropyWarning
+from numpy.typing import NDArray
+
+from crmend.errors import CrmendError, FileFormatError, InvalidInputError, MissingFileError
+from crmend.flags import to_int32
+
+BLOCK_BYTES = 16 * 2**20
+"""Size of the row blocks in which planes are read and written [bytes]."""
+
+FITS_BLOCK = 2880
+"""Headers and data units of a FITS file are padded to this [bytes]."""
+
+_GZIP_MAGIC = b"\x1f\x8b"
+_READ_ERRORS = (
+    OSError,
+    EOFError,
+    ValueError,
+    TypeError,
+    KeyError,
+    IndexError,
+    AttributeError,
+    zlib.error,
+    struct.error,
+    fits.VerifyError,
+)
+
+
+def check_exists(path: Path) -> None:
+    """Raise unless the path is a file.
+
+    Raises
+    ------
+    MissingFileError
+        If nothing is there.
+    FileFormatError
+        If it is a folder.
+    """
+    if path.is_dir():
+        raise FileFormatError(
+            f"{path} is a folder, expected a FITS file; give the path of a file"
+        )
+    if not path.exists():
+        raise MissingFileError(
+            f"{path} does not exist, expected a FITS file; check the path (now in {Path.cwd()})"
+        )
+
+
+@contextmanager
+def open_fits(path: Path, **options: Any) -> Iterator[Any]:
+    """Open a FITS file for reading, without a memory map.
+
+    Warnings of astropy are dropped on purpose: what matters of them is checked by
+    `check_complete`, and the rest (non-standard cards) does not touch the pixels.
+
+    Raises
+    ------
+    MissingFileError
+        If the file does not exist.
+    FileFormatError
+        If it cannot be read as FITS, on opening or inside the ``with`` block.
+    """
+    check_exists(path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", AstropyWarning)
+        try:
+            with fits.open(path, mode="readonly", memmap=False, **options) as hdus:
+                yield hdus
+        except CrmendError:
+            raise
+        except PermissionError as error:
+            raise FileFormatError(
+                f"{path} cannot be opened: {error}; check its permissions"
+            ) from error
+        except _READ_ERRORS as error:
+            raise FileFormatError(
+                f"{path} cannot be read as FITS ({type(error).__name__}: {error}); "
+                "expected an intact FITS file, plain, gzipped or tile-compressed; "
+                "transfer or make it again"
+            ) from error
+
+
+def is_gzipped(path: Path) -> bool:
+    """Return True if the file is gzipped as a whole, whatever its name."""
+    check_exists(path)
+    try:
+        with path.open("rb") as stream:
+            return stream.read(2) == _GZIP_MAGIC
+    except OSError as error:
+        raise FileFormatError(
+            f"{path} cannot be opened: {error}; check its permissions"
+        ) from error
+
+
+def check_complete(path: Path) -> None:
+    """Check that every header and data unit of a FITS file is there in full.
+
+    Missing padding behind the last data unit is forgiven.
+
+    Raises
+    ------
+    MissingFileError
+        If the file does not exist.
+    FileFormatError
+        If it is truncated, not FITS, or holds an extension that cannot be parsed.
+    """
+    size = _unzipped_size(path) if is_gzipped(path) else path.stat().st_size
+    with open_fits(path, disable_image_compression=True) as hdus:
+        end = 0
+        for index, hdu in enumerate(hdus):
+            place = hdu.fileinfo()
+            needed, end = place["datLoc"] + hdu.size, place["datLoc"] + place["datSpan"]
+            if needed > size:
+                raise FileFormatError(
+                    f"{path} is truncated: HDU {index} ({hdu.name or 'unnamed'}) needs "
+                    f"{needed} bytes, the file has {size}; transfer or make it again"
+                )
+        leftover = read_at(path, end, 8) if size > end else b""
+        if leftover == b"XTENSION":
+            raise FileFormatError(
+                f"{path} is damaged or truncated: the extension at byte {end} has no readable "
+                "header; transfer or make the file again"
+            )
+
+
+def read_at(path: Path, offset: int, length: int) -> bytes:
+    """Return bytes of a file (of its content, if gzipped)."""
+    with open_bytes(path) as stream:
+        stream.seek(offset)
+        content: bytes = stream.read(length)
+    return content
+
+
+def open_bytes(path: Path) -> Any:
+    """Open a file for reading as bytes, through gzip where needed."""
+    return gzip.open(path, "rb") if is_gzipped(path) else path.open("rb")
+
+
+def row_blocks(shape: tuple[int, int], row_bytes: int, multiple: int = 1) -> Iterator[slice]:
+    """Yield slices of whole rows of about `BLOCK_BYTES`, `multiple` rows at a time."""
+    rows = max(1, BLOCK_BYTES // max(1, row_bytes))
+    rows = max(multiple, rows // multiple * multiple)
+    for start in range(0, shape[0], rows):
+        yield slice(start, min(start + rows, shape[0]))
+
+
+def plane_blocks(hdu: Any) -> Iterator[tuple[slice, NDArray[Any]]]:
+    """Yield the rows of an image HDU in blocks, scaled to physical values."""
+    ny, nx = hdu.shape
+    # A tile of a compressed image is unpacked whole: never split one.
+    tile_rows = int(getattr(hdu, "tile_shape", (1,))[0]) if is_compressed(hdu) else 1
+    for rows in row_blocks((ny, nx), nx * 8, tile_rows):
+        yield rows, hdu.section[rows, :]
+
+
+def is_compressed(hdu: Any) -> bool:
+    """Return True for a tile-compressed image."""
+    return isinstance(hdu, fits.CompImageHDU)
+
+
+def read_image(path: Path, index: int) -> NDArray[np.float32]:
+    """Read a 2-D plane as native float32, never a second full copy.
+
+    Raises
+    ------
+    FileFormatError
+        If the plane cannot be read.
+    """
+    with open_fits(path) as hdus, np.errstate(over="ignore", invalid="ignore"):
+        image = np.empty(hdus[index].shape, np.float32)
+        for rows, block in plane_blocks(hdus[index]):
+            image[rows] = block
+    return image
+
+
+def read_flag(path: Path, index: int) -> NDArray[np.int32]:
+    """Read a 2-D flag plane as native int32 with the same bits (see `flags.to_int32`).
+
+    Raises
+    ------
+    FileFormatError
+        If the plane cannot be read or does not hold flags.
+    """
+    with open_fits(path, ignore_blank=True) as hdus:
+        flag = np.empty(hdus[index].shape, np.int32)
+        for rows, block in plane_blocks(hdus[index]):
+            flag[rows] = flag_values(path, block)
+    return flag
+
+
+def flag_values(path: Path, block: NDArray[Any]) -> NDArray[np.int32]:
+    """Return rows of a flag plane as int32, or raise a `FileFormatError`."""
+    try:
+        return to_int32(block)
+    except InvalidInputError as error:
+        raise FileFormatError(f"{path}: {error}") from error
+
+
+def weight_to_error(weight: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Turn inverse variances into 1-sigma errors, in place: 1/sqrt(weight).
+
+    A weight of zero, below zero or NaN gives an infinite error.
+    """
+    with np.errstate(all="ignore"):
+        weight[~(weight > 0)] = 0.0
+        np.sqrt(weight, out=weight)
+        np.divide(np.float32(1.0), weight, out=weight)
+    return weight
+
+
+def variance_to_error(variance: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Turn variances into 1-sigma errors, in place; below zero or NaN gives infinity."""
+    with np.errstate(all="ignore"):
+        variance[~(variance >= 0)] = np.inf
+        np.sqrt(variance, out=variance)
+    return variance
+
+
+def _unzipped_size(path: Path) -> int:
+    """Return the size of a gzipped file's content, reading all of it.
+
+    Raises
+    ------
+    FileFormatError
+        If it is truncated or damaged.
+    """
+    size = 0
+    try:
+        with gzip.open(path, "rb") as stream:
+            while block := stream.read(2**20):
+                size += len(block)
+    except (OSError, EOFError, zlib.error) as error:
+        raise FileFormatError(
+            f"{path} is a truncated or damaged gzip file ({error}); transfer or make it again"
+        ) from error
+    return size

@@ -1,0 +1,215 @@
+"""What the header says of an exposure: detector, band, unit, gain, times and limits."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from astropy.io import fits
+
+from crmend._instruments import Instrument
+from crmend.errors import FileFormatError, InvalidInputError, UnknownDetectorError
+
+_ELECTRONS = {"e", "e-", "el", "electron", "electrons", "photoelectron", "photoelectrons"}
+_ADU = {"adu", "adus", "dn", "ct", "cts", "count", "counts"}
+_PER_SECOND = re.compile(r"[ .*]*(?:/ ?(?:s|sec|second|seconds)|s(?:\^|\*\*)?\(?-1\)?)$")
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Figures that tie the image's values to electrons.
+
+    Attributes
+    ----------
+    unit : str
+        As the header writes it, or the profile's default.
+    electrons_per_unit : float or None
+        Multiply image values by this to have electrons; None = unknown.
+    exposure_time : float or None
+        [s]
+    read_noise : float or None
+        [e-]
+    saturation : float or None
+        In the image's unit.
+    """
+
+    unit: str
+    electrons_per_unit: float | None
+    exposure_time: float | None
+    read_noise: float | None
+    saturation: float | None
+
+
+def find_detector(
+    header: fits.Header, instrument: Instrument, file_name: str, detector: int | str | None
+) -> str | None:
+    """Return the detector's name: as given, from the header, or from the file name.
+
+    Raises
+    ------
+    UnknownDetectorError
+        If the instrument has detectors and this is none of them, or none is named.
+    """
+    keyword = next(
+        (key for key in instrument.keywords.get("detector", ()) if key in header), None
+    )
+    if detector is not None:
+        name, source = str(detector).strip(), "as given"
+    elif keyword is not None and str(header[keyword]).strip():
+        name, source = str(header[keyword]).strip(), f"{keyword} = {header[keyword]!r}"
+    else:
+        name, source = _detector_from_name(instrument, file_name), f"from the name {file_name}"
+    if instrument.detector_digits is not None:
+        start = 0 if detector is not None else -instrument.detector_digits
+        number = re.search(r"[0-9]+$", name[start:])
+        name = number.group().lstrip("0") or name if number else name
+    if not instrument.detectors:
+        return name or None
+    if name.upper() in instrument.detectors:
+        return name.upper()
+    choices = ", ".join(instrument.detectors)
+    if not name:
+        raise UnknownDetectorError(
+            f"{file_name} names no detector: {instrument.title} expects the keyword "
+            f"{' or '.join(instrument.keywords['detector'])} (or the usual file name); pass "
+            f"detector=... (--detector), one of {choices}"
+        )
+    raise UnknownDetectorError(
+        f"{instrument.title} has no imaging detector {name!r} ({source}); expected one of "
+        f"{choices}; pass detector=... (--detector), or instrument='generic' for other data"
+    )
+
+
+def find_band(header: fits.Header, instrument: Instrument, detector: str | None) -> str | None:
+    """Return the band of the detector, or else the filter that the header names."""
+    if detector is not None and detector in instrument.bands:
+        return instrument.bands[detector]
+    names = (str(header.get(key, "")).strip() for key in instrument.keywords.get("band", ()))
+    return next((name for name in names if name and not name.upper().startswith("CLEAR")), None)
+
+
+def find_calibration(
+    header: fits.Header, instrument: Instrument, file_name: str, gain: float | None
+) -> Calibration:
+    """Collect unit, gain, exposure time, read noise and saturation.
+
+    Parameters
+    ----------
+    header : fits.Header
+        Primary header merged with the image's.
+    instrument : Instrument
+    file_name : str
+        For messages.
+    gain : float or None
+        [e-/ADU], instead of the header's.
+
+    Raises
+    ------
+    InvalidInputError
+        If an ADU image has no gain and the profile requires one, or the exposure time of
+        an image per second is not a positive number.
+    FileFormatError
+        If the exposure time of such an image is missing, or the unit is not understood.
+    """
+    if gain is not None and not (math.isfinite(gain) and gain > 0):
+        raise InvalidInputError(f"gain is {gain}, expected a positive number [e-/ADU]")
+    keys = instrument.keywords
+    written = next(
+        (str(header[k]).strip() for k in keys["unit"] if str(header.get(k, "")).strip()), ""
+    )
+    unit = written or instrument.default_unit
+    exposure_time = first_positive(header, keys["exposure_time"])
+    read_noise = first_positive(header, keys.get("read_noise", ()))
+    return Calibration(
+        unit=unit,
+        electrons_per_unit=_electrons_per_unit(header, instrument, file_name, unit, gain),
+        exposure_time=exposure_time,
+        read_noise=instrument.default_read_noise if read_noise is None else read_noise,
+        saturation=first_positive(header, keys.get("saturation", ())),
+    )
+
+
+def parse_unit(unit: str) -> tuple[str, bool] | None:
+    """Return ("electron" or "adu", per second?), or None for any other unit."""
+    text = re.sub(r"/(pix|pixel|px)$", "", unit.strip().lower())
+    if text == "cps":
+        return "adu", True
+    base = _PER_SECOND.sub("", text).strip()
+    rate = base != text
+    if base in _ELECTRONS:
+        return "electron", rate
+    return ("adu", rate) if base in _ADU else None
+
+
+def first_positive(header: fits.Header, keys: Iterable[str]) -> float | None:
+    """Return the first keyword's value that is a finite number above zero."""
+    values = (_number(header.get(key)) for key in keys)
+    return next((value for value in values if value is not None and value > 0), None)
+
+
+def _electrons_per_unit(
+    header: fits.Header, instrument: Instrument, file_name: str, unit: str, gain: float | None
+) -> float | None:
+    """Return the electrons of one unit, or None where a lenient profile allows that."""
+    parsed = parse_unit(unit)
+    if parsed is None:
+        if not instrument.gain_required:
+            return None
+        raise FileFormatError(
+            f"{file_name}: BUNIT is {unit!r}, expected e/s, electrons or ADU; mend BUNIT, or "
+            "use instrument='generic' (--instrument generic), which takes any linear unit"
+        )
+    kind, rate = parsed
+    factor: float | None = 1.0
+    if kind == "adu":
+        factor = gain or first_positive(header, instrument.keywords.get("gain", ()))
+        if factor is None and instrument.gain_required:
+            keys = ", ".join(instrument.keywords["gain"])
+            raise InvalidInputError(
+                f"{file_name} is in {unit} and has no gain: {keys} missing or not positive, "
+                "expected [e-/ADU]; pass gain=..., or write that keyword"
+            )
+    seconds = _seconds(header, instrument, file_name, unit) if rate else 1.0
+    return None if factor is None or seconds is None else factor * seconds
+
+
+def _seconds(
+    header: fits.Header, instrument: Instrument, file_name: str, unit: str
+) -> float | None:
+    """Return the exposure time, which an image per second cannot do without."""
+    keys = instrument.keywords["exposure_time"]
+    found = [key for key in keys if key in header]
+    seconds = first_positive(header, keys)
+    if seconds is not None or (not found and not instrument.gain_required):
+        return seconds
+    if not found:
+        raise FileFormatError(
+            f"{file_name} is in {unit} and has no exposure time: {', '.join(keys)} missing; "
+            "write that keyword [s]"
+        )
+    raise InvalidInputError(
+        f"{file_name} is in {unit} and {found[0]} is {header[found[0]]!r}, expected a positive "
+        "number of seconds; mend that keyword"
+    )
+
+
+def _number(value: Any) -> float | None:
+    """Return a header value as a finite float, or None."""
+    if isinstance(value, bool):
+        return None
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _detector_from_name(instrument: Instrument, file_name: str) -> str:
+    """Return the detector that the file name holds, or an empty string."""
+    if instrument.detector_pattern is None:
+        return ""
+    found = re.search(instrument.detector_pattern, file_name, re.IGNORECASE)
+    return found.group("detector") if found else ""

@@ -1,0 +1,309 @@
+"""Write corrected exposures and flags: the public writers behind `crmend.exposure`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from astropy.io import fits
+from numpy.typing import NDArray
+
+from crmend._fits_planes import locate, scan
+from crmend._fits_update import or_into_flag_plane
+from crmend._fits_write import (
+    add_provenance,
+    append_plane,
+    append_probability,
+    atomic_output,
+    check_output,
+    write_primary,
+)
+from crmend._provenance import Provenance, combine
+from crmend.errors import FileFormatError, InvalidInputError
+from crmend.flags import to_int32
+
+if TYPE_CHECKING:
+    from crmend.exposure import Exposure
+
+
+class ResultPlanes(Protocol):
+    """What the writer takes from a result; `CleanResult` and `Corrected` have it.
+
+    A further attribute ``provenance`` is used where there is one.
+    """
+
+    @property
+    def image(self) -> NDArray[np.float32]:
+        """Corrected image, (ny, nx), in the exposure's unit."""
+        ...
+
+    @property
+    def error(self) -> NDArray[np.float32] | None:
+        """1-sigma error, (ny, nx), in the exposure's unit."""
+        ...
+
+    @property
+    def flag(self) -> NDArray[np.int32] | None:
+        """Flag plane, (ny, nx)."""
+        ...
+
+    @property
+    def cr_probability(self) -> NDArray[np.float32] | None:
+        """Probability of a cosmic ray, (ny, nx), 0 to 1."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Corrected:
+    """Planes to write for one exposure; attributes as in `ResultPlanes`."""
+
+    image: NDArray[np.float32]
+    error: NDArray[np.float32] | None = None
+    flag: NDArray[np.int32] | None = None
+    cr_probability: NDArray[np.float32] | None = None
+    provenance: Provenance | None = None
+
+
+def write_exposure(
+    path: str | Path,
+    exposure: Exposure,
+    result: ResultPlanes | None = None,
+    *,
+    probability: bool = False,
+    overwrite: bool = True,
+) -> None:
+    """Write a corrected exposure: SCI, ERR, FLAG and, if asked for, CRPROB.
+
+    SCI and ERR are float32 in the exposure's unit, FLAG is int32, CRPROB is
+    tile-compressed.  Headers and WCS of the input planes are kept, provenance is added.
+    The file appears under its name only when it is complete and on the disk.
+
+    Parameters
+    ----------
+    path : str or Path
+        A name that ends in .gz is gzipped.
+    exposure : Exposure
+    result : ResultPlanes or None
+        The planes to write, such as a `CleanResult`; None = the exposure's own.
+    probability : bool
+        Write `cr_probability` of the result.
+    overwrite : bool
+        Replace a file that exists (never the exposure's own).
+
+    Raises
+    ------
+    OutputError
+        If the file is the input, exists, or cannot be written; nothing is left behind.
+    InvalidInputError
+        If a plane's shape is not the exposure's, or there is no probability to write.
+    """
+    write_exposures(path, [(exposure, result)], probability=probability, overwrite=overwrite)
+
+
+def write_exposures(
+    path: str | Path,
+    items: Iterable[tuple[Exposure, ResultPlanes | None]],
+    *,
+    probability: bool = False,
+    overwrite: bool = True,
+) -> None:
+    """Write several chips into one file; see `write_exposure`.
+
+    The planes of each chip share an EXTVER, from 1.  Items are taken one at a time, so a
+    generator that cleans chip by chip keeps only one in memory.  Each SCI header has the
+    provenance of its chip, the primary header the sums.
+
+    Raises
+    ------
+    OutputError, InvalidInputError
+        As `write_exposure`; also if there are no items.
+    """
+    path = Path(path)
+    chips: list[Provenance] = []
+    count, primary, size = 0, fits.Header(), 0
+    with atomic_output(path, overwrite=overwrite) as temporary:
+        for count, (exposure, given) in enumerate(items, 1):
+            check_output(path, source_files(exposure), overwrite=overwrite)
+            result = given or Corrected(exposure.image, exposure.error, exposure.flag)
+            provenance = getattr(result, "provenance", None)
+            chips += [provenance] if provenance is not None else []
+            if count == 1:
+                primary = exposure.primary_header
+                size = write_primary(temporary, _with_provenance(primary, chips))
+            _append_chip(temporary, exposure, result, count, probability=probability)
+        if count == 0:
+            raise InvalidInputError(
+                f"there are no exposures to write to {path}; pass at least one"
+            )
+        if count > 1:
+            write_primary(temporary, _with_provenance(primary, chips), size)
+
+
+def write_flag(
+    path: str | Path,
+    exposure: Exposure,
+    flag: NDArray[np.int32],
+    provenance: Provenance | None = None,
+    probability: NDArray[np.float32] | None = None,
+    *,
+    overwrite: bool = True,
+) -> None:
+    """Write a FITS file with the FLAG plane alone (and CRPROB, if given).
+
+    Parameters
+    ----------
+    path : str or Path
+    exposure : Exposure
+        Whose headers to keep.
+    flag : (ny, nx) integer array
+        Written as int32, bits kept.
+    provenance : Provenance or None
+    probability : (ny, nx) float32 array or None
+    overwrite : bool
+        Replace a file that exists (never the exposure's own).
+
+    Raises
+    ------
+    OutputError, InvalidInputError
+        As `write_exposure`.
+    """
+    path = Path(path)
+    chips = [] if provenance is None else [provenance]
+    with atomic_output(path, overwrite=overwrite, inputs=source_files(exposure)) as temporary:
+        write_primary(temporary, _with_provenance(exposure.primary_header, chips))
+        header = _plane_header(exposure, "flag", provenance)
+        _append(temporary, exposure, "FLAG", flag, header, 1)
+        if probability is not None:
+            _check_shape(exposure, "CRPROB", probability)
+            append_probability(temporary, probability, version=1)
+
+
+def update_flags(path: str | Path, exposure: Exposure, cr_mask: NDArray[np.bool_]) -> Path:
+    """OR the cosmic-ray bit into the flag plane of a Level 1 file, in one step.
+
+    The file is rewritten under a temporary name and renamed.  All other HDUs stay byte for
+    byte; other bits are kept.  The plane becomes int32 (a 16-bit plane stays so if the bit
+    fits, as with HST); a tile-compressed plane is packed again, losslessly.  For
+    exposures of three files, the flag file changes.  A link is followed; hard links
+    to the old file keep the old content.
+
+    Parameters
+    ----------
+    path : str or Path
+        The exposure's own file, or a copy of it.
+    exposure : Exposure
+        For profile, chip and shape.
+    cr_mask : (ny, nx) bool array
+        True = cosmic ray.
+
+    Returns
+    -------
+    Path
+        The file that changed.
+
+    Raises
+    ------
+    FileFormatError
+        If the file has no flag plane.
+    InvalidInputError
+        If the mask is not bool or its shape is not the plane's.
+    OutputError
+        If the file cannot be rewritten; it is then as before.
+    """
+    path = Path(path)
+    layout = locate(scan(path), exposure.instrument, exposure.extver)
+    if layout.flag is None:
+        names = ", ".join(exposure.instrument.planes.get("flag", ()))
+        raise FileFormatError(
+            f"{path} has no flag plane to update, expected an extension named {names}; write "
+            "the flags to a file of their own instead (crmend detect)"
+        )
+    _check_shape(exposure, "the cosmic-ray mask", cr_mask)
+    if cr_mask.dtype != np.bool_:
+        raise InvalidInputError(
+            f"the cosmic-ray mask has dtype {cr_mask.dtype}, expected bool; "
+            "use mask.astype(bool)"
+        )
+    or_into_flag_plane(layout.flag, cr_mask, exposure.instrument.cr_bit)
+    return layout.flag.path
+
+
+def source_files(exposure: Exposure) -> list[Path]:
+    """Return the files that an exposure was read from: never write over these."""
+    files = {plane.path for plane in exposure.planes.values()}
+    return sorted(files | ({exposure.path} if exposure.path is not None else set()))
+
+
+def _with_provenance(header: fits.Header, chips: list[Provenance]) -> fits.Header:
+    """Return a copy of a primary header with the provenance of all chips."""
+    result = header.copy()
+    add_provenance(result, combine(chips) if chips else None)
+    return result
+
+
+def _append_chip(
+    path: Path, exposure: Exposure, result: ResultPlanes, version: int, *, probability: bool
+) -> None:
+    """Append the planes of one chip to a file."""
+    header = _plane_header(exposure, "image", getattr(result, "provenance", None))
+    _append(path, exposure, "SCI", result.image, header, version)
+    if result.error is not None:
+        header = _plane_header(exposure, "error")
+        _append(path, exposure, "ERR", result.error, header, version)
+    if result.flag is not None:
+        header = _plane_header(exposure, "flag")
+        _append(path, exposure, "FLAG", result.flag, header, version)
+    if probability:
+        if result.cr_probability is None:
+            raise InvalidInputError("probability=True, and the result has no cr_probability")
+        _check_shape(exposure, "CRPROB", result.cr_probability)
+        append_probability(path, result.cr_probability, version=version)
+
+
+def _append(
+    path: Path,
+    exposure: Exposure,
+    name: str,
+    values: NDArray[Any],
+    header: fits.Header,
+    version: int,
+) -> None:
+    """Append one plane as float32, or as int32 if it holds flags."""
+    _check_shape(exposure, name, values)
+    if name == "FLAG":
+        values = values if values.dtype == np.int32 else to_int32(values)
+    else:
+        values = values.astype(np.float32, copy=False)
+    append_plane(path, values, header, name=name, version=version)
+
+
+def _plane_header(
+    exposure: Exposure, kind: str, provenance: Provenance | None = None
+) -> fits.Header:
+    """Return the header of an output plane: that of the input plane, if there is one."""
+    plane = exposure.planes.get(kind)
+    if plane is not None:
+        header = plane.header.copy()
+    elif kind == "image":
+        header = exposure.header.copy()
+    else:
+        header = fits.Header()
+    if kind == "flag":
+        header.remove("BUNIT", ignore_missing=True)
+    elif exposure.unit:
+        # A weight plane has become an error.
+        header["BUNIT"] = exposure.unit
+    add_provenance(header, provenance)
+    return header
+
+
+def _check_shape(exposure: Exposure, name: str, values: NDArray[Any]) -> None:
+    """Raise unless a plane has the exposure's shape."""
+    if np.shape(values) != exposure.image.shape:
+        raise InvalidInputError(
+            f"{name} has shape {np.shape(values)}, expected {exposure.image.shape} as the "
+            "image; pass the plane of this exposure"
+        )

@@ -1,0 +1,133 @@
+"""Rewrite one flag plane of a FITS file and keep every other byte."""
+
+from __future__ import annotations
+
+import io
+import shutil
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from astropy.io import fits
+from numpy.typing import NDArray
+
+from crmend._fits import (
+    FITS_BLOCK,
+    flag_values,
+    is_compressed,
+    is_gzipped,
+    open_bytes,
+    open_fits,
+    plane_blocks,
+    read_flag,
+)
+from crmend._fits_planes import Plane
+from crmend._fits_write import atomic_output, header_bytes, write_blocks
+
+_COPY_BYTES = 2**20
+
+
+def or_into_flag_plane(plane: Plane, cr_mask: NDArray[np.bool_], bit: int) -> None:
+    """OR a bit into a flag plane where the mask is True, in one atomic step.
+
+    Parameters
+    ----------
+    plane : Plane
+        Where the flags are; its file is replaced.
+    cr_mask : (ny, nx) bool array
+        True = set the bit.
+    bit : int
+        Value of the bit.
+
+    Raises
+    ------
+    OutputError
+        If the file cannot be rewritten; it is then as before.
+    FileFormatError
+        If the plane does not hold flags.
+    """
+    target = plane.path.resolve()
+    gzipped = is_gzipped(target)
+    with atomic_output(target, overwrite=True, gzipped=gzipped, mode_of=target) as temporary:
+        with open_fits(target, disable_image_compression=True) as hdus:
+            place = hdus[plane.index].fileinfo()
+            start, stop = place["hdrLoc"], place["datLoc"] + place["datSpan"]
+        with open_bytes(target) as source, temporary.open("xb") as out:
+            _copy(source, out, start)
+            _write_flags(out, target, plane.index, cr_mask, bit)
+            source.seek(stop)
+            shutil.copyfileobj(source, out, _COPY_BYTES)
+
+
+def _write_flags(
+    out: IO[bytes], path: Path, index: int, cr_mask: NDArray[np.bool_], bit: int
+) -> None:
+    """Write the header and the data of the new flag plane."""
+    with open_fits(path, ignore_blank=True) as hdus:
+        hdu = hdus[index]
+        short = _stays_short(hdu.header, bit)
+        header = _new_header(hdu.header, short)
+        if not is_compressed(hdu):
+            out.write(header_bytes(header))
+            blocks = plane_blocks(hdu)
+            write_blocks(
+                out,
+                (_flagged(path, block, cr_mask[rows], bit, short) for rows, block in blocks),
+            )
+            return
+        compression, tile_shape = hdu.compression_type, tuple(int(n) for n in hdu.tile_shape)
+    flags = read_flag(path, index)
+    np.bitwise_or(flags, np.int32(bit), out=flags, where=cr_mask)
+    packed = fits.CompImageHDU(
+        data=_to_int16(flags) if short else flags,
+        header=header,
+        # PLIO holds 24 bits only.
+        compression_type="RICE_1" if compression == "PLIO_1" else compression,
+        tile_shape=tile_shape,
+        hcomp_scale=0,
+    )
+    memory = io.BytesIO()
+    fits.HDUList([fits.PrimaryHDU(), packed]).writeto(memory)
+    out.write(memory.getbuffer()[FITS_BLOCK:])
+
+
+def _flagged(
+    path: Path, block: NDArray[Any], mask: NDArray[np.bool_], bit: int, short: bool
+) -> NDArray[Any]:
+    """Return rows of the plane with the bit set where the mask is True."""
+    flags = flag_values(path, block)
+    np.bitwise_or(flags, np.int32(bit), out=flags, where=mask)
+    return _to_int16(flags) if short else flags
+
+
+def _stays_short(header: fits.Header, bit: int) -> bool:
+    """Return True for a plain 16-bit plane in which the bit fits."""
+    plain = header.get("BZERO", 0) == 0 and header.get("BSCALE", 1) == 1
+    return bool(header["BITPIX"] == 16 and plain and bit <= np.iinfo(np.int16).max)
+
+
+def _to_int16(flags: NDArray[np.int32]) -> NDArray[np.int16]:
+    """Return flags of at most 16 bits as the int16 plane that they came from."""
+    return flags.astype(np.uint16).view(np.int16)
+
+
+def _new_header(header: fits.Header, short: bool) -> fits.Header:
+    """Return the plane's header for int32 (or int16) data; other cards stay as they are."""
+    result = header.copy()
+    stale = ["CHECKSUM", "DATASUM"]
+    if not short and header["BITPIX"] != 32:
+        stale.append("BLANK")
+    for key in (*stale, "BSCALE", "BZERO"):
+        result.remove(key, ignore_missing=True, remove_all=True)
+    result["BITPIX"] = 16 if short else 32
+    return result
+
+
+def _copy(source: IO[bytes], out: IO[bytes], length: int) -> None:
+    """Copy so many bytes from the start of a file."""
+    while length > 0:
+        block = source.read(min(length, _COPY_BYTES))
+        if not block:
+            raise OSError(f"the file ends {length} bytes early")
+        out.write(block)
+        length -= len(block)

@@ -1,0 +1,124 @@
+"""What was done to an exposure, as header cards."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+Card = tuple[str, str | int | float | bool | None, str]
+"""Keyword, value and comment of a FITS header card."""
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What was done to one image, by what, and how much was found.
+
+    Attributes
+    ----------
+    version : str
+        Version of crmend.
+    detect_model, inpaint_model : str or None
+        Names of the graphs; None = not used.
+    detect_sha256, inpaint_sha256 : str or None
+        Hashes of the graphs, 64 hexadecimal digits.
+    threshold : float
+        Probability from which a pixel counts as cosmic ray.
+    provider : str
+        Execution provider that ran the graphs.
+    cr_pixels, cr_events : int
+        Pixels flagged, and connected groups of them.
+    cr_rate : float or None
+        [events / cm² / s]; None where pixel size or exposure time is unknown.
+    sources_touched : int
+        Sources that hold cosmic-ray pixels.
+    pixels_network, pixels_median : int
+        Pixels mended by the network and by the adaptive median.
+    seconds : float
+        Wall time from image to result.
+    """
+
+    version: str
+    detect_model: str | None
+    detect_sha256: str | None
+    inpaint_model: str | None
+    inpaint_sha256: str | None
+    threshold: float
+    provider: str
+    cr_pixels: int
+    cr_events: int
+    cr_rate: float | None
+    sources_touched: int
+    pixels_network: int
+    pixels_median: int
+    seconds: float
+
+    def to_cards(self) -> list[Card]:
+        """Return the header cards, in the order in which they are written.
+
+        The keywords stay clear of CRPIXn and CRVALn of the WCS.  STA_CRS = 0 means done,
+        as in the CSST pipeline; CRCOUNT counts events.
+        """
+        return [
+            ("STA_CRS", 0, "cosmic-ray step: 0 done, 1 failed"),
+            ("CRCOUNT", self.cr_events, "cosmic-ray events found"),
+            ("CRMVERS", self.version, "version of crmend"),
+            # No comment beside a hash: the card is full.
+            ("CRMDETMD", self.detect_model, "detection model"),
+            ("CRMDETSH", self.detect_sha256, ""),
+            ("CRMINPMD", self.inpaint_model, "inpainting model"),
+            ("CRMINPSH", self.inpaint_sha256, ""),
+            ("CRMTHRES", _finite(self.threshold, 9), "cosmic-ray probability threshold"),
+            ("CRMPROV", self.provider, "execution provider"),
+            ("CRMNPIX", self.cr_pixels, "cosmic-ray pixels"),
+            ("CRMNEVT", self.cr_events, "cosmic-ray events (connected pixels)"),
+            ("CRMRATE", _finite(self.cr_rate, 6), "[cm-2 s-1] cosmic-ray events"),
+            ("CRMNSRC", self.sources_touched, "sources with cosmic-ray pixels"),
+            ("CRMNNET", self.pixels_network, "pixels mended by the network"),
+            ("CRMNMED", self.pixels_median, "pixels mended by the adaptive median"),
+            ("CRMSECS", _finite(self.seconds, 4), "[s] wall time"),
+        ]
+
+    def history(self) -> str:
+        """Return one line for HISTORY."""
+        return (
+            f"crmend {self.version}: {self.cr_events} cosmic rays, "
+            f"{self.cr_pixels} pixels flagged"
+        )
+
+
+def combine(chips: Sequence[Provenance]) -> Provenance:
+    """Return the provenance of a file with several chips.
+
+    Counts and seconds are summed, the rate is averaged, and what differs from chip to
+    chip is called "several".
+    """
+    rates = [chip.cr_rate for chip in chips if chip.cr_rate is not None]
+    return Provenance(
+        version=chips[0].version,
+        detect_model=_common([chip.detect_model for chip in chips]),
+        detect_sha256=_common([chip.detect_sha256 for chip in chips]),
+        inpaint_model=_common([chip.inpaint_model for chip in chips]),
+        inpaint_sha256=_common([chip.inpaint_sha256 for chip in chips]),
+        threshold=chips[0].threshold if len({c.threshold for c in chips}) == 1 else math.nan,
+        provider=_common([chip.provider for chip in chips]) or "",
+        cr_pixels=sum(chip.cr_pixels for chip in chips),
+        cr_events=sum(chip.cr_events for chip in chips),
+        cr_rate=sum(rates) / len(rates) if rates else None,
+        sources_touched=sum(chip.sources_touched for chip in chips),
+        pixels_network=sum(chip.pixels_network for chip in chips),
+        pixels_median=sum(chip.pixels_median for chip in chips),
+        seconds=sum(chip.seconds for chip in chips),
+    )
+
+
+def _common(values: Sequence[str | None]) -> str | None:
+    """Return the value that all share, or "several"."""
+    return values[0] if len(set(values)) == 1 else "several"
+
+
+def _finite(value: float | None, digits: int) -> float | None:
+    """Return a number that a header can hold: rounded, or None if it is not finite."""
+    if value is None or not math.isfinite(value):
+        return None
+    return float(f"{value:.{digits}g}")

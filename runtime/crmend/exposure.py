@@ -1,0 +1,254 @@
+"""Read an exposure from FITS, and write the corrected one beside it.
+
+This module and its ``_fits`` helpers are the only ones that touch FITS images.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from astropy.io import fits
+from numpy.typing import NDArray
+
+from crmend._fits import read_flag, read_image, row_blocks, variance_to_error, weight_to_error
+from crmend._fits_keywords import find_band, find_calibration, find_detector
+from crmend._fits_output import (
+    Corrected,
+    ResultPlanes,
+    source_files,
+    update_flags,
+    write_exposure,
+    write_exposures,
+    write_flag,
+)
+from crmend._fits_planes import Layout, Plane, find_chips, locate, scan
+from crmend._fits_write import check_output, merged_header
+from crmend._instruments import Instrument, load_instrument, match_instrument
+from crmend.errors import CrmendWarning, InvalidInputError
+from crmend.flags import has_flag
+
+__all__ = [
+    "Corrected", "Exposure", "ResultPlanes", "check_output", "count_extvers", "read_exposure",
+    "source_files", "update_flags", "write_exposure", "write_exposures", "write_flag",
+]  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Exposure:
+    """One image of one detector, with what its file says of it.
+
+    Attributes
+    ----------
+    image : (ny, nx) float32 array
+        In `unit`, as in the file, native byte order.
+    error : (ny, nx) float32 array or None
+        1-sigma, in `unit`; infinite where the weight is zero.
+    flag : (ny, nx) int32 array or None
+        Bits as in the profile's `Instrument.flags`.
+    header : fits.Header
+        Primary header merged with the image's, without structural keywords.
+    instrument : Instrument
+    detector, band : str or None
+        "8" and "g" for CSST chip 08.
+    unit : str
+        As the header writes it.
+    electrons_per_unit : float or None
+        Multiply the image by this to have electrons; None = unknown.
+    exposure_time : float or None
+        [s]
+    read_noise : float or None
+        [e-]
+    saturation : float or None
+        In `unit`.
+    extver : int
+        Number of the chip in the file, from 1.
+    path : Path or None
+    planes : mapping
+        Where image, error and flag came from: `Plane` by these names.
+    primary_header : fits.Header
+        The primary header alone.
+    """
+
+    image: NDArray[np.float32]
+    error: NDArray[np.float32] | None
+    flag: NDArray[np.int32] | None
+    header: fits.Header = field(repr=False)
+    instrument: Instrument = field(repr=False)
+    detector: str | None
+    band: str | None
+    unit: str
+    electrons_per_unit: float | None
+    exposure_time: float | None
+    read_noise: float | None
+    saturation: float | None
+    extver: int = 1
+    path: Path | None = None
+    planes: Mapping[str, Plane] = field(default_factory=dict, repr=False)
+    primary_header: fits.Header = field(default_factory=fits.Header, repr=False)
+
+    @property
+    def invalid(self) -> NDArray[np.bool_]:
+        """True where the value carries no information; a new (ny, nx) bool array.
+
+        That is: NaN or infinite, or flagged with one of the profile's invalid bits (CSST:
+        bad, hot).  Without a flag plane, pixels of infinite error count as well; beside a
+        flag plane they do not, since pipelines give old cosmic rays zero weight.
+        """
+        result = np.empty(self.image.shape, np.bool_)
+        for rows in row_blocks(self.image.shape, self.image.shape[1] * 4):
+            np.isfinite(self.image[rows], out=result[rows])
+            if self.flag is not None:
+                result[rows] &= ~has_flag(self.flag[rows], self.instrument.invalid_flags)
+            elif self.error is not None:
+                result[rows] &= np.isfinite(self.error[rows])
+        return np.logical_not(result, out=result)
+
+    @property
+    def saturated(self) -> NDArray[np.bool_]:
+        """True where flagged as saturated, or at or above `saturation`; a new array."""
+        result = np.zeros(self.image.shape, np.bool_)
+        for rows in row_blocks(self.image.shape, self.image.shape[1] * 4):
+            if self.flag is not None:
+                result[rows] = has_flag(self.flag[rows], self.instrument.saturated_flags)
+            if self.saturation is not None:
+                result[rows] |= self.image[rows] >= np.float32(self.saturation)
+        return result
+
+
+def read_exposure(
+    path: str | Path,
+    *,
+    instrument: str | Instrument | None = None,
+    detector: int | str | None = None,
+    extver: int = 1,
+    gain: float | None = None,
+) -> Exposure:
+    """Read one exposure of one detector.
+
+    Planes are found by EXTNAME, else by position, else in sibling files (``_img_``,
+    ``_wht_``, ``_flg_``); see the instrument's profile.  Plain, gzipped and tile-compressed
+    files are read alike.
+
+    Parameters
+    ----------
+    path : str or Path
+        File with the science image.
+    instrument : str, Instrument or None
+        Name of a profile; None = from the header.  "generic" reads any 2-D image.
+    detector : int, str or None
+        Instead of the header's.
+    extver : int
+        Chip of a file with several, from 1 (see `count_extvers`).
+    gain : float or None
+        [e-/ADU], instead of the header's; matters for images in ADU only.
+
+    Returns
+    -------
+    Exposure
+
+    Raises
+    ------
+    MissingFileError
+        If there is no such file.
+    FileFormatError
+        If it is truncated, not FITS, has no 2-D image, or planes of different shapes.
+    InvalidInputError
+        If the image has no finite pixel, is in ADU without gain, or its exposure time is
+        not positive.
+    UnknownInstrumentError, UnknownDetectorError
+        If no profile fits, or the profile has no such detector.
+
+    Warns
+    -----
+    CrmendWarning
+        If no network was trained for the instrument, or a flag file is missing.
+    """
+    path = Path(path)
+    content = scan(path)
+    profile = _profile(instrument, content.identity(), path.name)
+    layout = locate(content, profile, extver)
+    header = merged_header(content.primary, layout.image.header)
+    name = find_detector(header, profile, path.name, detector)
+    calibration = find_calibration(header, profile, path.name, gain)
+    if not profile.trained:
+        warnings.warn(
+            f"{path.name}: no network was trained for {profile.title}; the pack "
+            f"{profile.model_pack!r} was trained on simulated CSST exposures: check the result",
+            CrmendWarning,
+            stacklevel=2,
+        )
+    image, error, flag = _read_planes(layout)
+    planes = {"image": layout.image, "error": layout.error, "flag": layout.flag}
+    return Exposure(
+        image=image,
+        error=error,
+        flag=flag,
+        header=header,
+        instrument=profile.for_detector(name),
+        detector=name,
+        band=find_band(header, profile, name),
+        unit=calibration.unit,
+        electrons_per_unit=calibration.electrons_per_unit,
+        exposure_time=calibration.exposure_time,
+        read_noise=calibration.read_noise,
+        saturation=calibration.saturation,
+        extver=extver,
+        path=path,
+        planes={kind: plane for kind, plane in planes.items() if plane is not None},
+        primary_header=content.primary,
+    )
+
+
+def count_extvers(path: str | Path, *, instrument: str | Instrument | None = None) -> int:
+    """Return how many chips a file holds: the images that `read_exposure` can read.
+
+    Raises
+    ------
+    MissingFileError, FileFormatError, UnknownInstrumentError
+        As `read_exposure`.
+    """
+    content = scan(Path(path))
+    profile = _profile(instrument, content.identity(), Path(path).name)
+    return len(find_chips(content, profile))
+
+
+def _profile(
+    instrument: str | Instrument | None, header: fits.Header, file_name: str
+) -> Instrument:
+    """Return the profile asked for, or the one that fits the header."""
+    if instrument is None:
+        return match_instrument(header, file_name)
+    return instrument if isinstance(instrument, Instrument) else load_instrument(instrument)
+
+
+def _read_planes(
+    layout: Layout,
+) -> tuple[NDArray[np.float32], NDArray[np.float32] | None, NDArray[np.int32] | None]:
+    """Read the pixels of image, error and flag.
+
+    Raises
+    ------
+    InvalidInputError
+        If the image has no finite pixel.
+    """
+    image = read_image(layout.image.path, layout.image.index)
+    blocks = row_blocks(image.shape, image.shape[1] * 4)
+    if not any(np.isfinite(image[rows]).any() for rows in blocks):
+        raise InvalidInputError(
+            f"the image plane {layout.image.label} has no finite pixel ({image.size} pixels "
+            "are NaN or infinite), expected data; make the file again"
+        )
+    error = flag = None
+    if layout.error is not None:
+        error = read_image(layout.error.path, layout.error.index)
+        if layout.error.kind == "weight":
+            error = weight_to_error(error)
+        elif layout.error.kind == "variance":
+            error = variance_to_error(error)
+    if layout.flag is not None:
+        flag = read_flag(layout.flag.path, layout.flag.index)
+    return image, error, flag
