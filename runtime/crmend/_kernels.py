@@ -167,13 +167,15 @@ def adaptive_median(
         For CR pixels without a single good pixel in 11×11.
     out : (ny, nx) float32 array
         Written at CR pixels only.  It may be `image`.
-    spread : (n_cr,) float32 array
-        One value per CR pixel, in the order of ``np.flatnonzero(cr_mask)``: the robust
-        standard deviation (MAD, corrected for the sample's size) of the good pixels that
-        the median is of; NaN where there were fewer than two.
+    spread : float32 array of n_cr or more elements
+        Its first n_cr elements are written, one per CR pixel, in the order of
+        ``np.flatnonzero(cr_mask)``: the robust standard deviation (MAD, corrected for the
+        sample's size) of the good pixels that the median is of; NaN where there were
+        fewer than two.
     """
     ny, nx = image.shape
     values = np.empty((2 * MAX_HALF_WIDTH + 1) ** 2, dtype=np.float32)
+    spreads = spread.reshape(-1)
     index = 0
     for y in range(ny):
         for x in range(nx):
@@ -187,8 +189,113 @@ def adaptive_median(
             if count > 0:
                 median = _median(values, count)
                 out[y, x] = median
-                spread[index] = _robust_sigma(values, count, median)
+                spreads[index] = _robust_sigma(values, count, median)
             else:
                 out[y, x] = fill_value
-                spread[index] = np.nan
+                spreads[index] = np.nan
             index += 1
+
+
+@_njit
+def assign_nearest(
+    row_starts: NDArray[np.int64],
+    columns: NDArray[np.int32],
+    centre_x: NDArray[np.int64],
+    centre_y: NDArray[np.int64],
+    x: NDArray[np.float64],
+    y: NDArray[np.float64],
+    limit: NDArray[np.float64],
+    half: int,
+    owner: NDArray[np.int32],
+    distance: NDArray[np.float32],
+) -> None:
+    """Give each cosmic-ray pixel to the nearest source whose cutout holds it.
+
+    Parameters
+    ----------
+    row_starts : (ny + 1,) int64 array
+        Position in `columns` of the first CR pixel of each row, and their number.
+    columns : (n_cr,) int32 array
+        Column of each CR pixel, rising within a row.
+    centre_x, centre_y : (n,) int64 arrays
+        Pixel that the cutout is centred on: it spans centre − half … centre + half − 1.
+    x, y : (n,) float64 arrays
+        Centroids, from which the distance is measured [px].
+    limit : (n,) float64 array
+        Largest distance at which a source may own a pixel [px].
+    half : int
+        Half the side of a cutout [px].
+    owner : (n_cr,) int32 array
+        Written: index of the source; untouched where there is none.
+    distance : (n_cr,) float32 array
+        Squared distance to the owner [px²]; infinite on entry.
+    """
+    ny = row_starts.size - 1
+    for source in range(x.size):
+        low = centre_x[source] - half
+        for row in range(max(centre_y[source] - half, 0), min(centre_y[source] + half, ny)):
+            first, end = row_starts[row], row_starts[row + 1]
+            first += np.searchsorted(columns[first:end], low)
+            for pixel in range(first, end):
+                if columns[pixel] >= low + 2 * half:
+                    break
+                square = np.float32((columns[pixel] - x[source]) ** 2 + (row - y[source]) ** 2)
+                if square < distance[pixel] and square <= limit[source] ** 2:
+                    distance[pixel] = square
+                    owner[pixel] = source
+
+
+@_njit
+def _root(parent: NDArray[np.int32], label: int) -> int:
+    """Return the root of a label, and shorten the way there."""
+    while parent[label] != label:
+        parent[label] = parent[parent[label]]
+        label = parent[label]
+    return label
+
+
+@_njit
+def count_events(cr_mask: NDArray[np.bool_], parent: NDArray[np.int32]) -> int:
+    """Count the 8-connected groups of cosmic-ray pixels.
+
+    Labels are kept for two rows only, so no frame of labels is needed.
+
+    Parameters
+    ----------
+    cr_mask : (ny, nx) bool array
+        True = cosmic ray.
+    parent : (n,) int32 array
+        Work space, at least one element per CR pixel; its content is lost.
+
+    Returns
+    -------
+    int
+    """
+    ny, nx = cr_mask.shape
+    # One column more on each side, so that every pixel has its three upper neighbours.
+    above, current = np.full(nx + 2, -1, np.int32), np.full(nx + 2, -1, np.int32)
+    labels = events = 0
+    for y in range(ny):
+        current[:] = -1
+        for x in range(nx):
+            if not cr_mask[y, x]:
+                continue
+            label = -1
+            for neighbour in (current[x], above[x], above[x + 1], above[x + 2]):
+                if neighbour < 0:
+                    continue
+                root = _root(parent, neighbour)
+                if label < 0:
+                    label = root
+                elif root != label:
+                    parent[max(root, label)] = min(root, label)
+                    label = min(root, label)
+                    events -= 1
+            if label < 0:
+                label = labels
+                parent[label] = label
+                labels += 1
+                events += 1
+            current[x + 1] = label
+        above, current = current, above
+    return events

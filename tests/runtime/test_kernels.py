@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
-from crmend._kernels import MIN_GOOD, adaptive_median, fill_invalid
+from crmend._kernels import MIN_GOOD, adaptive_median, count_events, fill_invalid
 
 NAN = np.nan
 
@@ -170,3 +171,45 @@ def test_no_cosmic_rays_no_change():
     out, spread = run_adaptive_median(image, np.zeros((1, 2), dtype=bool))
     np.testing.assert_array_equal(out, image)
     assert spread.size == 0
+
+
+def test_spread_may_be_larger_than_needed_and_of_any_shape(noisy):
+    image, cr_mask, invalid = noisy
+    _, expected = run_adaptive_median(image, cr_mask, invalid)
+    spread = np.full(image.shape, -1.0, dtype=np.float32)
+    adaptive_median(image, cr_mask, invalid, MIN_GOOD, -1.0, image.copy(), spread)
+    np.testing.assert_array_equal(spread.ravel()[: expected.size], expected)
+    assert (spread.ravel()[expected.size :] == -1.0).all()
+
+
+def events_in(text):
+    mask = np.array([[c == "#" for c in row] for row in text.split()])
+    return count_events(mask, np.empty(max(mask.sum(), 1), dtype=np.int32))
+
+
+@pytest.mark.parametrize(
+    ("text", "events"),
+    [
+        ("...", 0),
+        ("#", 1),
+        ("#.#", 2),
+        ("#.. .#. ..#", 1),
+        ("..# .#. #..", 1),
+        ("#.# #.# ###", 1),
+        ("#.#.# #.#.# ####.", 1),
+        ("### #.# ###", 1),
+        (".#.#. #.#.# .....  #####", 2),
+        ("#...# .#.#. ..#..", 1),
+        ("#....# ...... #....#", 4),
+    ],
+)
+def test_events_are_eight_connected_groups(text, events):
+    assert events_in(text) == events
+
+
+def test_events_agree_with_scipy():
+    rng = np.random.default_rng(2)
+    for density in (0.02, 0.2, 0.4, 0.6):
+        mask = rng.random((150, 170)) < density
+        expected = ndimage.label(mask, np.ones((3, 3)))[1]
+        assert count_events(mask, np.empty(mask.sum(), dtype=np.int32)) == expected

@@ -1,0 +1,298 @@
+"""Stars and galaxies of an image: found with sep, or read from a catalogue."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import sep
+from astropy.io import fits
+from astropy.wcs import WCS
+from numpy.typing import NDArray
+
+from crmend._normalise import measure_scale
+from crmend.errors import FileFormatError, InvalidInputError, MissingFileError
+
+MIN_EXTENT = 11
+"""Connected pixels above the threshold that make a source: more than 10, as in the paper
+(section 2.2), which leaves out what is too faint to be mended as a source."""
+
+THRESHOLD = 1.5
+"""Detection threshold in units of the background noise, after sep's 3×3 smoothing."""
+
+BAND_ROWS = 512
+"""Rows that are searched at once, so that a full frame needs no copy of itself."""
+
+_OVERLAP_ROWS = 192
+# Background: mesh in pixels, and the pixels of a frame that are sampled for it.
+_MESH = 128
+_MAX_SAMPLES = 6_000_000
+_MAX_SUB_OBJECTS = 65_536
+
+
+@dataclass(frozen=True, eq=False)
+class SourceCatalog:
+    """Sources of one image; one row per source in every array, sorted by y, then x.
+
+    Attributes
+    ----------
+    x, y : (n,) float64 arrays
+        Centroid [px]; the centre of the first pixel of the array is (0, 0).
+    flux : (n,) float64 array
+        Sum over the source's pixels above the background, in the image's unit.
+    a, b : (n,) float64 arrays
+        Semi-major and semi-minor axes [px, standard deviations].
+    theta : (n,) float64 array
+        Angle of the major axis from x towards y [rad].
+    npix : (n,) int64 array
+        Pixels above the threshold; 0 = not known.
+    peak : (n,) float64 array
+        Highest pixel above the background, in the image's unit.
+
+    What a catalogue read from a file does not give is NaN.
+    """
+
+    x: NDArray[np.float64]
+    y: NDArray[np.float64]
+    flux: NDArray[np.float64]
+    a: NDArray[np.float64]
+    b: NDArray[np.float64]
+    theta: NDArray[np.float64]
+    npix: NDArray[np.int64]
+    peak: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return int(self.x.size)
+
+
+def find_sources(
+    image: NDArray[np.float32],
+    *,
+    invalid: NDArray[np.bool_] | None = None,
+    noise: float | None = None,
+    threshold: float = THRESHOLD,
+    band_rows: int = BAND_ROWS,
+) -> SourceCatalog:
+    """Find the stars and galaxies of an image.
+
+    The image is searched in bands of rows with overlap; a source belongs to the band
+    that its centroid lies in.  The background is one for the whole image, so the height
+    of the bands moves no source, except for those more than 192 rows tall (and sep shares
+    out the pixels between blended sources at random, so their `npix` may vary by a few).
+
+    Parameters
+    ----------
+    image : (ny, nx) float32 array
+        In any linear unit, cosmic rays already replaced.
+    invalid : (ny, nx) bool array, optional
+        True = ignore this pixel (bad, hot).  Pixels that are not finite always are.
+    noise : float, optional
+        Standard deviation of the background, in the image's unit; measured if not given.
+    threshold : float
+        In units of `noise`.
+    band_rows : int
+        Rows searched at once; extra memory is about 10 bytes per pixel of the band and its
+        overlap (2 × 192 rows).
+
+    Returns
+    -------
+    SourceCatalog
+        Empty if there is nothing, or nothing but invalid pixels.
+    """
+    image = np.ascontiguousarray(image, dtype=np.float32)
+    if invalid is None:
+        invalid = ~np.isfinite(image)
+    if noise is None:
+        noise = measure_scale(image, invalid | ~np.isfinite(image)).noise
+    background, step = _measure_background(image, invalid)
+    found = []
+    for start in range(0, image.shape[0], band_rows):
+        low = max(start - _OVERLAP_ROWS, 0)
+        high = min(start + band_rows + _OVERLAP_ROWS, image.shape[0])
+        band = image[low:high] - _expand_rows(background, step, low, high, image.shape[1])
+        mask = invalid[low:high] | ~np.isfinite(band)
+        objects = _extract(band, threshold * noise, mask)
+        objects["y"] += low
+        first, last = start == 0, start + band_rows >= image.shape[0]
+        inside = (first | (objects["y"] >= start)) & (last | (objects["y"] < start + band_rows))
+        found.append(objects[inside])
+    return _catalog_of(np.concatenate(found))
+
+
+def read_catalog(path: str | Path, header: fits.Header | None = None) -> SourceCatalog:
+    """Read source positions from a FITS table.
+
+    The first table with positions is used: columns ``x`` and ``y`` (first pixel = 0),
+    else ``X_IMAGE`` and ``Y_IMAGE`` (SExtractor's, first pixel = 1), else ``RA`` and
+    ``DEC`` [deg], which need the WCS of the image.  Case does not matter.  Rows without
+    a finite position are left out.
+
+    Parameters
+    ----------
+    path : str or Path
+        FITS file with a binary or ASCII table.
+    header : fits.Header, optional
+        Header of the image, for catalogues in sky coordinates.
+
+    Returns
+    -------
+    SourceCatalog
+
+    Raises
+    ------
+    MissingFileError
+        There is no such file.
+    FileFormatError
+        It is no FITS file, or has no table with positions.
+    InvalidInputError
+        It has sky coordinates only, and `header` holds no celestial WCS.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise MissingFileError(f"no source catalogue at {path}; give an existing FITS table")
+    try:
+        with fits.open(path, memmap=False) as hdus:
+            tables = [
+                hdu.data for hdu in hdus if isinstance(hdu, fits.BinTableHDU | fits.TableHDU)
+            ]
+    except (OSError, TypeError, ValueError) as error:
+        raise FileFormatError(f"{path} cannot be read as a FITS table: {error}") from error
+    for table in tables:
+        columns = {} if table is None else {name.lower(): name for name in table.names}
+        positions = _positions_of(table, columns, header, path)
+        if positions is not None:
+            return _catalog_of_table(table, columns, *positions)
+    seen = "; ".join(", ".join(table.names) for table in tables if table is not None)
+    raise FileFormatError(
+        f"{path} has no table with positions: expected columns x and y, X_IMAGE and Y_IMAGE, "
+        f"or RA and DEC, got {seen or 'no table at all'}"
+    )
+
+
+def _measure_background(
+    image: NDArray[np.float32], invalid: NDArray[np.bool_]
+) -> tuple[NDArray[np.float32], int]:
+    """Return the smooth background at every `step`-th pixel, and `step`."""
+    step = max(1, int(np.ceil(np.sqrt(image.size / _MAX_SAMPLES))))
+    sample = np.ascontiguousarray(image[::step, ::step])
+    mask = invalid[::step, ::step] | ~np.isfinite(sample)
+    sample = np.where(mask, np.float32(0.0), sample)
+    mesh = _MESH // step
+    background = sep.Background(sample, mask=mask, bw=mesh, bh=mesh).back(dtype=np.float32)
+    return np.asarray(background, dtype=np.float32), step
+
+
+def _expand_rows(
+    background: NDArray[np.float32], step: int, low: int, high: int, nx: int
+) -> NDArray[np.float32]:
+    """Return rows low…high−1 of the background at every pixel, by its nearest sample."""
+    if step == 1:
+        return background[low:high]
+    rows = np.minimum((np.arange(low, high) + step // 2) // step, background.shape[0] - 1)
+    columns = np.minimum((np.arange(nx) + step // 2) // step, background.shape[1] - 1)
+    first, last = rows[0], rows[-1] + 1
+    wide = background[first:last][:, columns]
+    return np.asarray(wide[rows - first])
+
+
+def _extract(
+    band: NDArray[np.float32], threshold: float, mask: NDArray[np.bool_]
+) -> NDArray[Any]:
+    """Run sep on a background-subtracted band; widen its buffers where they are full.
+
+    The buffers are settings of the whole process: they are put back afterwards.
+    """
+    pixstack, sub_objects = sep.get_extract_pixstack(), sep.get_sub_object_limit()
+    deblend_levels = 32
+    try:
+        while True:
+            try:
+                return np.asarray(
+                    sep.extract(
+                        band,
+                        threshold,
+                        mask=mask,
+                        minarea=MIN_EXTENT,
+                        deblend_nthresh=deblend_levels,
+                    )
+                )
+            except Exception as error:  # sep raises no narrower class
+                if "pixel buffer" in str(error) and sep.get_extract_pixstack() < band.size:
+                    sep.set_extract_pixstack(min(8 * sep.get_extract_pixstack(), band.size))
+                elif "deblend" in str(error) and sep.get_sub_object_limit() < _MAX_SUB_OBJECTS:
+                    sep.set_sub_object_limit(8 * sep.get_sub_object_limit())
+                elif "deblend" in str(error) and deblend_levels > 1:
+                    # Overlapping sources are then found as one.
+                    deblend_levels = 1
+                else:
+                    raise
+    finally:
+        sep.set_extract_pixstack(pixstack)
+        sep.set_sub_object_limit(sub_objects)
+
+
+def _catalog_of(objects: NDArray[Any]) -> SourceCatalog:
+    """Turn sep's structured array into a sorted catalogue."""
+    objects = objects[np.lexsort((objects["x"], objects["y"]))]
+    values: dict[str, Any] = {
+        field.name: objects[field.name].astype(np.float64) for field in fields(SourceCatalog)
+    }
+    values["npix"] = values["npix"].astype(np.int64)
+    return SourceCatalog(**values)
+
+
+def _positions_of(
+    table: Any, columns: dict[str, str], header: fits.Header | None, path: Path
+) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+    """Return x and y counted from 0, or None if the table has no positions."""
+
+    def column(name: str) -> NDArray[np.float64]:
+        return np.asarray(table[columns[name]], dtype=np.float64)
+
+    if {"x", "y"} <= columns.keys():
+        return column("x"), column("y")
+    if {"x_image", "y_image"} <= columns.keys():
+        return column("x_image") - 1.0, column("y_image") - 1.0
+    if {"ra", "dec"} <= columns.keys():
+        wcs = None if header is None else WCS(header)
+        if wcs is None or not wcs.has_celestial:
+            raise InvalidInputError(
+                f"{path} gives RA and DEC only, and the image has no celestial WCS to turn "
+                "them into pixels; give a catalogue with the columns x and y"
+            )
+        x, y = wcs.celestial.all_world2pix(column("ra"), column("dec"), 0, quiet=True)
+        return np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
+    return None
+
+
+# Names that a catalogue's other columns may have; theta_image is in degrees.
+_OTHER_COLUMNS = {
+    "flux": ("flux", "flux_auto", "flux_iso"),
+    "a": ("a", "a_image"),
+    "b": ("b", "b_image"),
+    "theta": ("theta", "theta_image"),
+    "npix": ("npix", "isoarea_image"),
+    "peak": ("peak", "flux_max"),
+}
+
+
+def _catalog_of_table(
+    table: Any, columns: dict[str, str], x: NDArray[np.float64], y: NDArray[np.float64]
+) -> SourceCatalog:
+    """Build a sorted catalogue of the rows with a finite position."""
+    values: dict[str, NDArray[Any]] = {"x": x, "y": y}
+    for name, candidates in _OTHER_COLUMNS.items():
+        found = next((columns[c] for c in candidates if c in columns), None)
+        if found is None:
+            values[name] = np.full(x.size, 0.0 if name == "npix" else np.nan)
+        else:
+            values[name] = np.asarray(table[found], dtype=np.float64)
+            if found.lower() == "theta_image":
+                values[name] = np.deg2rad(values[name])
+    kept = np.flatnonzero(np.isfinite(x) & np.isfinite(y))
+    kept = kept[np.lexsort((x[kept], y[kept]))]
+    values = {name: array[kept] for name, array in values.items()}
+    values["npix"] = np.nan_to_num(values["npix"]).astype(np.int64)
+    return SourceCatalog(**values)
