@@ -1,0 +1,134 @@
+import pytest
+
+from crmend._instruments import available_instruments, load_instrument, match_instrument
+from crmend.errors import (
+    CrmendError,
+    FileFormatError,
+    MissingFileError,
+    UnknownInstrumentError,
+)
+
+
+def test_profiles_present():
+    assert available_instruments() == ("csst_msc", "generic", "hst_acs", "hst_wfc3_uvis")
+
+
+def test_csst_profile():
+    csst = load_instrument("csst_msc")
+    assert csst.trained
+    assert csst.model_pack == "csst_msc"
+    assert csst.cr_bit == 2**20
+    assert csst.invalid_flags == 1 | 2
+    assert csst.saturated_flags == 8
+    assert csst.pixel_size_um == 10.0
+    assert len(csst.detectors) == 18
+    assert not {"10", "21"} & set(csst.detectors)
+    by_band = {
+        band: sorted(int(d) for d, b in csst.bands.items() if b == band) for band in "ugrizy"
+    }
+    assert by_band == {
+        "u": [14, 17], "g": [8, 23], "r": [9, 22], "i": [7, 24], "z": [11, 20],
+        "y": [6, 15, 16, 25],
+    }  # fmt: skip
+    assert [d for d, b in csst.bands.items() if b == "NUV"] == ["12", "13", "18", "19"]
+
+
+@pytest.mark.parametrize("name", ["hst_acs", "hst_wfc3_uvis"])
+def test_hst_profiles(name):
+    hst = load_instrument(name)
+    assert not hst.trained
+    assert hst.model_pack == "generic"
+    assert hst.cr_bit == 4096
+    assert hst.saturated_flags == 256 | 2048
+    assert hst.invalid_flags & (4 | 16) == 4 | 16
+    assert not hst.invalid_flags & (4096 | 8192 | 256 | 2048)
+
+
+def test_pixel_size_follows_the_detector():
+    acs = load_instrument("hst_acs")
+    assert acs.for_detector("WFC").pixel_size_um == 15.0
+    assert acs.for_detector("HRC").pixel_size_um == 21.0
+
+
+@pytest.mark.parametrize("name", ["csst_msc", "generic", "hst_acs", "hst_wfc3_uvis"])
+def test_flag_bits_are_single_bits(name):
+    bits = list(load_instrument(name).flags.values())
+    assert all(bit & (bit - 1) == 0 and bit > 0 for bit in bits)
+    assert len(set(bits)) == len(bits)
+
+
+@pytest.mark.parametrize(
+    ("header", "name"),
+    [
+        ({"INSTRUME": "MSC"}, "csst_msc"),
+        ({"INSTRUME": "ACS   ", "DETECTOR": "wfc"}, "hst_acs"),
+        ({"INSTRUME": "ACS", "DETECTOR": "HRC"}, "hst_acs"),
+        ({"INSTRUME": "WFC3", "DETECTOR": "UVIS"}, "hst_wfc3_uvis"),
+    ],
+)
+def test_match_by_header(header, name):
+    assert match_instrument(header).name == name
+
+
+def test_match_by_file_name_only_without_instrume():
+    name = "CSST_MSC_MS_SCI_20270810081950_20270810082220_100000100_08_L1_V01.fits"
+    assert match_instrument({}, name).name == "csst_msc"
+    with pytest.raises(UnknownInstrumentError):
+        match_instrument({"INSTRUME": "OTHER"}, name)
+
+
+@pytest.mark.parametrize(
+    "header", [{"INSTRUME": "WFC3", "DETECTOR": "IR"}, {"INSTRUME": "STE3 CCD"}, {}]
+)
+def test_unknown_instrument_names_choices_and_remedy(header):
+    with pytest.raises(UnknownInstrumentError, match="--instrument generic") as caught:
+        match_instrument(header, "x.fits")
+    message = str(caught.value)
+    assert "csst_msc, generic, hst_acs, hst_wfc3_uvis" in message
+    assert str(header.get("INSTRUME", "no TELESCOP")) in message
+    assert isinstance(caught.value, CrmendError)
+    assert isinstance(caught.value, LookupError)
+
+
+def test_unknown_name():
+    with pytest.raises(UnknownInstrumentError, match=r"'hubble'; available: csst_msc"):
+        load_instrument("hubble")
+
+
+def test_own_profile(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text(
+        """
+title = "mine"
+model_pack = "generic"
+trained = false
+default_unit = "ADU"
+gain_required = false
+[planes]
+image = ["sci"]
+[keywords]
+unit = ["BUNIT"]
+exposure_time = ["EXPTIME"]
+[flags]
+cr = 2
+[flag_roles]
+invalid = []
+saturated = []
+cosmic_ray = "cr"
+"""
+    )
+    mine = load_instrument(str(path))
+    assert (mine.name, mine.cr_bit, mine.planes["image"]) == ("mine", 2, ("SCI",))
+
+
+@pytest.mark.parametrize("content", ["not toml [", "", 'title = "x"\nunknown = 1\n'])
+def test_unusable_own_profile(tmp_path, content):
+    path = tmp_path / "broken.toml"
+    path.write_text(content)
+    with pytest.raises(FileFormatError, match="not a usable instrument profile"):
+        load_instrument(str(path))
+
+
+def test_missing_own_profile(tmp_path):
+    with pytest.raises(MissingFileError, match="does not exist"):
+        load_instrument(str(tmp_path / "none.toml"))
