@@ -31,6 +31,7 @@ __all__ = [
     "load_card",
     "load_model",
     "verify",
+    "verify_folder",
 ]
 
 DEFAULT_PACK = "csst_msc"
@@ -182,7 +183,11 @@ def load_model(
     """
     if kind not in KINDS:
         raise InvalidInputError(f"kind is {kind!r}; expected one of {', '.join(KINDS)}")
-    folder = detector_folder(pack, detector)
+    return _load(detector_folder(pack, detector), kind, device, threads)
+
+
+def _load(folder: Path, kind: str, device: str, threads: int | None) -> Model:
+    """Load one graph from a detector's folder."""
     card = _read_card(folder)
     path = folder / card.graph(kind).file
     graph = _read_graph(path, card.graph(kind).sha256)
@@ -251,9 +256,15 @@ def verify(
         A file is missing, damaged or swapped, or an output differs by more than
         `DETECT_TOLERANCE` or `INPAINT_TOLERANCE`.
     """
-    folder = detector_folder(pack, detector)
-    detect = load_model(pack, detector, "detect", device, threads)
-    inpaint = load_model(pack, detector, "inpaint", device, threads)
+    return verify_folder(detector_folder(pack, detector), device=device, threads=threads)
+
+
+def verify_folder(
+    folder: Path, *, device: str = "auto", threads: int | None = None
+) -> Verification:
+    """Check the pack or detector in one folder, installed or not, as `verify` does."""
+    detect = _load(folder, "detect", device, threads)
+    inpaint = _load(folder, "inpaint", device, threads)
     path = folder / REFERENCE_FILE
     stored = _read_reference(path)
     probability = detect.run(stored["detect_image"], last=True)

@@ -1,0 +1,88 @@
+"""Torch networks → clean ONNX graphs."""
+
+from __future__ import annotations
+
+import io
+import warnings
+
+import onnx
+import torch
+from torch import nn
+from torch.nn.utils import parametrize, remove_weight_norm
+
+OPSET = 17
+
+CUTOUT = 64
+"""Side of an inpainting cutout [px] (paper, section 2.2)."""
+
+INPUTS = {"detect": ("image",), "inpaint": ("image", "cr_mask")}
+OUTPUT = {"detect": "cr_probability", "inpaint": "inpainted"}
+SHAPE: dict[str, tuple[int | str, ...]] = {
+    "detect": ("n", 1, "h", "w"),
+    "inpaint": ("n", 1, CUTOUT, CUTOUT),
+}
+
+
+def build_graph(network: nn.Module, kind: str) -> onnx.ModelProto:
+    """Export a network as an ONNX graph without identity, paths or external data.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+        In evaluation mode, with plain weights.
+    kind : str
+        ``detect`` (free n, h and w) or ``inpaint`` (free n).
+    """
+    shape = [{"n": 2, "h": CUTOUT, "w": CUTOUT}.get(str(size), size) for size in SHAPE[kind]]
+    examples = tuple(torch.zeros(shape) for _ in INPUTS[kind])
+    axes = {i: size for i, size in enumerate(SHAPE[kind]) if isinstance(size, str)}
+    names = [*INPUTS[kind], OUTPUT[kind]]
+    # This exporter knows no asinh, ONNX does (since opset 9).
+    torch.onnx.register_custom_op_symbolic("aten::asinh", lambda g, x: g.op("Asinh", x), 9)
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():
+        # The newer exporter (dynamo=True) writes source paths into every node.
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            network,
+            examples,
+            buffer,
+            dynamo=False,
+            opset_version=OPSET,
+            input_names=list(INPUTS[kind]),
+            output_names=[OUTPUT[kind]],
+            dynamic_axes=dict.fromkeys(names, axes),
+        )
+    return _stripped(onnx.load_from_string(buffer.getvalue()))
+
+
+def stride_of(network: nn.Module) -> int:
+    """Return what heights and widths must be multiples of: 2 per pooling."""
+    filters = getattr(network, "filters", None)
+    return network.stride if filters is None else 2 ** (len(filters) - 1)
+
+
+def without_weight_norm(network: nn.Module) -> nn.Module:
+    """Replace normalised weights by plain ones, in place; return the network.
+
+    A network with `torch.nn.utils.weight_norm` cannot be copied, so the caller keeps
+    another one to compare with.
+    """
+    for module in network.modules():
+        if hasattr(module, "weight_g"):
+            remove_weight_norm(module)
+        elif parametrize.is_parametrized(module, "weight"):
+            parametrize.remove_parametrizations(module, "weight")
+    return network
+
+
+def _stripped(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Remove what is not needed to run: texts, per-node metadata, inferred shapes."""
+    model.doc_string = ""
+    model.graph.doc_string = ""
+    del model.graph.value_info[:]
+    for node in model.graph.node:
+        node.doc_string = ""
+        if hasattr(node, "metadata_props"):
+            del node.metadata_props[:]
+    return model
