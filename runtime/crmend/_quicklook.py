@@ -91,9 +91,8 @@ def keep_before(image: NDArray[np.float32], scale: Scale) -> Before:
     return Before(values, scale)
 
 
-def render(chips: list[Chip]) -> Image.Image:
-    """Draw the picture of one frame, one block per chip from top to bottom."""
-    blocks = [_render_chip(chip) for chip in chips]
+def stack(blocks: list[Image.Image]) -> Image.Image:
+    """Put the pictures of several chips below each other."""
     height = sum(block.height for block in blocks)
     picture = Image.new("RGB", (_WIDTH, height), _PAPER)
     top = 0
@@ -106,7 +105,8 @@ def render(chips: list[Chip]) -> Image.Image:
 # --- one chip -----------------------------------------------------------------------
 
 
-def _render_chip(chip: Chip) -> Image.Image:
+def draw_chip(chip: Chip) -> Image.Image:
+    """Draw the picture of one image."""
     centres = choose_cutouts(chip.method)
     overview = _overview(chip, centres)
     rows = [_cutout_row(chip, centres, first) for first in range(0, len(centres), 2)]

@@ -40,7 +40,7 @@ def test_kept_copy_does_not_follow_the_image():
 
 @pytest.mark.parametrize("shape", [(7, 9), (64, 64), (481, 130), (966, 2100), (1, 1)])
 def test_any_shape_gives_a_picture_of_one_width(shape):
-    picture = _quicklook.render([_chip(_frame(shape), np.zeros(shape, np.uint8))])
+    picture = _quicklook.draw_chip(_chip(_frame(shape), np.zeros(shape, np.uint8)))
     assert picture.width == 1512
     assert picture.mode == "RGB"
 
@@ -91,7 +91,7 @@ def test_cutouts_show_the_network_first_then_the_most_hit():
 def test_no_cosmic_rays_no_cutouts():
     method = np.zeros((70, 70), dtype=np.uint8)
     assert _quicklook.choose_cutouts(method) == []
-    assert _quicklook.render([_chip(_frame((70, 70)), method)]).width == 1512
+    assert _quicklook.draw_chip(_chip(_frame((70, 70)), method)).width == 1512
 
 
 def test_cutouts_at_the_edge_stay_inside():
@@ -112,5 +112,7 @@ def test_before_and_after_differ_only_where_the_mask_is():
 
 
 def test_several_chips_stand_below_each_other():
-    chip = _chip(_frame((64, 64)), np.zeros((64, 64), np.uint8))
-    assert _quicklook.render([chip, chip]).height == 2 * _quicklook.render([chip]).height
+    block = _quicklook.draw_chip(_chip(_frame((64, 64)), np.zeros((64, 64), np.uint8)))
+    picture = np.asarray(_quicklook.stack([block, block]))
+    np.testing.assert_array_equal(picture[: block.height], block)
+    np.testing.assert_array_equal(picture[block.height :], block)
