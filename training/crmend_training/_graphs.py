@@ -53,7 +53,7 @@ def build_graph(network: nn.Module, kind: str) -> onnx.ModelProto:
             output_names=[OUTPUT[kind]],
             dynamic_axes=dict.fromkeys(names, axes),
         )
-    return _stripped(onnx.load_from_string(buffer.getvalue()))
+    return _tidied(onnx.load_from_string(buffer.getvalue()), kind)
 
 
 def stride_of(network: nn.Module) -> int:
@@ -76,13 +76,17 @@ def without_weight_norm(network: nn.Module) -> nn.Module:
     return network
 
 
-def _stripped(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Remove what is not needed to run: texts, per-node metadata, inferred shapes."""
+def _tidied(model: onnx.ModelProto, kind: str) -> onnx.ModelProto:
+    """Name the output's axes; remove texts, per-node metadata and inferred shapes."""
     model.doc_string = ""
     model.graph.doc_string = ""
+    model.graph.name = kind
     del model.graph.value_info[:]
+    output = onnx.helper.make_tensor_value_info(
+        OUTPUT[kind], onnx.TensorProto.FLOAT, list(SHAPE[kind])
+    )
+    model.graph.output[0].CopyFrom(output)
     for node in model.graph.node:
         node.doc_string = ""
-        if hasattr(node, "metadata_props"):
-            del node.metadata_props[:]
+        del node.metadata_props[:]
     return model

@@ -106,6 +106,7 @@ def export_all(
     thresholds: Mapping[str, float],
     metrics: Mapping[str, Mapping[str, Mapping[str, float | str]]] | None = None,
     frames: Sequence[NDArray[np.float32]] = (),
+    sizes: Sequence[tuple[int, int]] = validate.SIZES,
 ) -> list[ModelCard]:
     """Write the pack ``generic`` and, from the same weights, one per CSST detector.
 
@@ -126,6 +127,8 @@ def export_all(
         ``{detector or "generic": {"detect": {...}, "inpaint": {...}}}``.
     frames : sequence of (ny, nx) float32 arrays
         Frames to validate on, beside the synthetic ones.
+    sizes : sequence of (ny, nx)
+        Of the synthetic frames.
 
     Returns
     -------
@@ -139,7 +142,7 @@ def export_all(
         `training` and the checkpoint's info lack a key.
     """
     limits = sorted(set(thresholds.values()))
-    detect = prepare(detect_checkpoint, "detect", training, frames, limits)
+    detect = prepare(detect_checkpoint, "detect", training, frames, limits, sizes)
     inpaint = prepare(inpaint_checkpoint, "inpaint", training, frames)
     identities = [Identity("generic")]
     identities += [Identity("csst_msc", name, band) for name, band in sorted(bands.items())]
@@ -166,6 +169,7 @@ def prepare(
     training: Mapping[str, Any],
     frames: Sequence[NDArray[np.float32]] = (),
     thresholds: Sequence[float] = (),
+    sizes: Sequence[tuple[int, int]] = validate.SIZES,
 ) -> ValidatedGraph:
     """Export one checkpoint and validate the graph.
 
@@ -175,7 +179,7 @@ def prepare(
         With ``state_dict``, ``config`` and ``info``.
     kind : str
         ``detect`` or ``inpaint``.
-    training, frames
+    training, frames, sizes
         As in `export_all`.
     thresholds : sequence of float
         Thresholds that the graph will be used with.
@@ -199,7 +203,7 @@ def prepare(
         path.write_bytes(model.SerializeToString(deterministic=True))
         parity = validate.validate_graph(
             path, network, kind,
-            halo=halo, stride=stride, frames=frames, thresholds=thresholds,
+            halo=halo, stride=stride, frames=frames, thresholds=thresholds, sizes=sizes,
         )  # fmt: skip
     reference = _reference(network, kind)
     return ValidatedGraph(kind, model, architecture, halo, stride, origin, parity, reference)
@@ -285,7 +289,6 @@ def _stamped(graph: ValidatedGraph, identity: Identity) -> bytes:
     """Return the bytes of the graph with the identity of its pack."""
     model = onnx.ModelProto()
     model.CopyFrom(graph.model)
-    model.graph.name = f"{graph.kind}"
     onnx.helper.set_model_props(
         model,
         {

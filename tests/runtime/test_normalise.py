@@ -1,0 +1,84 @@
+"""The shared normalisation against known backgrounds and noise."""
+
+import numpy as np
+import pytest
+
+from crmend._normalise import (
+    Scale,
+    from_noise_units,
+    measure_scale,
+    to_detect_input,
+    to_noise_units,
+)
+
+
+@pytest.fixture
+def noise() -> np.ndarray:
+    return np.random.default_rng(3).normal(100.0, 5.0, (400, 300)).astype(np.float32)
+
+
+def valid(image: np.ndarray) -> np.ndarray:
+    return np.zeros(image.shape, bool)
+
+
+def test_noise_and_background_of_plain_noise(noise):
+    scale = measure_scale(noise, valid(noise))
+    assert scale.background == pytest.approx(100.0, abs=0.1)
+    assert scale.noise == pytest.approx(5.0, rel=0.01)
+
+
+def test_stars_cosmic_rays_and_a_gradient_hardly_count(noise):
+    rng = np.random.default_rng(4)
+    image = noise + np.linspace(0, 20, noise.shape[1], dtype=np.float32)
+    image[rng.random(image.shape) < 0.02] += 3000.0
+    scale = measure_scale(image, valid(image))
+    assert scale.noise == pytest.approx(5.0, rel=0.05)
+    assert scale.background == pytest.approx(110.0, abs=1.5)
+
+
+def test_invalid_pixels_are_left_out(noise):
+    image = noise.copy()
+    invalid = valid(image)
+    invalid[:, ::7] = True
+    image[invalid] = np.nan
+    scale = measure_scale(image, invalid)
+    assert scale.noise == pytest.approx(5.0, rel=0.02)
+    assert scale.background == pytest.approx(100.0, abs=0.1)
+
+
+@pytest.mark.parametrize("gain", [1e-18, 0.25, 1e6])
+def test_the_unit_does_not_matter(noise, gain):
+    first = to_noise_units(noise, measure_scale(noise, valid(noise)))
+    scaled = noise * np.float32(gain)
+    second = to_noise_units(scaled, measure_scale(scaled, valid(scaled)))
+    # The scale is rounded to three digits, hence not closer.
+    assert np.abs(first - second).max() < 0.05
+
+
+@pytest.mark.parametrize("value", [0.0, 7.0, -3.0])
+def test_a_constant_image_becomes_zero(value):
+    image = np.full((20, 30), value, np.float32)
+    scale = measure_scale(image, valid(image))
+    assert scale.noise > 0
+    assert np.abs(to_detect_input(image, scale)).max() < 1e-3
+
+
+def test_one_pixel_has_a_scale():
+    image = np.array([[5.0]], np.float32)
+    scale = measure_scale(image, valid(image))
+    assert np.isfinite(to_detect_input(image, scale)).all()
+
+
+def test_the_detection_input_is_asinh_of_a_third_of_the_noise_units():
+    scale = Scale(background=10.0, noise=2.0)
+    image = np.array([[10.0, 10.0 + 6.0 * np.sinh(1.0), 10.0 - 6.0 * np.sinh(2.0)]], np.float32)
+    before = image.copy()
+    assert to_detect_input(image, scale) == pytest.approx(np.array([[0.0, 1.0, -2.0]]), abs=1e-6)
+    assert np.array_equal(image, before)
+
+
+def test_noise_units_and_back():
+    scale = Scale(background=10.0, noise=2.0)
+    image = np.array([[10.0, 16.0, 4.0]], np.float32)
+    assert to_noise_units(image, scale).tolist() == [[0.0, 3.0, -3.0]]
+    assert from_noise_units(to_noise_units(image, scale), scale).tolist() == image.tolist()
