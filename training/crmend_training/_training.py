@@ -1,0 +1,179 @@
+"""What both trainings share: a budget, a schedule, checkpoints that resume, a log."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import math
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from crmend_training.networks import build
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long to train and at what rate.
+
+    Attributes
+    ----------
+    steps : int
+        Steps after which training ends.
+    budget : float
+        Wall time after which training ends, over all resumed runs [s].
+    rate : float
+        Peak learning rate of Adam; a short warm-up, then a cosine to 1 % of it.
+    checkpoint_every : float
+        Time between checkpoints [s].
+    """
+
+    steps: int
+    budget: float
+    rate: float = 2e-3
+    checkpoint_every: float = 60.0
+
+    def progress(self, step: int, elapsed: float) -> float:
+        """Return the finished fraction in 0…1, by steps or by time, whichever leads."""
+        return min(1.0, max(step / self.steps, elapsed / self.budget))
+
+    def rate_at(self, step: int, progress: float) -> float:
+        """Return the learning rate at a step."""
+        warm = min(1.0, (step + 1) / 100)
+        return self.rate * warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress)))
+
+
+@dataclass
+class Run:
+    """A training in flight: everything that a checkpoint holds."""
+
+    network: nn.Module
+    config: dict[str, Any]
+    optimiser: torch.optim.Optimizer
+    rng: np.random.Generator
+    info: dict[str, Any]
+    step: int = 0
+    elapsed: float = 0.0
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
+def start(config: dict[str, Any], seed: int, info: dict[str, Any], resume: Path | None) -> Run:
+    """Make a fresh run, or go on from a checkpoint.
+
+    A resumed run goes on from the same weights, optimiser state and random stream; since
+    the schedule follows wall time as well as steps, it is not bit-identical to one that
+    was never stopped.
+    """
+    torch.manual_seed(seed)
+    network = build(config)
+    optimiser = torch.optim.Adam(network.parameters(), lr=1e-3)
+    run = Run(network, config, optimiser, np.random.default_rng(seed), info)
+    if resume is not None and resume.is_file():
+        state = torch.load(resume, weights_only=False)
+        if state["config"] != config:
+            raise ValueError(f"{resume} holds {state['config']}, the recipe asks for {config}")
+        network.load_state_dict(state["state_dict"])
+        optimiser.load_state_dict(state["optimiser"])
+        run.rng.bit_generator.state = state["rng"]
+        run.step, run.elapsed, run.history = state["step"], state["elapsed"], state["history"]
+    return run
+
+
+def save(run: Run, path: Path, *, final: bool = False) -> None:
+    """Write a checkpoint atomically; a final one holds the weights alone."""
+    state: dict[str, Any] = {
+        "state_dict": run.network.state_dict(),
+        "config": run.config,
+        "info": run.info | {"steps": run.step, "seconds": round(run.elapsed)},
+    }
+    if not final:
+        state |= {
+            "optimiser": run.optimiser.state_dict(),
+            "rng": run.rng.bit_generator.state,
+            "step": run.step,
+            "elapsed": run.elapsed,
+            "history": run.history,
+        }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    torch.save(state, temporary)
+    temporary.replace(path)
+
+
+def train(
+    run: Run,
+    schedule: Schedule,
+    loss_of_batch: Callable[[Run], Tensor],
+    validate: Callable[[Run], dict[str, float]],
+    folder: Path,
+    *,
+    log_every: float = 20.0,
+    validate_every: float = 240.0,
+) -> Run:
+    """Run the loop until steps or budget are used up; checkpoints go to ``folder``."""
+    keep_memory()
+    clock = last_log = last_save = last_check = time.monotonic()
+    losses: list[float] = []
+    while (progress := schedule.progress(run.step, run.elapsed)) < 1.0:
+        for group in run.optimiser.param_groups:
+            group["lr"] = schedule.rate_at(run.step, progress)
+        loss = loss_of_batch(run)
+        run.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(run.network.parameters(), 1.0)
+        run.optimiser.step()
+        losses.append(float(loss.detach()))
+        run.step += 1
+        now = time.monotonic()
+        run.elapsed, clock = run.elapsed + now - clock, now
+        if now - last_log > log_every:
+            _log(folder, {"step": run.step, "seconds": round(run.elapsed), "progress": progress,
+                          "loss": float(np.mean(losses))})
+            losses, last_log = [], now
+        if now - last_check > validate_every:
+            _log(folder, {"step": run.step} | _checked(run, validate))
+            last_check = time.monotonic()
+            clock = last_check
+        if now - last_save > schedule.checkpoint_every:
+            save(run, folder / "checkpoint.pt")
+            last_save = now
+    _log(folder, {"step": run.step, "seconds": round(run.elapsed)} | _checked(run, validate))
+    save(run, folder / "checkpoint.pt")
+    save(run, folder / "final.pt", final=True)
+    return run
+
+
+def _checked(run: Run, validate: Callable[[Run], dict[str, float]]) -> dict[str, float]:
+    run.network.eval()
+    with torch.no_grad():
+        metrics = validate(run)
+    run.network.train()
+    run.history.append({"step": run.step} | metrics)
+    run.info["validation"] = metrics
+    return metrics
+
+
+def _log(folder: Path, row: dict[str, float]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "log.jsonl").open("a") as file:
+        file.write(json.dumps({k: round(v, 6) for k, v in row.items()}) + "\n")
+
+
+def keep_memory() -> None:
+    """Ask glibc to keep freed memory: twice the training speed on CPUs here.
+
+    Without it each step returns its activations to the system and faults them in again.
+    """
+    if sys.platform == "linux":
+        libc = ctypes.CDLL("libc.so.6")
+        m_mmap_max, m_trim_threshold, m_top_pad = -4, -1, -2
+        libc.mallopt(m_mmap_max, 0)
+        libc.mallopt(m_trim_threshold, 2**31 - 1)
+        libc.mallopt(m_top_pad, 2**28)

@@ -1,0 +1,184 @@
+"""Scores of detection and inpainting on exposures whose truth is known.
+
+Everything here works on arrays; `tools/evaluate_first_round.py` runs it on frames that
+training never saw and writes the report.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+import sep
+from numpy.typing import NDArray
+
+RECALL_ABOVE = 5.0
+"""Recall counts CR pixels above this charge [e-] (paper, section 4.1: the read noise)."""
+
+PRECISION_ABOVE = 0.0
+"""Precision counts any pixel above this charge [e-] as true (paper, section 4.1)."""
+
+_BINS = 4000
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Recall and precision as functions of the threshold (ascending)."""
+
+    threshold: NDArray[np.float64]
+    recall: NDArray[np.float64]
+    precision: NDArray[np.float64]
+
+    def at_threshold(self, threshold: float) -> tuple[float, float]:
+        """Return (recall, precision) at the nearest tabulated threshold."""
+        index = int(np.argmin(np.abs(self.threshold - threshold)))
+        return float(self.recall[index]), float(self.precision[index])
+
+    def at_recall(self, recall: float) -> tuple[float, float]:
+        """Return (threshold, precision) of the highest threshold with that recall."""
+        index = np.flatnonzero(self.recall >= recall)
+        if index.size == 0:
+            return float("nan"), float("nan")
+        return float(self.threshold[index[-1]]), float(self.precision[index[-1]])
+
+    def at_precision(self, precision: float) -> tuple[float, float]:
+        """Return (threshold, recall) of the lowest threshold with that precision."""
+        index = np.flatnonzero(self.precision >= precision)
+        if index.size == 0:
+            return float("nan"), float("nan")
+        return float(self.threshold[index[0]]), float(self.recall[index[0]])
+
+
+class CurveCounter:
+    """Counts probabilities of true and false pixels over many frames."""
+
+    def __init__(self) -> None:
+        # Logit bins resolve both ends of the probability.
+        self.edges = np.linspace(-14.0, 14.0, _BINS + 1)
+        self.bright, self.true, self.false = (np.zeros(_BINS) for _ in range(3))
+
+    def add(self, probability: NDArray, cr: NDArray, ignore: NDArray) -> None:
+        """Add one frame: probability, truth [e-/px], True = leave the pixel out."""
+        p = np.clip(probability.astype(np.float64), 1e-6, 1 - 1e-6)
+        index = np.searchsorted(self.edges, np.log(p / (1 - p))) - 1
+        index = np.clip(index, 0, _BINS - 1)
+        keep = ~ignore
+        for counts, chosen in (
+            (self.bright, keep & (cr > RECALL_ABOVE)),
+            (self.true, keep & (cr > PRECISION_ABOVE)),
+            (self.false, keep & (cr <= PRECISION_ABOVE)),
+        ):
+            counts += np.bincount(index[chosen], minlength=_BINS)
+
+    def curve(self) -> Curve:
+        """Return recall and precision at every bin's lower edge."""
+        above = [np.cumsum(c[::-1])[::-1] for c in (self.bright, self.true, self.false)]
+        flagged = np.maximum(above[1] + above[2], 1.0)
+        threshold = 1.0 / (1.0 + np.exp(-self.edges[:-1]))
+        return Curve(threshold, above[0] / max(self.bright.sum(), 1.0), above[1] / flagged)
+
+
+def mask_scores(found: NDArray, cr: NDArray, ignore: NDArray) -> dict[str, float]:
+    """Return recall (> 5 e-), precision (> 0 e-) and counts of one mask."""
+    found, keep = found & ~ignore, ~ignore
+    bright, true = keep & (cr > RECALL_ABOVE), cr > PRECISION_ABOVE
+    return {
+        "hits": float((found & bright).sum()),
+        "bright": float(bright.sum()),
+        "correct": float((found & true).sum()),
+        "flagged": float(found.sum()),
+    }
+
+
+def pooled(rows: list[dict[str, float]]) -> tuple[float, float]:
+    """Return (recall, precision) of several frames' `mask_scores` together."""
+    total = {key: sum(row[key] for row in rows) for key in rows[0]}
+    return total["hits"] / max(total["bright"], 1), total["correct"] / max(total["flagged"], 1)
+
+
+# --- astroscrappy, tuned ------------------------------------------------------------
+
+
+def astroscrappy_grid() -> list[dict[str, float]]:
+    """Return the settings over which astroscrappy is tuned."""
+    return [
+        {"sigclip": sigclip, "sigfrac": sigfrac, "objlim": objlim}
+        for sigclip, sigfrac, objlim in itertools.product(
+            (3.0, 4.5, 6.0, 9.0), (0.1, 0.3, 0.5), (0.5, 2.0, 5.0)
+        )
+    ]
+
+
+def run_astroscrappy(
+    electrons: NDArray[np.float32],
+    ignore: NDArray[np.bool_],
+    *,
+    read_noise: float = 5.0,
+    saturation: float = 71_500.0,
+    psf_fwhm: float = 2.0,
+    **settings: float,
+) -> NDArray[np.bool_]:
+    """Return astroscrappy's CR mask of an image in electrons (sky included)."""
+    import astroscrappy  # noqa: PLC0415 - only evaluation needs it
+
+    mask, _ = astroscrappy.detect_cosmics(
+        np.where(np.isfinite(electrons), electrons, 0.0).astype(np.float32),
+        inmask=ignore, gain=1.0, readnoise=read_noise, satlevel=saturation,
+        niter=4, fsmode="median", cleantype="medmask", psffwhm=psf_fwhm, **settings,
+    )
+    return mask
+
+
+# --- photometry ---------------------------------------------------------------------
+
+
+def masked_median(
+    image: NDArray[np.float32], cr_mask: NDArray[np.bool_], half: int = 2
+) -> NDArray[np.float32]:
+    """Return the image with CR pixels replaced by the median of good pixels in 5×5.
+
+    A CR pixel without a good neighbour gets the image's median: the peer that the table
+    compares with, as deepCR's default inpainting does it.
+    """
+    out = image.copy()
+    everywhere = float(np.nanmedian(image))
+    ny, nx = image.shape
+    for y, x in zip(*np.nonzero(cr_mask), strict=True):
+        window = np.s_[max(y - half, 0) : min(y + half + 1, ny),
+                       max(x - half, 0) : min(x + half + 1, nx)]
+        good = image[window][~cr_mask[window]]
+        out[y, x] = np.median(good) if good.size else everywhere
+    return out
+
+
+def aperture_magnitudes(
+    image: NDArray[np.float32], background: float, x: NDArray, y: NDArray, radius: float = 5.0
+) -> NDArray[np.float64]:
+    """Return −2.5 log10 of the flux within a circle; NaN where it is not positive."""
+    data = np.ascontiguousarray(np.nan_to_num(image), dtype=np.float32)
+    flux, _, _ = sep.sum_circle(data - np.float32(background), x, y, radius, subpix=5)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return -2.5 * np.log10(np.where(flux > 0, flux, np.nan))
+
+
+def hit_sources(
+    cr_mask: NDArray[np.bool_], x: NDArray, y: NDArray, radius: float = 5.0
+) -> NDArray[np.bool_]:
+    """Return which sources have a CR pixel within the circle."""
+    area, _, _ = sep.sum_circle(cr_mask.astype(np.float32), x, y, radius, subpix=5)
+    return np.asarray(area > 0.5)
+
+
+def summary(differences: NDArray[np.float64]) -> dict[str, float]:
+    """Return the median of |Δm|, the bias (median Δm) and half the 16–84 % range."""
+    values = differences[np.isfinite(differences)]
+    if values.size == 0:
+        return {"n": 0, "median_abs": np.nan, "bias": np.nan, "scatter": np.nan}
+    low, middle, high = np.percentile(values, [16, 50, 84])
+    return {
+        "n": int(values.size),
+        "median_abs": float(np.median(np.abs(values))),
+        "bias": float(middle),
+        "scatter": float(high - low) / 2,
+    }

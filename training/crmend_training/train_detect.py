@@ -1,0 +1,138 @@
+"""Train the detection network (DeepCR) on a data set of `crmend_training.datasets`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from crmend import _normalise
+from crmend_training import _training, datasets
+from crmend_training.losses import detection_loss
+
+
+@dataclass(frozen=True)
+class DetectRecipe:
+    """What one detection training does.
+
+    Attributes
+    ----------
+    crop : int
+        Side of a training crop [px].
+    batch : int
+        Crops per step.
+    noise_range : (float, float)
+        The noise estimate is multiplied by a number drawn from here, since the runtime's
+        estimate is never exact and other instruments differ.
+    offset : float
+        The background estimate is moved by up to so many sigma.
+    """
+
+    config: dict[str, Any]
+    seed: int = 1
+    crop: int = 128
+    batch: int = 8
+    noise_range: tuple[float, float] = (0.8, 1.25)
+    offset: float = 0.3
+
+
+class DetectBatches:
+    """Draws augmented batches from the frames of one side of the split."""
+
+    def __init__(self, folder: Path, frames: list[int], recipe: DetectRecipe):
+        self.image = datasets.load_column(folder, "detect/image")
+        self.mask = datasets.load_column(folder, "detect/mask")
+        self.ignore = datasets.load_column(folder, "detect/ignore")
+        owner = datasets.load_column(folder, "detect/frame")
+        self.stamps = np.flatnonzero(np.isin(owner, frames))
+        self.recipe = recipe
+
+    def draw(self, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return (input, mask, ignore), each (batch, 1, crop, crop) float32."""
+        rows = [self._one(rng) for _ in range(self.recipe.batch)]
+        return tuple(  # type: ignore[return-value]
+            torch.from_numpy(np.stack(column)[:, None].astype(np.float32))
+            for column in zip(*rows, strict=True)
+        )
+
+    def _one(self, rng: np.random.Generator) -> tuple[NDArray, NDArray, NDArray]:
+        recipe = self.recipe
+        stamp = rng.choice(self.stamps)
+        room = self.image.shape[1] - recipe.crop + 1
+        y, x = rng.integers(room, size=2)
+        window = np.s_[stamp, y : y + recipe.crop, x : x + recipe.crop]
+        turn = turning(rng)
+        low, high = np.log(recipe.noise_range)
+        noise = np.exp(rng.uniform(low, high))
+        offset = rng.uniform(-recipe.offset, recipe.offset)
+        image = detect_input((turn(self.image[window]) - offset) / noise)
+        return image, turn(self.mask[window]), turn(self.ignore[window])
+
+
+def detect_input(image: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the network input of an image that is in noise units already."""
+    return _normalise.to_detect_input(
+        image.astype(np.float32), _normalise.Scale(background=0.0, noise=1.0)
+    )
+
+
+def turning(rng: np.random.Generator):
+    """Return a function that applies one random element of the square's symmetries."""
+    quarter, flip = rng.integers(4), rng.integers(2)
+
+    def turn(array: NDArray) -> NDArray:
+        array = np.rot90(array, quarter, axes=(-2, -1))
+        return array[..., ::-1] if flip else array
+
+    return turn
+
+
+def train(
+    folder: Path, out: Path, recipe: DetectRecipe, schedule: _training.Schedule, *, resume: bool
+) -> _training.Run:
+    """Train, checkpoint into ``out`` and return the finished run."""
+    info = datasets.load_info(folder)
+    training, held = datasets.split_frames(info)
+    batches = DetectBatches(folder, training, recipe)
+    checks = DetectBatches(folder, held, recipe)
+    run = _training.start(
+        recipe.config,
+        recipe.seed,
+        {"data_fingerprint": info["fingerprint"], "seed": recipe.seed},
+        out / "checkpoint.pt" if resume else None,
+    )
+
+    def loss_of_batch(run: _training.Run) -> torch.Tensor:
+        image, mask, ignore = batches.draw(run.rng)
+        return detection_loss(run.network.logits(image), mask, ignore)
+
+    def validate(run: _training.Run) -> dict[str, float]:
+        return pixel_scores(run.network, checks, np.random.default_rng(0))
+
+    return _training.train(run, schedule, loss_of_batch, validate, out)
+
+
+def pixel_scores(
+    network: torch.nn.Module, batches: DetectBatches, rng: np.random.Generator, draws: int = 24
+) -> dict[str, float]:
+    """Return loss, recall and precision at 0.5 on pixels > 1 e- of held-out frames."""
+    hits = truths = flagged = 0.0
+    losses = []
+    for _ in range(draws):
+        image, mask, ignore = batches.draw(rng)
+        logits = network.logits(image)
+        losses.append(float(detection_loss(logits, mask, ignore)))
+        found = (logits > 0) & (ignore == 0)
+        real = (mask > 0) & (ignore == 0)
+        hits += float((found & real).sum())
+        flagged += float(found.sum())
+        truths += float(real.sum())
+    return {
+        "held_out_loss": float(np.mean(losses)),
+        "recall": hits / max(truths, 1.0),
+        "precision": hits / max(flagged, 1.0),
+    }

@@ -1,0 +1,176 @@
+"""Train the inpainting network (UNet++) on a data set of `crmend_training.datasets`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from crmend._kernels import MIN_GOOD, adaptive_median
+from crmend_training import _training, datasets
+from crmend_training.losses import inpainting_loss
+from crmend_training.train_detect import turning
+
+
+@dataclass(frozen=True)
+class InpaintRecipe:
+    """What one inpainting training does.
+
+    Attributes
+    ----------
+    crop : int
+        Side of the cutout around its source that is trained on [px], at most 64.
+    shift : int
+        CRs are moved by 0 to this many px in x and in y (paper, section 2.2: 10).
+    central : float
+        Share of the cutouts whose CR is moved onto the source's centre (within 3 px).
+    second : float
+        Share of the cutouts with a second CR.
+    grown : float
+        Share of the masks grown by one pixel, since a detector's masks are not the truth.
+    alpha : float
+        Weight of the loss on CR pixels (paper, section 3.2: 4).
+    """
+
+    config: dict[str, Any]
+    seed: int = 2
+    crop: int = 48
+    batch: int = 32
+    shift: int = 10
+    central: float = 0.5
+    second: float = 0.3
+    grown: float = 0.3
+    alpha: float = 4.0
+
+
+class InpaintBatches:
+    """Injects CRs into source cutouts; draws batches of (filled, mask, truth)."""
+
+    def __init__(self, folder: Path, frames: list[int], recipe: InpaintRecipe):
+        self.image = datasets.load_column(folder, "inpaint/image")
+        self.cr = datasets.load_column(folder, "inpaint/cr")
+        self.crmask = datasets.load_column(folder, "inpaint/crmask")
+        owner = datasets.load_column(folder, "inpaint/frame")
+        crowner = datasets.load_column(folder, "inpaint/crframe")
+        self.sources = np.flatnonzero(np.isin(owner, frames))
+        self.rays = np.flatnonzero(np.isin(crowner, frames))
+        self.recipe = recipe
+
+    def draw(self, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return (filled, mask, truth), each (batch, 1, crop, crop) float32."""
+        rows = [self._one(rng) for _ in range(self.recipe.batch)]
+        return tuple(  # type: ignore[return-value]
+            torch.from_numpy(np.stack(column)[:, None].astype(np.float32))
+            for column in zip(*rows, strict=True)
+        )
+
+    def _one(self, rng: np.random.Generator) -> tuple[NDArray, NDArray, NDArray]:
+        recipe = self.recipe
+        truth = turning(rng)(self.image[rng.choice(self.sources)])
+        hit = truth.copy()
+        mask = np.zeros(truth.shape, dtype=bool)
+        for _ in range(2 if rng.random() < recipe.second else 1):
+            self._inject(hit, mask, rng)
+        if rng.random() < recipe.grown:
+            mask = ndimage.binary_dilation(mask)
+        filled = first_fill(hit, mask)
+        edge = (truth.shape[0] - recipe.crop) // 2
+        window = np.s_[edge : edge + recipe.crop, edge : edge + recipe.crop]
+        return filled[window], mask[window], truth[window]
+
+    def _inject(self, hit: NDArray, mask: NDArray, rng: np.random.Generator) -> None:
+        """Add one CR to a cutout and its pixels to the mask, both in place."""
+        ray = rng.choice(self.rays)
+        turn = turning(rng)
+        values, pixels = turn(self.cr[ray]), turn(self.crmask[ray])
+        if rng.random() < self.recipe.central:
+            ys, xs = np.nonzero(pixels)
+            pick = rng.integers(len(ys))
+            centre = hit.shape[0] // 2
+            dy, dx = centre - ys[pick], centre - xs[pick]
+            dy, dx = dy + rng.integers(-3, 4), dx + rng.integers(-3, 4)
+        else:
+            dy, dx = rng.integers(-self.recipe.shift, self.recipe.shift + 1, size=2)
+        hit += moved(values, dy, dx)
+        mask |= moved(pixels, dy, dx)
+
+
+def moved(array: NDArray, dy: int, dx: int) -> NDArray:
+    """Return an array moved by whole pixels, zeros (False) moving in."""
+    out = np.zeros_like(array)
+    ny, nx = array.shape
+    out[max(dy, 0) : ny + min(dy, 0), max(dx, 0) : nx + min(dx, 0)] = array[
+        max(-dy, 0) : ny + min(-dy, 0), max(-dx, 0) : nx + min(-dx, 0)
+    ]
+    return out
+
+
+def first_fill(image: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Return the runtime's first fill: the adaptive median on CR pixels."""
+    image = np.ascontiguousarray(image, dtype=np.float32)
+    mask = np.ascontiguousarray(mask)
+    filled, spread = image.copy(), np.zeros_like(image)
+    adaptive_median(image, mask, np.zeros_like(mask), MIN_GOOD, 0.0, filled, spread)
+    return filled
+
+
+def train(
+    folder: Path, out: Path, recipe: InpaintRecipe, schedule: _training.Schedule, *, resume: bool
+) -> _training.Run:
+    """Train, checkpoint into ``out`` and return the finished run."""
+    info = datasets.load_info(folder)
+    training, held = datasets.split_frames(info)
+    batches = InpaintBatches(folder, training, recipe)
+    checks = InpaintBatches(folder, held, recipe)
+    run = _training.start(
+        recipe.config,
+        recipe.seed,
+        {"data_fingerprint": info["fingerprint"], "seed": recipe.seed},
+        out / "checkpoint.pt" if resume else None,
+    )
+
+    def loss_of_batch(run: _training.Run) -> torch.Tensor:
+        filled, mask, truth = batches.draw(run.rng)
+        corrections, scale = run.network.corrections(filled, mask)
+        true_scale = run.network.local_scale(truth)
+        return inpainting_loss(corrections, scale, true_scale, filled, truth, mask, recipe.alpha)
+
+    def validate(run: _training.Run) -> dict[str, float]:
+        return fill_scores(run.network, checks, np.random.default_rng(0))
+
+    return _training.train(run, schedule, loss_of_batch, validate, out)
+
+
+def fill_scores(
+    network: torch.nn.Module, batches: InpaintBatches, rng: np.random.Generator, draws: int = 16
+) -> dict[str, float]:
+    """Return flux errors over the mask, relative to the flux within 5 px of the centre.
+
+    The median of the absolute error and half the 16–84 % range, of the network and of its
+    first fill, on held-out frames.
+    """
+    network_errors, median_errors = [], []
+    for _ in range(draws):
+        filled, mask, truth = batches.draw(rng)
+        centre = truth.shape[-1] // 2
+        core = np.s_[:, :, centre - 5 : centre + 6, centre - 5 : centre + 6]
+        flux = truth[core].sum(dim=(1, 2, 3))
+        for image, errors in (
+            (network(filled, mask), network_errors),
+            (filled, median_errors),
+        ):
+            difference = ((image - truth) * mask)[core].sum(dim=(1, 2, 3))
+            bright = (flux > 200.0) & (mask[core].sum(dim=(1, 2, 3)) > 0)
+            errors.append((difference / flux)[bright].numpy())
+    scores = {}
+    for name, errors in (("network", network_errors), ("median", median_errors)):
+        values = np.concatenate(errors)
+        low, middle, high = np.percentile(values, [16, 50, 84])
+        scores |= {f"{name}_bias": float(middle), f"{name}_scatter": float(high - low) / 2,
+                   f"{name}_mean": float(values.mean())}
+    return scores
