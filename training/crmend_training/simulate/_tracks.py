@@ -71,13 +71,11 @@ def add_particles(rng, charge, target, thickness, pixel, near, far):
         kind = rng.random()
         if kind < 0.70:
             reached += _crossing(rng, charge, x, y, thickness, pixel, near, far)
-        elif kind < 0.985:
+        elif kind < 0.994:
             # Secondary electrons and Compton electrons born anywhere in the slab.
-            energy = 8.0 * (1.0 - rng.random()) ** -0.8
+            energy = 5.0 * 160.0 ** rng.random()
             depth = rng.random() * thickness
-            reached += _electron(
-                rng, charge, x, y, depth, min(energy, 500.0), thickness, pixel, near, far
-            )
+            reached += _electron(rng, charge, x, y, depth, energy, thickness, pixel, near, far)
         else:
             reached += _heavy_ion(rng, charge, x, y, thickness, pixel, far)
 
@@ -132,7 +130,13 @@ def _electron(rng, charge, x, y, depth, energy, thickness, pixel, near, far):
     angle = 2.0 * math.pi * rng.random()
     cosine = 2.0 * rng.random() - 1.0
     reached = 0
-    while energy > 0.5 and 0.0 <= depth <= thickness:
+    while energy > 0.5:
+        if depth < 0.0 or depth > thickness:
+            # Half of them leave; half are scattered back by what lies around.
+            if rng.random() < 0.5:
+                break
+            depth = -depth if depth < 0.0 else 2.0 * thickness - depth
+            cosine = -cosine
         # Stopping power of silicon for electrons: about 1 keV/µm at 50 keV, E^-0.75.
         loss = min(9.0, 0.95 * (energy / 50.0) ** -0.75 + 0.25)
         spent = min(energy, loss * _STEP * max(0.2, 1.0 + 0.2 * _moyal(rng)))
@@ -156,14 +160,14 @@ def _heavy_ion(rng, charge, x, y, thickness, pixel, far):
     cosine = max(math.sqrt(rng.random()), 0.2)
     angle = 2.0 * math.pi * rng.random()
     length = thickness / cosine * math.sqrt(1.0 - cosine * cosine)
-    amount = _MIP * thickness / cosine * (10.0 ** (0.8 + 1.9 * rng.random()))
-    spread = far * (1.0 + 0.25 * math.log(amount / 2000.0))
+    amount = _MIP * thickness / cosine * (10.0 ** (0.8 + 1.5 * rng.random()))
+    spread = max(far, min(1.5, far * (1.0 + 0.25 * math.log(amount / 2000.0))))
     steps = int(length / (0.5 * pixel)) + 1
     reached = 0
     for i in range(steps):
         along = (i + 0.5) / steps * length
         px = (x + along * math.cos(angle)) / pixel
         py = (y + along * math.sin(angle)) / pixel
-        reached += deposit(charge, px, py, 0.95 * amount / steps, max(far, spread))
-        reached += deposit(charge, px, py, 0.05 * amount / steps, 2.5 * max(far, spread))
+        reached += deposit(charge, px, py, 0.97 * amount / steps, spread)
+        reached += deposit(charge, px, py, 0.03 * amount / steps, 2.0 * spread)
     return reached

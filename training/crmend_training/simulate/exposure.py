@@ -16,6 +16,7 @@ from crmend_training.simulate.psf import Psf, csst_psfs, generic_psf
 from crmend_training.simulate.scene import Optics, render_scene
 
 _CHIP_SEED = 20_240_813
+_FLOOR = 0.015  # of the noise: profiles are drawn that far out
 _DEPTH = 2.0
 """Sources are drawn to so many magnitudes below the 5 sigma limit."""
 
@@ -159,19 +160,21 @@ def generic_exposure(
     """
     exposure_time = float(np.exp(rng.uniform(np.log(30.0), np.log(1500.0))))
     sky_electrons = float(np.exp(rng.uniform(np.log(1.0), np.log(5000.0))))
+    gain = float(np.exp(rng.uniform(np.log(0.5), np.log(4.0))))
+    read_noise = float(np.exp(rng.uniform(np.log(1.5), np.log(15.0))))
+    noise = float(np.hypot(np.sqrt(sky_electrons), read_noise))
     camera = Camera(
-        gain=float(np.exp(rng.uniform(np.log(0.5), np.log(4.0)))),
-        read_noise=float(np.exp(rng.uniform(np.log(1.5), np.log(15.0)))),
+        gain=gain,
+        read_noise=read_noise,
         dark=float(rng.uniform(0.0, 0.02)),
         full_well=float(rng.uniform(5e4, 2e5)),
         prnu=float(rng.uniform(0.002, 0.015)),
-        pattern=float(rng.choice([0.0, 0.2, 0.6])),
-        bias_residual=float(rng.uniform(0.0, 0.5)),
+        pattern=float(rng.choice([0.0, 0.02, 0.06])) * noise / gain,
+        bias_residual=float(rng.uniform(0.0, 0.15)) * noise / gain,
         channels=(int(rng.integers(1, 3)), int(rng.integers(1, 5))),
     )
     psf = generic_psf(rng)
     pixel_scale = float(rng.uniform(0.04, 0.4))
-    noise = np.sqrt(sky_electrons + camera.read_noise**2)
     # A source of 5 sigma in an aperture as wide as the PSF.
     width = max(psf.moffat_fwhm, 2.355 * psf.jitter, psf.airy, 1.5)
     limit_flux = 5.0 * noise * width * 1.5 / exposure_time
@@ -211,12 +214,14 @@ def _simulate(rng: np.random.Generator, setup: _Setup, progress: bool) -> Simula
     catalog = draw_catalog(rng, setup.shape, setup.sky_model)
     wanted = np.where(catalog["type"] == "star", setup.stars, setup.galaxies)
     catalog = catalog[wanted.astype(bool)]
+    background = (setup.sky + setup.camera.dark) * setup.exposure_time
+    noise = float(np.sqrt(background + setup.camera.read_noise**2))
     scene = render_scene(
         rng,
         catalog,
         Optics.from_psfs(setup.psfs),
         setup.shape,
-        exposure_time=setup.exposure_time,
+        floor=_FLOOR * noise / setup.exposure_time,
         faint_galaxies=setup.faint_galaxies,
         progress=progress,
     )

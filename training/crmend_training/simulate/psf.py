@@ -21,7 +21,6 @@ _APERTURE = 2.0  # metres, unobstructed (off-axis)
 _AUREOLE_BETA = 1.6
 _AUREOLE_SCALE = 6.0  # px; a weak aureole from dust and micro-roughness, assumed
 _ARCSEC = np.pi / 180.0 / 3600.0
-_GSPARAMS = galsim.GSParams(folding_threshold=2e-3, maximum_fft_size=16384)
 
 
 @dataclass(frozen=True)
@@ -55,21 +54,31 @@ class Psf:
     g2: float = 0.0
 
     @cached_property
-    def profile(self) -> galsim.GSObject:
-        """The PSF without the pixel, in units of pixels."""
-        parts = [galsim.Gaussian(sigma=self.jitter, gsparams=_GSPARAMS)]
+    def fine(self) -> galsim.GSObject:
+        """The core without the pixel and the aureole, for stamps of stars."""
+        # 1 − EE(r) of an Airy pattern is 0.2 (λ/D) / r: fold at about 70 px, far outside
+        # the stamp.
+        return self._core(float(np.clip(0.003 * self.airy, 0.002, 0.02)))
+
+    @cached_property
+    def coarse(self) -> galsim.GSObject:
+        """The same with looser Fourier limits, to convolve galaxies with."""
+        return self._core(0.02)
+
+    def _core(self, folding: float) -> galsim.GSObject:
+        params = galsim.GSParams(folding_threshold=folding, maximum_fft_size=16384)
+        parts = [galsim.Gaussian(sigma=self.jitter, gsparams=params)]
         if self.airy > 0.0:
-            parts.append(galsim.Airy(lam_over_diam=self.airy, gsparams=_GSPARAMS))
+            parts.append(galsim.Airy(lam_over_diam=self.airy, gsparams=params))
         if self.moffat_fwhm > 0.0:
-            parts.append(
-                galsim.Moffat(beta=self.moffat_beta, fwhm=self.moffat_fwhm, gsparams=_GSPARAMS)
-            )
+            moffat = {"beta": self.moffat_beta, "fwhm": self.moffat_fwhm}
+            parts.append(galsim.Moffat(**moffat, gsparams=params))
         core = galsim.Convolve(parts) if len(parts) > 1 else parts[0]
         return core.shear(g1=self.g1, g2=self.g2)
 
-    def stamps(self, profile: galsim.GSObject | None = None) -> NDArray[np.float32]:
+    def stamps(self) -> NDArray[np.float32]:
         """Return unit-flux stamps at every phase, see `_kernels.add_stamps`."""
-        stamps = sample_phases(profile or self.profile, STAMP_HALF, PHASES)
+        stamps = sample_phases(self.fine, STAMP_HALF, PHASES)
         if self.aureole > 0.0:
             offsets = np.arange(-STAMP_HALF, STAMP_HALF + 1, dtype=np.float64)
             radius = np.hypot(*np.meshgrid(offsets, offsets))

@@ -12,14 +12,11 @@ from tqdm import tqdm
 from crmend_training.simulate._kernels import add_stamps, add_wings
 from crmend_training.simulate.psf import STAMP_HALF, Psf, sample_phases
 
-_FAINTEST_ELECTRONS = 0.1
-"""Profiles are drawn out to where they give so many electrons per pixel."""
-
 _WING_RADIUS = 1500
 _LARGEST_GALAXY = 512
 _TEMPLATE_HALF = 12
 _TEMPLATE_PHASES = 4
-_GALSIM_PARAMS = galsim.GSParams(folding_threshold=0.01, maximum_fft_size=16384)
+_GALSIM_PARAMS = galsim.GSParams(folding_threshold=0.02, maximum_fft_size=16384)
 
 
 @dataclass(frozen=True)
@@ -67,7 +64,7 @@ def render_scene(
     optics: Optics,
     shape: tuple[int, int],
     *,
-    exposure_time: float,
+    floor: float,
     faint_galaxies: float,
     progress: bool = False,
 ) -> NDArray[np.float32]:
@@ -79,8 +76,8 @@ def render_scene(
     catalog : structured array of `catalog.SOURCE_DTYPE`
     optics : Optics
     shape : (int, int)
-    exposure_time : float
-        Seconds; it decides how far out profiles are drawn.
+    floor : float
+        Surface brightness [e-/s/px] down to which profiles are drawn.
     faint_galaxies : float
         Flux [e-/s] below which galaxies come from a library of rendered templates.
     progress : bool
@@ -93,21 +90,21 @@ def render_scene(
     """
     image = np.zeros(shape, dtype=np.float32)
     is_star = catalog["type"] == "star"
-    _add_stars(image, catalog[is_star], optics, exposure_time)
+    _add_stars(image, catalog[is_star], optics, floor)
     galaxies = catalog[~is_star]
     is_faint = galaxies["flux"] < faint_galaxies
     _add_faint_galaxies(rng, image, galaxies[is_faint], optics)
     bright = galaxies[~is_faint]
     for galaxy in tqdm(bright, desc="galaxies", unit="", disable=not progress):
-        _add_galaxy(rng, image, galaxy, optics, exposure_time)
+        _add_galaxy(rng, image, galaxy, optics, floor)
     return image
 
 
-def _add_stars(image, stars, optics, exposure_time):
+def _add_stars(image, stars, optics, floor):
     """Add point sources: stamps for all, wings for the bright, in place."""
     x, y = stars["x"].copy(), stars["y"].copy()
     which = optics.nearest(x, y, image.shape)
-    reach = _wing_reach(optics, stars["flux"] * exposure_time)
+    reach = _wing_reach(optics, stars["flux"], floor)
     half = np.clip(reach, 4, STAMP_HALF)
     add_stamps(image, optics.stamps, which, x, y, stars["flux"].copy(), half)
     far = reach > STAMP_HALF
@@ -124,14 +121,14 @@ def _add_stars(image, stars, optics, exposure_time):
     )
 
 
-def _wing_reach(optics, electrons):
-    """Return the radius [px] at which each source drops below `_FAINTEST_ELECTRONS`."""
+def _wing_reach(optics, flux, floor):
+    """Return the radius [px] at which each source drops below the floor."""
     falling = np.minimum.accumulate(optics.wing_profile)[::-1]
-    level = _FAINTEST_ELECTRONS / np.maximum(electrons, 1e-30)
-    wings = falling.size - np.searchsorted(falling, level)
-    # The core has no analytic profile here: six sigma of a Gaussian of its half-light size.
-    core = np.ceil(8.0 + 3.0 * np.log10(np.maximum(electrons, 1.0))) * _core_scale(optics)
-    return np.maximum(wings, core.astype(np.int64)).astype(np.int64)
+    contrast = np.maximum(flux / floor, 1.0)
+    wings = falling.size - np.searchsorted(falling, 1.0 / contrast)
+    # The core has no analytic profile: more than six sigma of a Gaussian of its width.
+    core = (5.0 + 3.0 * np.log10(contrast)) * _core_scale(optics)
+    return np.maximum(wings, core.astype(np.int64))
 
 
 def _core_scale(optics):
@@ -154,8 +151,8 @@ def _add_faint_galaxies(rng, image, galaxies, optics):
     )
     for i, model in enumerate(models):
         shrink = size[i] / model["r_half"]
-        profile = _galaxy_profile(model, shrink)
-        profile = galsim.Convolve(profile, optics.psfs[where[i]].profile)
+        profile = _galaxy_profile(model, shrink, truncation=5.0)
+        profile = galsim.Convolve(profile, optics.psfs[where[i]].coarse)
         library[i] = sample_phases(profile, _TEMPLATE_HALF, _TEMPLATE_PHASES)
     which = np.searchsorted(size, galaxies["r_half"]) + rng.integers(-1, 2, galaxies.size)
     add_stamps(
@@ -169,14 +166,15 @@ def _add_faint_galaxies(rng, image, galaxies, optics):
     )
 
 
-def _add_galaxy(rng, image, galaxy, optics, exposure_time):
+def _add_galaxy(rng, image, galaxy, optics, floor):
     """Add one bulge and disk galaxy, the brighter ones with knots in their disk, in place."""
     index = int(optics.nearest(galaxy["x"][None], galaxy["y"][None], image.shape)[0])
-    electrons = float(galaxy["flux"] * exposure_time)
-    in_knots = _add_knots(rng, image, galaxy, optics, index, electrons)
-    profile = _galaxy_profile(galaxy, 1.0, in_knots) * float(galaxy["flux"] * (1.0 - in_knots))
-    half = _galaxy_reach(galaxy, electrons)
-    profile = galsim.Convolve(profile, optics.psfs[index].profile)
+    in_knots = _add_knots(rng, image, galaxy, optics, index, floor)
+    profile = _galaxy_profile(galaxy, in_knots=in_knots) * float(
+        galaxy["flux"] * (1.0 - in_knots)
+    )
+    half = _galaxy_reach(galaxy, floor)
+    profile = galsim.Convolve(profile, optics.psfs[index].coarse)
     column, row = int(np.floor(galaxy["x"] + 0.5)), int(np.floor(galaxy["y"] + 0.5))
     stamp = profile.drawImage(
         nx=2 * half + 1,
@@ -193,8 +191,11 @@ def _add_galaxy(rng, image, galaxy, optics, exposure_time):
         image[top:bottom, left:right] += stamp[top - y0 : bottom - y0, left - x0 : right - x0]
 
 
-def _galaxy_profile(galaxy, shrink, in_knots=0.0):
-    """Return a unit-flux exponential disk with a Sersic n = 4 bulge, in pixels."""
+def _galaxy_profile(galaxy, shrink=1.0, in_knots=0.0, truncation=0.0):
+    """Return a unit-flux exponential disk with a Sersic n = 4 bulge, in pixels.
+
+    `truncation` [half-light radii of the bulge] cuts its wings; 0 for none.
+    """
     bulge_share = float(galaxy["bulge_fraction"]) / (1.0 - in_knots)
     disk = galsim.Exponential(
         half_light_radius=max(float(galaxy["r_half"]) * shrink, 0.1), gsparams=_GALSIM_PARAMS
@@ -203,14 +204,15 @@ def _galaxy_profile(galaxy, shrink, in_knots=0.0):
     disk = disk.shear(q=q, beta=angle)
     if bulge_share < 0.02:
         return disk
+    r_bulge = max(float(galaxy["r_bulge"]) * shrink, 0.1)
     bulge = galsim.DeVaucouleurs(
-        half_light_radius=max(float(galaxy["r_bulge"]) * shrink, 0.1), gsparams=_GALSIM_PARAMS
+        half_light_radius=r_bulge, trunc=truncation * r_bulge, gsparams=_GALSIM_PARAMS
     ).shear(q=0.5 + 0.5 * q, beta=angle)
     return min(bulge_share, 1.0) * bulge + max(1.0 - bulge_share, 0.0) * disk
 
 
-def _galaxy_reach(galaxy, electrons):
-    """Return the half width [px] at which both components fall below a tenth of an e-."""
+def _galaxy_reach(galaxy, floor):
+    """Return the half width [px] at which the galaxy falls below the floor."""
     r = np.arange(1.0, _LARGEST_GALAXY + 1.0)
     disk_scale = galaxy["r_half"] / 1.678
     q = galaxy["axis_ratio"]
@@ -218,22 +220,23 @@ def _galaxy_reach(galaxy, electrons):
     bulge = np.exp(-7.67 * (r / galaxy["r_bulge"]) ** 0.25) * np.exp(7.67)
     bulge /= 22.67 * galaxy["r_bulge"] ** 2
     share = galaxy["bulge_fraction"]
-    bright = electrons * ((1.0 - share) * disk + share * bulge) > _FAINTEST_ELECTRONS
+    bright = galaxy["flux"] * ((1.0 - share) * disk + share * bulge) > floor
     return int(np.clip(bright.sum() + 8, 12, _LARGEST_GALAXY))
 
 
-def _add_knots(rng, image, galaxy, optics, index, electrons):
+def _add_knots(rng, image, galaxy, optics, index, floor):
     """Add star-forming knots along two spiral arms; return their share of the light.
 
     Like `galsim.RandomKnots` the knots follow the disk's light, but in angle they gather
     round logarithmic arms; each is a point source from the star stamps.
     """
-    if electrons < 2e4 or galaxy["r_half"] < 4.0 or rng.random() < 0.3:
+    contrast = galaxy["flux"] / floor
+    if contrast < 1e5 or galaxy["r_half"] < 4.0 or rng.random() < 0.3:
         return 0.0
-    share = float((1.0 - galaxy["bulge_fraction"]) * rng.uniform(0.1, 0.6))
-    n = int(np.clip(electrons * share / 400.0, 20, 1500))
+    share = float((1.0 - galaxy["bulge_fraction"]) * rng.uniform(0.1, 0.5))
+    n = int(np.clip(contrast * share / 200.0, 50, 4000))
     scale = galaxy["r_half"] / 1.678
-    radius = rng.gamma(2.0, scale, n)
+    radius = np.minimum(rng.gamma(2.0, scale, n), scale * rng.uniform(0.5, 4.0, n))
     pitch = np.tan(rng.uniform(0.15, 0.6)) * rng.choice([-1.0, 1.0])
     width = rng.uniform(0.2, 1.0)
     phase = rng.integers(2, size=n) * np.pi + rng.normal(0.0, width, n)
@@ -244,8 +247,8 @@ def _add_knots(rng, image, galaxy, optics, index, electrons):
     grow = 1.0 / np.sqrt(galaxy["axis_ratio"])
     x = galaxy["x"] + grow * (u * np.cos(turn) - v * np.sin(turn))
     y = galaxy["y"] + grow * (u * np.sin(turn) + v * np.cos(turn))
-    flux = rng.exponential(1.0, n) ** 1.5
+    flux = rng.exponential(1.0, n)
     flux *= galaxy["flux"] * share / flux.sum()
-    half = np.clip(_wing_reach(optics, flux * electrons / galaxy["flux"]), 6, STAMP_HALF)
+    half = np.clip(_wing_reach(optics, flux, floor), 6, STAMP_HALF)
     add_stamps(image, optics.stamps, np.full(n, index), x, y, flux, half)
     return share
