@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import shutil
 from pathlib import Path
 from typing import IO, Any
@@ -12,7 +11,6 @@ from astropy.io import fits
 from numpy.typing import NDArray
 
 from crmend._fits import (
-    FITS_BLOCK,
     flag_values,
     is_compressed,
     is_gzipped,
@@ -22,7 +20,7 @@ from crmend._fits import (
     read_flag,
 )
 from crmend._fits_planes import Plane
-from crmend._fits_write import atomic_output, header_bytes, write_blocks
+from crmend._fits_write import atomic_output, header_bytes, write_blocks, write_packed
 
 _COPY_BYTES = 2**20
 
@@ -86,9 +84,7 @@ def _write_flags(
         tile_shape=tile_shape,
         hcomp_scale=0,
     )
-    memory = io.BytesIO()
-    fits.HDUList([fits.PrimaryHDU(), packed]).writeto(memory)
-    out.write(memory.getbuffer()[FITS_BLOCK:])
+    write_packed(out, packed)
 
 
 def _flagged(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import os
 import secrets
 import shutil
@@ -207,8 +208,8 @@ def append_probability(path: Path, probability: NDArray[np.float32], *, version:
         quantize_method=-1,
     )
     plane.header["EXTVER"] = version
-    with fits.open(path, mode="append", memmap=False) as hdus:
-        hdus.append(plane)
+    with path.open("ab") as stream:
+        write_packed(stream, plane)
 
 
 def plane_header(
@@ -237,6 +238,14 @@ def write_blocks(stream: IO[bytes], blocks: Iterable[NDArray[Any]]) -> None:
         big = np.ascontiguousarray(block, dtype=block.dtype.newbyteorder(">"))
         written += stream.write(big.data.cast("B"))
     stream.write(bytes(-written % FITS_BLOCK))
+
+
+def write_packed(stream: IO[bytes], plane: Any) -> None:
+    """Write a tile-compressed HDU at the stream's position."""
+    # astropy writes whole files only: drop the empty primary HDU before the plane.
+    memory = io.BytesIO()
+    fits.HDUList([fits.PrimaryHDU(), plane]).writeto(memory)
+    stream.write(memory.getbuffer()[FITS_BLOCK:])
 
 
 def header_bytes(header: fits.Header) -> bytes:

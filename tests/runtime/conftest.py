@@ -1,6 +1,8 @@
 """Fixtures of the runtime tests: small Level 1 files written by astropy alone."""
 
-from collections.abc import Callable
+import os
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -46,3 +48,35 @@ def level1(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return write
+
+
+def _mounted(folder: Path, options: str) -> Iterator[Path]:
+    """Mount a small file system on a folder for the time of a test, or skip."""
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
+    try:
+        subprocess.run(command, check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"this machine does not let the tests mount a tmpfs ({error})")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """Return a folder on a disk of 1 MiB, or skip."""
+    yield from _mounted(tmp_path / "disk", "size=1m")
+
+
+@pytest.fixture
+def read_only_folder(tmp_path: Path) -> Iterator[Path]:
+    """Return a folder that nobody can write to, root included, or skip."""
+    if os.geteuid() == 0:
+        yield from _mounted(tmp_path / "locked", "size=1m,ro")
+        return
+    folder = tmp_path / "locked"
+    folder.mkdir(mode=0o555)
+    yield folder
+    folder.chmod(0o755)

@@ -1,0 +1,124 @@
+"""Outputs that cannot or must not be written: an OutputError, and nothing left behind."""
+
+import os
+
+import numpy as np
+import pytest
+from astropy.io import fits
+
+from crmend.errors import CrmendError, OutputError
+from crmend.exposure import (
+    Corrected,
+    check_output,
+    read_exposure,
+    source_files,
+    write_exposure,
+    write_exposures,
+    write_flag,
+)
+
+
+@pytest.fixture
+def exposure(level1, image):
+    return read_exposure(level1([("SCI", image), ("FLAG", np.zeros((3, 4), "i4"))]))
+
+
+@pytest.mark.parametrize("link", ["same", "symlink", "hardlink", "dotted"])
+def test_output_is_the_input(tmp_path, exposure, link):
+    path = exposure.path if link != "dotted" else tmp_path / "." / exposure.path.name
+    if link in ("symlink", "hardlink"):
+        path = tmp_path / "other.fits"
+        path.symlink_to(exposure.path) if link == "symlink" else os.link(exposure.path, path)
+    before = exposure.path.read_bytes()
+    listing = sorted(tmp_path.iterdir())
+    for call in (
+        lambda: write_exposure(path, exposure),
+        lambda: write_flag(path, exposure, exposure.flag),
+        lambda: check_output(path, source_files(exposure)),
+    ):
+        with pytest.raises(OutputError, match="is the input"):
+            call()
+    assert exposure.path.read_bytes() == before
+    assert sorted(tmp_path.iterdir()) == listing
+
+
+def test_output_is_a_sibling_of_the_input(level1, tmp_path, image):
+    path = level1([("", image)], name="CSST_MSC_x_08_img_L1.fits")
+    sibling = tmp_path / "CSST_MSC_x_08_flg_L1.fits"
+    fits.PrimaryHDU(np.zeros((3, 4), "u2")).writeto(sibling)
+    with pytest.raises(OutputError, match="is the input"):
+        write_exposure(sibling, read_exposure(path))
+
+
+def test_existing_file(tmp_path, exposure):
+    path = tmp_path / "out.fits"
+    path.write_text("precious")
+    with pytest.raises(OutputError, match="exists; choose another name"):
+        write_exposure(path, exposure, overwrite=False)
+    assert path.read_text() == "precious"
+    write_exposure(path, exposure)
+    np.testing.assert_array_equal(fits.getdata(path, "SCI"), exposure.image)
+
+
+def test_missing_folder(tmp_path, exposure):
+    with pytest.raises(OutputError, match="does not exist or is not a folder"):
+        write_exposure(tmp_path / "none" / "out.fits", exposure)
+
+
+def test_folder_is_a_file(exposure):
+    with pytest.raises(OutputError, match="does not exist or is not a folder"):
+        write_exposure(exposure.path / "out.fits", exposure)
+
+
+def test_output_is_a_folder(tmp_path, exposure):
+    with pytest.raises(OutputError, match="is a folder"):
+        write_exposure(tmp_path, exposure)
+
+
+def test_name_too_long(tmp_path, exposure):
+    with pytest.raises(OutputError, match="cannot be written"):
+        write_exposure(tmp_path / ("x" * 300 + ".fits"), exposure)
+    assert [p.name for p in tmp_path.iterdir()] == [exposure.path.name]
+
+
+def test_read_only_folder(read_only_folder, exposure):
+    with pytest.raises(OutputError, match="cannot be written") as caught:
+        write_exposure(read_only_folder / "out.fits", exposure)
+    assert isinstance(caught.value, OSError)
+    assert list(read_only_folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+@pytest.mark.parametrize("rows", [300, 20])
+def test_full_disk(small_disk, level1, suffix, rows):
+    noise = np.random.default_rng(3).normal(size=(rows, 1000)).astype(np.float32)
+    exposure = read_exposure(level1([("SCI", noise)]))
+    if rows == 20:
+        # Room for SCI alone: the disk is full only when CRPROB is appended.
+        (small_disk / "fill").write_bytes(bytes(2**20 - 25 * 4096))
+    probability = np.abs(np.random.default_rng(4).normal(size=noise.shape)).astype(np.float32)
+    result = Corrected(noise, cr_probability=np.clip(probability, 0, 1))
+    before = sorted(small_disk.iterdir())
+    with pytest.raises(OutputError, match="No space left"):
+        write_exposure(small_disk / f"out.fits{suffix}", exposure, result, probability=True)
+    assert sorted(small_disk.iterdir()) == before
+
+
+def test_broken_second_chip_leaves_nothing(tmp_path, exposure):
+    def chips():
+        yield exposure, None
+        raise CrmendError("the second chip failed")
+
+    with pytest.raises(CrmendError, match="the second chip failed"):
+        write_exposures(tmp_path / "out.fits", chips())
+    assert [p.name for p in tmp_path.iterdir()] == [exposure.path.name]
+
+
+def test_interrupt_leaves_nothing(tmp_path, exposure):
+    def chips():
+        yield exposure, None
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_exposures(tmp_path / "out.fits", chips())
+    assert [p.name for p in tmp_path.iterdir()] == [exposure.path.name]

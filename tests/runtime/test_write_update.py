@@ -1,0 +1,177 @@
+"""The flag plane of a Level 1 file, updated in place: every other byte stays."""
+
+import gzip
+import shutil
+
+import numpy as np
+import pytest
+from astropy.io import fits
+
+from crmend.errors import FileFormatError, InvalidInputError, OutputError
+from crmend.exposure import read_exposure, update_flags
+
+FLAG = np.array([[0, 1, 2, 4], [8, 16, 32, 64], [128, 3, 0, 9]])
+MASK = np.array([[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0, 1]], bool)
+EXPECTED = FLAG + MASK * 1048576
+
+
+def hdu_bytes(path):
+    """Return header and data of every HDU, as bytes."""
+    content = path.read_bytes()
+    content = gzip.decompress(content) if path.suffix == ".gz" else content
+    with fits.open(path, disable_image_compression=True) as hdus:
+        places = [hdu.fileinfo() for hdu in hdus]
+    return [content[p["hdrLoc"] : p["datLoc"] + p["datSpan"]] for p in places]
+
+
+def three_planes(image, flag):
+    after = fits.ImageHDU(image * 3)
+    return [("SCI", image), ("ERR", image), ("FLAG", flag), ("EXTRA", after)]
+
+
+@pytest.mark.parametrize("dtype", ["u1", "u2", "i2", "i4", "u4", "i8", "f4"])
+def test_only_the_flag_plane_changes(level1, image, dtype):
+    hdu = fits.ImageHDU(FLAG.astype(dtype))
+    hdu.header["COMMENT"] = "kept"
+    path = level1(three_planes(image, hdu))
+    before = hdu_bytes(path)
+    assert update_flags(path, read_exposure(path), MASK) == path
+    after = hdu_bytes(path)
+    assert len(after) == 5
+    assert [i for i in range(5) if before[i] != after[i]] == [3]
+    with fits.open(path) as hdus:
+        hdus.verify("exception")
+        assert hdus["FLAG"].header["BITPIX"] == 32
+        assert "BZERO" not in hdus["FLAG"].header
+        assert hdus["FLAG"].header["COMMENT"] == ["kept"]
+        np.testing.assert_array_equal(hdus["FLAG"].data, EXPECTED)
+    assert len(list(path.parent.iterdir())) == 1
+
+
+def test_twice_is_once(level1, image):
+    path = level1(three_planes(image, FLAG.astype("u2")))
+    update_flags(path, read_exposure(path), MASK)
+    once = path.read_bytes()
+    update_flags(path, read_exposure(path), MASK)
+    assert path.read_bytes() == once
+
+
+def test_tile_compressed(level1, image):
+    planes = [
+        (name, fits.CompImageHDU(data, compression_type=kind, tile_shape=(2, 4)))
+        for name, data, kind in (
+            ("SCI", image, "GZIP_2"),
+            ("FLAG", FLAG.astype("u2"), "RICE_1"),
+            ("EXTRA", image, "GZIP_2"),
+        )
+    ]
+    path = level1(planes, name="a.fits.fz")
+    before = hdu_bytes(path)
+    update_flags(path, read_exposure(path), MASK)
+    after = hdu_bytes(path)
+    assert [i for i in range(4) if before[i] != after[i]] == [2]
+    with fits.open(path) as hdus:
+        assert isinstance(hdus["FLAG"], fits.CompImageHDU)
+        assert (hdus["FLAG"].compression_type, tuple(hdus["FLAG"].tile_shape)) == (
+            "RICE_1",
+            (2, 4),
+        )
+        np.testing.assert_array_equal(hdus["FLAG"].data, EXPECTED)
+    np.testing.assert_array_equal(read_exposure(path).flag, EXPECTED)
+
+
+def test_sibling_file(level1, tmp_path, image):
+    path = level1([("", image)], name="CSST_MSC_x_08_img_L1.fits")
+    sibling = tmp_path / "CSST_MSC_x_08_flg_L1.fits"
+    fits.PrimaryHDU(FLAG.astype("u2")).writeto(sibling)
+    before = path.read_bytes()
+    assert update_flags(path, read_exposure(path), MASK) == sibling
+    assert path.read_bytes() == before
+    np.testing.assert_array_equal(fits.getdata(sibling), EXPECTED)
+
+
+def test_gzipped_file(level1, tmp_path, image):
+    plain = level1(three_planes(image, FLAG.astype("u2")))
+    path = tmp_path / "b.fits.gz"
+    with plain.open("rb") as source, gzip.open(path, "wb") as out:
+        shutil.copyfileobj(source, out)
+    before = hdu_bytes(path)
+    update_flags(path, read_exposure(path), MASK)
+    assert path.read_bytes()[:2] == b"\x1f\x8b"
+    assert [i for i in range(5) if before[i] != hdu_bytes(path)[i]] == [3]
+    np.testing.assert_array_equal(fits.getdata(path, "FLAG"), EXPECTED)
+
+
+@pytest.mark.filterwarnings("ignore:.*no network was trained")
+def test_hst_planes_stay_16_bit(level1, image):
+    flag = FLAG.astype("i2")
+    flag[0, 1] = -32768
+    path = level1(
+        [("SCI", image), ("DQ", flag)],
+        {"INSTRUME": "ACS", "DETECTOR": "WFC"},
+        bunit="ELECTRONS",
+    )
+    update_flags(path, read_exposure(path), MASK)
+    with fits.open(path) as hdus:
+        assert hdus["DQ"].header["BITPIX"] == 16
+        np.testing.assert_array_equal(hdus["DQ"].data, flag + MASK * 4096)
+
+
+def test_one_chip_of_two(level1, image):
+    planes = [("SCI", image), ("FLAG", FLAG.astype("i4"))] * 2
+    path = level1(planes)
+    before = hdu_bytes(path)
+    update_flags(path, read_exposure(path, extver=2), MASK)
+    assert [i for i in range(5) if before[i] != hdu_bytes(path)[i]] == [4]
+
+
+def test_stale_checksums_are_dropped(tmp_path, level1, image):
+    path = level1(three_planes(image, FLAG.astype("u2")))
+    with fits.open(path) as hdus:
+        hdus.writeto(tmp_path / "b.fits", checksum=True)
+    update_flags(tmp_path / "b.fits", read_exposure(path), MASK)
+    with fits.open(tmp_path / "b.fits", checksum=True) as hdus:
+        np.testing.assert_array_equal(hdus["FLAG"].data, EXPECTED)
+        assert [("CHECKSUM" in hdu.header) for hdu in hdus] == [True, True, True, False, True]
+
+
+def test_link_and_permissions_are_kept(level1, tmp_path, image):
+    path = level1(three_planes(image, FLAG.astype("u2")))
+    path.chmod(0o604)
+    link = tmp_path / "link.fits"
+    link.symlink_to(path)
+    update_flags(link, read_exposure(link), MASK)
+    assert link.is_symlink()
+    assert path.stat().st_mode & 0o777 == 0o604
+    np.testing.assert_array_equal(fits.getdata(path, "FLAG"), EXPECTED)
+
+
+def test_no_flag_plane(level1):
+    path = level1()
+    before = path.read_bytes()
+    with pytest.raises(
+        FileFormatError, match=r"no flag plane to update, expected .*FLAG, FLG, DQ"
+    ):
+        update_flags(path, read_exposure(path), MASK)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("mask", [MASK.T, MASK.astype(int), MASK[:2]])
+def test_unusable_mask(level1, image, mask):
+    path = level1(three_planes(image, FLAG.astype("u2")))
+    before = path.read_bytes()
+    with pytest.raises(InvalidInputError, match="cosmic-ray mask"):
+        update_flags(path, read_exposure(path), mask)
+    assert path.read_bytes() == before
+
+
+def test_full_disk_leaves_the_file_as_it_was(small_disk, level1, image):
+    wide = np.tile(image, (300, 30))
+    path = level1([("SCI", wide), ("FLAG", np.zeros(wide.shape, "u2"))])
+    copy = small_disk / "a.fits"
+    shutil.copy(path, copy)
+    # The file takes 0.7 MiB of the 1 MiB: its copy does not fit beside it.
+    with pytest.raises(OutputError, match="No space left"):
+        update_flags(copy, read_exposure(copy), np.ones(wide.shape, bool))
+    assert copy.read_bytes() == path.read_bytes()
+    assert [p.name for p in small_disk.iterdir()] == ["a.fits"]
