@@ -1,1 +1,67 @@
-"""Cosmic rays found and mended in single exposures."""
+"""Cosmic rays found and mended in single exposures.
+
+The public names below are loaded when they are first used, so ``import crmend`` is fast.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from importlib.metadata import version
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from crmend.detect import Detection, detect
+    from crmend.exposure import Exposure, read_exposure, write_exposure
+    from crmend.inpaint import inpaint
+    from crmend.pipeline import CleanResult, clean
+
+__all__ = [
+    "CleanResult",
+    "Detection",
+    "Exposure",
+    "clean",
+    "detect",
+    "inpaint",
+    "read_exposure",
+    "write_exposure",
+]
+
+__version__ = version("crmend")
+
+_MODULES = {
+    "CleanResult": "crmend.pipeline",
+    "Detection": "crmend.detect",
+    "Exposure": "crmend.exposure",
+    "clean": "crmend.pipeline",
+    "detect": "crmend.detect",
+    "inpaint": "crmend.inpaint",
+    "read_exposure": "crmend.exposure",
+    "write_exposure": "crmend.exposure",
+}
+
+
+class _Package(ModuleType):
+    """A package whose functions are not hidden by its modules of the same name.
+
+    Importing the module ``crmend.detect`` would set the attribute ``detect`` of the package;
+    it stays free for the function.
+    """
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if not (name in _MODULES and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+    def __getattr__(self, name: str) -> object:
+        if name not in _MODULES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = getattr(import_module(_MODULES[name]), name)
+        setattr(self, name, value)
+        return value
+
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *__all__})
+
+
+sys.modules[__name__].__class__ = _Package

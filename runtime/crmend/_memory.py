@@ -1,0 +1,113 @@
+"""Sizes of the work that a memory limit allows."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from crmend.detect import CPU_TILE
+from crmend.errors import InvalidInputError
+from crmend.inpaint import BATCH
+from crmend.sources import BAND_ROWS
+
+PLANE_BYTES = 20
+"""Bytes per pixel of what `crmend.clean` holds: image, error, flag and probability of 4 bytes
+each, and four masks."""
+
+_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+_UNITS |= {f"{prefix}I": 2 ** (10 * power) for power, prefix in enumerate("KMGT", start=1)}
+
+# Measured: interpreter and libraries, and the noise measurement of a large frame.
+_BASE_BYTES = 350_000_000
+# Rough working memory of the networks, per pixel of a tile with its margin and per cutout.
+_TILE_PIXEL_BYTES = 1_500
+_TILE_MARGIN = 64
+_CUTOUT_BYTES = 4_000_000
+_BAND_PIXEL_BYTES = 10
+_BAND_OVERLAP = 384
+_SMALLEST_TILE, _SMALLEST_BATCH, _SMALLEST_BAND = 64, 1, 64
+
+
+@dataclass(frozen=True)
+class WorkSizes:
+    """How much is worked on at once.
+
+    Attributes
+    ----------
+    tile : int or None
+        Side of a detection tile [px]; None = the device's default.
+    batch : int
+        Cutouts that the inpainting network sees at once.
+    band_rows : int
+        Rows that are searched for sources at once.
+    """
+
+    tile: int | None = None
+    batch: int = BATCH
+    band_rows: int = BAND_ROWS
+
+
+def plan_work(shape: tuple[int, ...], memory: int | str | None) -> WorkSizes:
+    """Choose tile, batch and bands so that cleaning a frame stays below a limit.
+
+    The limit is an aim: tiles, batches and bands shrink to a smallest size, and not
+    further.  It cannot be lower than the planes of the frame themselves.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        (ny, nx) of the frame [px].
+    memory : int, str or None
+        Bytes of the whole process, or text such as ``"2GB"``; None = the defaults.
+
+    Raises
+    ------
+    InvalidInputError
+        `memory` is no size, or less than the planes of the frame.
+    """
+    if memory is None:
+        return WorkSizes()
+    limit = _byte_count(memory)
+    planes = PLANE_BYTES * shape[0] * shape[1]
+    if limit < planes:
+        raise InvalidInputError(
+            f"memory is {limit / 1e9:.3g} GB, but the planes of a {shape[0]} × {shape[1]} "
+            f"frame alone (image, error, flag, probability, masks) take {planes / 1e9:.3g} GB; "
+            "allow more, or clean parts of the frame"
+        )
+    left = limit - planes - _BASE_BYTES
+    tile = _halve(CPU_TILE, _SMALLEST_TILE, lambda side: _tile_bytes(side) <= left)
+    return WorkSizes(
+        tile=None if tile == CPU_TILE else tile,
+        batch=_halve(BATCH, _SMALLEST_BATCH, lambda n: n * _CUTOUT_BYTES <= left),
+        band_rows=_halve(
+            BAND_ROWS,
+            _SMALLEST_BAND,
+            lambda rows: (rows + _BAND_OVERLAP) * shape[1] * _BAND_PIXEL_BYTES <= left,
+        ),
+    )
+
+
+def _tile_bytes(side: int) -> int:
+    return (side + _TILE_MARGIN) ** 2 * _TILE_PIXEL_BYTES
+
+
+def _halve(size: int, smallest: int, fits: Callable[[int], bool]) -> int:
+    """Return the size, halved until it fits or is the smallest."""
+    while size > smallest and not fits(size):
+        size //= 2
+    return size
+
+
+def _byte_count(memory: int | str) -> int:
+    """Return bytes from a number, or from text such as ``2GB``, ``1.5 GiB`` or ``800M``."""
+    if isinstance(memory, str):
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?I?)B?", memory.strip().upper())
+        if match is not None and match[2] in _UNITS:
+            return int(float(match[1]) * _UNITS[match[2]])
+    elif isinstance(memory, int | np.integer) and not isinstance(memory, bool) and memory > 0:
+        return int(memory)
+    raise InvalidInputError(f"memory is {memory!r}; expected bytes, or a size such as '2GB'")

@@ -1,0 +1,327 @@
+"""Cosmic rays mended: a network on stars and galaxies, the adaptive median elsewhere.
+
+The uncertainty of a mended pixel is a first estimate, from the noise and the structure
+around it; it is always above that of its unmasked neighbours.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from crmend._inputs import check_count, check_image, check_mask
+from crmend._kernels import MIN_GOOD, adaptive_median
+from crmend._normalise import Scale, from_noise_units, measure_scale, to_noise_units
+from crmend._tiling import Progress
+from crmend.cutouts import CutoutPlan, plan_cutouts
+from crmend.errors import InvalidInputError
+from crmend.models import Model, choose_model
+from crmend.sources import BAND_ROWS, SourceCatalog, find_sources
+
+BATCH = 32
+"""Cutouts that the network sees at once."""
+
+UNTOUCHED, MEDIAN, NETWORK = 0, 1, 2
+"""Values of the method map."""
+
+NETWORK_FRACTION = 0.1
+"""Share of the difference between the network's value and the median's that counts as the
+network's own uncertainty.  A choice, until errors are calibrated on simulations."""
+
+MEDIAN_FLOOR = 0.5
+"""Least uncertainty of a fill, in units of the neighbours' error: about the standard error
+of the median of 6 Gaussian values, 1.2533 / √6."""
+
+
+@dataclass(frozen=True, eq=False)
+class Inpainted:
+    """An image with its cosmic rays mended.
+
+    Attributes
+    ----------
+    image : (ny, nx) float32 array
+        Only pixels of the mask differ from the input.
+    error : (ny, nx) float32 array
+        1-sigma, in the image's unit; raised at mended pixels, else as given.
+    method : (ny, nx) uint8 array
+        0 = untouched, 1 = adaptive median, 2 = network.
+    sources : SourceCatalog
+        The stars and galaxies that were looked at.
+    """
+
+    image: NDArray[np.float32]
+    error: NDArray[np.float32]
+    method: NDArray[np.uint8]
+    sources: SourceCatalog
+
+
+@dataclass(frozen=True, eq=False)
+class Mending:
+    """What `inpaint_into` did, besides writing to the image and its error.
+
+    Attributes
+    ----------
+    method : (ny, nx) uint8 array
+        As in `Inpainted`.
+    sources : SourceCatalog
+        The stars and galaxies that were looked at.
+    sources_touched : int
+        Those that mend at least one pixel.
+    seconds : dict
+        Wall time of the stages ``median``, ``sources`` and ``network``.
+    """
+
+    method: NDArray[np.uint8]
+    sources: SourceCatalog
+    sources_touched: int
+    seconds: dict[str, float]
+
+
+def inpaint(
+    image: ArrayLike,
+    cr_mask: ArrayLike,
+    *,
+    detector: int | str | None = None,
+    model: str | Model | None = None,
+    invalid: ArrayLike | None = None,
+    saturated: ArrayLike | None = None,
+    sources: SourceCatalog | None = None,
+    error: ArrayLike | None = None,
+    device: str = "auto",
+    threads: int | None = None,
+    batch: int = BATCH,
+    progress: Progress | None = None,
+) -> Inpainted:
+    """Mend the cosmic rays of a single exposure.
+
+    Every masked pixel first gets the adaptive median of its neighbours.  Sources are found
+    on that image; in the 64×64 cutout around each, the network then replaces the masked
+    pixels (paper, section 3.2).  Where its output is not finite, or no source is near, the
+    median stays.
+
+    Parameters
+    ----------
+    image : (ny, nx) array-like
+        In any linear unit, of any real dtype and byte order; not changed.
+    cr_mask : (ny, nx) array-like of bool or integer
+        True, or any number but 0, marks a cosmic ray.  Masked NaN pixels are mended;
+        other NaN pixels stay as they are.
+    detector : int, str or None
+        A CSST detector such as 8, ``"8"`` or ``"08"``.
+    model : str, Model or None
+        A model pack, such as ``"generic"`` for any other instrument, or
+        ``"pack/detector"``.  One of `detector` and `model` is needed.
+    invalid : (ny, nx) array-like of bool, or None
+        True = bad pixel: its value is used for nothing, and kept.
+    saturated : (ny, nx) array-like of bool, or None
+        True = saturated: seen by the network, but by no median.
+    sources : SourceCatalog or None
+        Positions of stars and galaxies; None = find them.
+    error : (ny, nx) array-like or None
+        1-sigma, in the image's unit.  None = the background noise measured on the image,
+        the same everywhere (without the photon noise of sources).
+    device : str
+        ``auto``, ``cpu`` or ``cuda``.
+    threads : int or None
+        CPU threads; None = as many as this process may use.
+    batch : int
+        Cutouts that the network sees at once: memory and speed, not the result.
+    progress : callable or None
+        Called with (cutouts done, cutouts in all).
+
+    Returns
+    -------
+    Inpainted
+        New arrays.
+
+    Raises
+    ------
+    InvalidInputError
+        An argument has the wrong shape, dtype or range.
+    UnknownDetectorError, ModelError, DeviceError, MissingRuntimeError
+        As `crmend.models.load_model`.
+    """
+    mended = own_copy(image)
+    mask = check_mask(cr_mask, mended.shape, "cr_mask")
+    if mask is None:
+        raise InvalidInputError("cr_mask is None; expected a (ny, nx) bool array, True = CR")
+    bad = check_mask(invalid, mended.shape, "invalid")
+    full = check_mask(saturated, mended.shape, "saturated")
+    size = check_count(batch, "batch")
+    own_error = None if error is None else _check_error(error, mended.shape)
+    loaded = choose_model(detector, model, "inpaint", device, threads)
+    all_bad = ~np.isfinite(mended) if bad is None else ~np.isfinite(mended) | bad
+    excluded = all_bad if full is None else all_bad | full
+    if own_error is None:
+        own_error = flat_error(mended, excluded | mask)
+    done = inpaint_into(
+        mended, own_error, mask, all_bad, excluded, loaded,
+        sources=sources, batch=size, progress=progress,
+    )  # fmt: skip
+    return Inpainted(mended, own_error, done.method, done.sources)
+
+
+def inpaint_into(
+    image: NDArray[np.float32],
+    error: NDArray[np.float32],
+    cr_mask: NDArray[np.bool_],
+    invalid: NDArray[np.bool_],
+    excluded: NDArray[np.bool_],
+    model: Model,
+    *,
+    sources: SourceCatalog | None = None,
+    batch: int = BATCH,
+    band_rows: int = BAND_ROWS,
+    progress: Progress | None = None,
+) -> Mending:
+    """Mend cosmic rays in place: what `inpaint` does after its checks.
+
+    Parameters
+    ----------
+    image, error : (ny, nx) float32 arrays
+        Native and C-contiguous; written at the pixels of the mask only.
+    cr_mask : (ny, nx) bool array
+        True = cosmic ray.
+    invalid : (ny, nx) bool array
+        True = no measurement; holds every pixel that is NaN or infinite.
+    excluded : (ny, nx) bool array
+        The invalid and the saturated pixels.  It may be the same array as `invalid`.
+    model : Model
+        An ``inpaint`` graph.
+    sources, batch, progress
+        As in `inpaint`.
+    band_rows : int
+        Rows that are searched for sources at once.
+
+    Returns
+    -------
+    Mending
+    """
+    seconds: dict[str, float] = {}
+    with stopwatch(seconds, "median"):
+        scale = measure_scale(image, excluded | cr_mask)
+        flat = np.flatnonzero(cr_mask)
+        spread, neighbours = _fill_by_median(image, error, cr_mask, excluded, scale, flat)
+    with stopwatch(seconds, "sources"):
+        if sources is None:
+            sources = find_sources(
+                image, invalid=invalid, noise=scale.noise, band_rows=band_rows
+            )
+        plan = plan_cutouts(cr_mask, sources)
+    with stopwatch(seconds, "network"):
+        values = _run_network(image, cr_mask, invalid, scale, plan, model, batch, progress)
+        done = np.isfinite(values)
+        pixels, order, values = plan.pixels[done], plan.order[done], values[done]
+        spread[order] = NETWORK_FRACTION * np.abs(values - image.flat[pixels])
+        image.flat[pixels] = values
+        error.flat[flat] = raised_error(neighbours, spread, scale.noise)
+        method = cr_mask.astype(np.uint8)
+        method.flat[pixels] = NETWORK
+    return Mending(method, sources, len(plan), seconds)
+
+
+def raised_error(
+    neighbours: NDArray[np.float32], spread: NDArray[np.float32], noise: float
+) -> NDArray[np.float32]:
+    """Return the uncertainty of mended pixels: a first estimate.
+
+    The noise that the pixel would have had, the median error of its good neighbours, is
+    combined in quadrature with the uncertainty of the fill: for the median the scatter of
+    the values it is of, which holds noise and structure; for the network
+    `NETWORK_FRACTION` of what it changed.  The latter is never below `MEDIAN_FLOOR` times
+    the neighbours' error and the background noise, so the result exceeds both.
+
+    Parameters
+    ----------
+    neighbours : (n,) float32 array
+        Median error of the good neighbours.
+    spread : (n,) float32 array
+        Uncertainty of the fill; NaN = not known.
+    noise : float
+        Background noise of the image, > 0.
+
+    Returns
+    -------
+    (n,) float32 array
+        In the unit of the arguments.
+    """
+    floor = np.float32(MEDIAN_FLOOR) * np.maximum(neighbours, np.float32(noise))
+    return np.hypot(neighbours, np.fmax(spread, floor))
+
+
+def flat_error(image: NDArray[np.float32], unusable: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Return an error plane for an image without one: its background noise everywhere."""
+    return np.full(image.shape, measure_scale(image, unusable).noise, dtype=np.float32)
+
+
+def own_copy(image: ArrayLike) -> NDArray[np.float32]:
+    """Return an image as native float32, C-contiguous, that shares no memory with it."""
+    pixels = check_image(image)
+    return pixels.copy() if np.may_share_memory(pixels, np.asanyarray(image)) else pixels
+
+
+@contextmanager
+def stopwatch(seconds: dict[str, float], stage: str) -> Iterator[None]:
+    """Write the wall time of a block into ``seconds[stage]``."""
+    start = time.perf_counter()
+    yield
+    seconds[stage] = time.perf_counter() - start
+
+
+def _check_error(error: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Return a copy of the error plane."""
+    own = own_copy(error)
+    if own.shape != shape:
+        raise InvalidInputError(
+            f"error has shape {own.shape} and the image {shape}; expected the same"
+        )
+    return own
+
+
+def _fill_by_median(
+    image: NDArray[np.float32],
+    error: NDArray[np.float32],
+    cr_mask: NDArray[np.bool_],
+    excluded: NDArray[np.bool_],
+    scale: Scale,
+    flat: NDArray[np.intp],
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Fill image and error in place; return spread and neighbours' error per CR pixel."""
+    spread = np.empty(flat.size, dtype=np.float32)
+    adaptive_median(image, cr_mask, excluded, MIN_GOOD, scale.background, image, spread)
+    unused = np.empty_like(spread)
+    adaptive_median(error, cr_mask, excluded, MIN_GOOD, scale.noise, error, unused)
+    return spread, error.flat[flat]
+
+
+def _run_network(
+    image: NDArray[np.float32],
+    cr_mask: NDArray[np.bool_],
+    invalid: NDArray[np.bool_],
+    scale: Scale,
+    plan: CutoutPlan,
+    model: Model,
+    batch: int,
+    progress: Progress | None,
+) -> NDArray[np.float32]:
+    """Return the network's values, in the image's unit, at the pixels of the plan.
+
+    The image stays as it is meanwhile, so that no cutout depends on the one before it.
+    """
+    values = np.empty(plan.pixels.size, dtype=np.float32)
+    done = 0
+    for stamps in plan.batches(image, cr_mask, invalid, scale.background, batch):
+        done += len(stamps.image)
+        network_input = to_noise_units(stamps.image, scale)[:, np.newaxis]
+        network_mask = stamps.cr_mask[:, np.newaxis].astype(np.float32)
+        output = model.run(network_input, network_mask, last=done == len(plan))
+        mended = plan.pick(output[:, 0], stamps, image.shape[1])
+        values[stamps.pixels] = from_noise_units(mended, scale)
+        if progress is not None:
+            progress(done, len(plan))
+    return values

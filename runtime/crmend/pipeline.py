@@ -1,0 +1,374 @@
+"""The whole story: an exposure in, cosmic rays found and mended, a result out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from astropy.io import fits
+from numpy.typing import ArrayLike, NDArray
+
+from crmend._kernels import count_events
+from crmend._memory import plan_work
+from crmend._provenance import Provenance
+from crmend._tiling import Progress
+from crmend.detect import detect_into
+from crmend.exposure import Exposure
+from crmend.flags import CR_BIT
+from crmend.inpaint import NETWORK, Mending, flat_error, inpaint_into, own_copy, stopwatch
+from crmend.models import Model, choose_model
+from crmend.sources import SourceCatalog, read_catalog
+
+StageProgress = Callable[[str, int, int], None]
+"""Called with the stage (``detect`` or ``network``), steps done and steps in all."""
+
+_UM2_PER_CM2 = 1e8
+
+
+@dataclass(frozen=True)
+class CleanOptions:
+    """What may be asked of `clean` besides the image.
+
+    Attributes
+    ----------
+    detector : int, str or None
+        A detector of the model pack, such as 8; None = the exposure's.
+    model : str or None
+        A model pack, or ``"pack/detector"``; None = the exposure's, for an array that of
+        the CSST detectors.
+    threshold : float or None
+        Smallest cr_probability of a cosmic ray; None = the model card's.
+    catalog : SourceCatalog, str, Path or None
+        Stars and galaxies, or a FITS table of them (see `crmend.sources.read_catalog`);
+        None = find them.
+    device : str
+        ``auto``, ``cpu`` or ``cuda``.
+    threads : int or None
+        CPU threads of the networks; None = as many as this process may use.  All else
+        runs in one thread.
+    memory : int, str or None
+        Bytes, or text such as ``"2GB"``, that the whole process should stay below: tiles,
+        batches and bands shrink accordingly, the result is the same.
+    progress : callable or None
+        Called with (stage, steps done, steps in all).
+    """
+
+    detector: int | str | None = None
+    model: str | None = None
+    threshold: float | None = None
+    catalog: SourceCatalog | str | Path | None = None
+    device: str = "auto"
+    threads: int | None = None
+    memory: int | str | None = None
+    progress: StageProgress | None = None
+
+
+@dataclass(frozen=True)
+class Stats:
+    """Figures of one cleaned image.
+
+    Attributes
+    ----------
+    cr_pixels, cr_events : int
+        Cosmic-ray pixels, and 8-connected groups of them.
+    cr_rate : float or None
+        [events / cm² / s]; None where pixel size or exposure time is unknown.
+    sources_found, sources_touched : int
+        Stars and galaxies, and those of them that the network mended pixels for.
+    pixels_network, pixels_median : int
+        Pixels mended by the network and by the adaptive median.
+    seconds : mapping
+        Wall time of the stages ``detect``, ``median``, ``sources`` and ``network`` in the
+        order in which they ran, and ``total``, which holds the loading of models too.
+    provider : str
+        The onnxruntime provider that ran the networks.
+    detect_model, inpaint_model : str
+        Names of the graphs.
+    detect_sha256, inpaint_sha256 : str
+        Their hashes.
+    threshold : float
+        Smallest cr_probability of a cosmic ray.
+    """
+
+    cr_pixels: int
+    cr_events: int
+    cr_rate: float | None
+    sources_found: int
+    sources_touched: int
+    pixels_network: int
+    pixels_median: int
+    seconds: Mapping[str, float]
+    provider: str
+    detect_model: str
+    detect_sha256: str
+    inpaint_model: str
+    inpaint_sha256: str
+    threshold: float
+
+
+@dataclass(frozen=True, eq=False)
+class CleanResult:
+    """A cleaned image and all that was learnt on the way.
+
+    Attributes
+    ----------
+    image : (ny, nx) float32 array
+        In the input's unit; differs from it at the pixels of `cr_mask` only.
+    error : (ny, nx) float32 array
+        1-sigma, in the input's unit; raised at mended pixels.
+    cr_mask : (ny, nx) bool array
+        True = cosmic ray.
+    cr_probability : (ny, nx) float32 array
+        0 … 1; 0 at invalid and saturated pixels.
+    flag : (ny, nx) int32 array
+        The input's flag plane, else zeros, with the cosmic-ray bit set.
+    sources : SourceCatalog
+        Stars and galaxies.
+    method : (ny, nx) uint8 array
+        0 = untouched, 1 = adaptive median, 2 = network.
+    stats : Stats
+        Figures.
+    """
+
+    image: NDArray[np.float32]
+    error: NDArray[np.float32]
+    cr_mask: NDArray[np.bool_]
+    cr_probability: NDArray[np.float32]
+    flag: NDArray[np.int32]
+    sources: SourceCatalog
+    method: NDArray[np.uint8]
+    stats: Stats
+
+    @property
+    def provenance(self) -> Provenance:
+        """Return what `crmend.write_exposure` writes into the header."""
+        stats = self.stats
+        return Provenance(
+            version=version("crmend"),
+            detect_model=stats.detect_model,
+            detect_sha256=stats.detect_sha256,
+            inpaint_model=stats.inpaint_model,
+            inpaint_sha256=stats.inpaint_sha256,
+            threshold=stats.threshold,
+            provider=stats.provider,
+            cr_pixels=stats.cr_pixels,
+            cr_events=stats.cr_events,
+            cr_rate=stats.cr_rate,
+            sources_touched=stats.sources_touched,
+            pixels_network=stats.pixels_network,
+            pixels_median=stats.pixels_median,
+            seconds=stats.seconds["total"],
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class _Frame:
+    """The planes that the pipeline owns and writes to, and what it knows about them."""
+
+    image: NDArray[np.float32]
+    error: NDArray[np.float32] | None
+    flag: NDArray[np.int32] | None
+    header: fits.Header | None = None
+    cr_bit: int = CR_BIT
+    pixel_size_um: float | None = None
+    exposure_time: float | None = None
+
+
+def clean(
+    exposure: Exposure | ArrayLike,
+    *,
+    detector: int | str | None = None,
+    model: str | None = None,
+    threshold: float | None = None,
+    catalog: SourceCatalog | str | Path | None = None,
+    device: str = "auto",
+    threads: int | None = None,
+    memory: int | str | None = None,
+    progress: StageProgress | None = None,
+) -> CleanResult:
+    """Find and mend the cosmic rays of a single exposure.
+
+    Parameters
+    ----------
+    exposure : Exposure or (ny, nx) array-like
+        From `crmend.read_exposure`, or an image in any linear unit, of any real dtype; not
+        changed.  NaN and infinite pixels count as invalid, and stay.
+    detector, model, threshold, catalog, device, threads, memory, progress
+        See `CleanOptions`.  An array needs `detector` or `model`.
+
+    Returns
+    -------
+    CleanResult
+        New arrays.
+
+    Raises
+    ------
+    InvalidInputError
+        An argument has the wrong shape, dtype or range, or no pixel is valid.
+    MissingFileError, FileFormatError
+        The catalogue cannot be read.
+    UnknownDetectorError, ModelError, DeviceError, MissingRuntimeError
+        As `crmend.models.load_model`.
+    """
+    options = CleanOptions(
+        detector, model, threshold, catalog, device, threads, memory, progress
+    )
+    if not isinstance(exposure, Exposure):
+        image = own_copy(exposure)
+        invalid = ~np.isfinite(image)
+        return _clean(_Frame(image, None, None), invalid, invalid, options)
+    own = replace(
+        exposure,
+        image=exposure.image.copy(),
+        error=None if exposure.error is None else exposure.error.copy(),
+        flag=None if exposure.flag is None else exposure.flag.copy(),
+    )
+    return clean_in_place(own, options)
+
+
+def clean_in_place(exposure: Exposure, options: CleanOptions | None = None) -> CleanResult:
+    """Find and mend cosmic rays without a second copy of the frame.
+
+    The result's image, error and flag are the exposure's own arrays, changed; planes that
+    the exposure lacks are new.
+
+    Parameters
+    ----------
+    exposure : Exposure
+        Its arrays must be writeable, native and C-contiguous.
+    options : CleanOptions or None
+        None = the defaults.
+
+    Returns
+    -------
+    CleanResult
+
+    Raises
+    ------
+    CrmendError
+        As `clean`; the exposure is then unchanged, or partly changed if a network fails.
+    """
+    options = CleanOptions() if options is None else options
+    invalid = exposure.invalid
+    excluded = exposure.saturated
+    excluded |= invalid
+    profile = exposure.instrument
+    frame = _Frame(
+        image=exposure.image,
+        error=exposure.error,
+        flag=exposure.flag,
+        header=exposure.header,
+        cr_bit=profile.cr_bit,
+        pixel_size_um=profile.pixel_size_um,
+        exposure_time=exposure.exposure_time,
+    )
+    if options.model is None:
+        options = replace(options, model=profile.model_pack)
+    if options.detector is None and "/" not in str(options.model):
+        options = replace(options, detector=exposure.detector)
+    return _clean(frame, invalid, excluded, options)
+
+
+def _clean(
+    frame: _Frame,
+    invalid: NDArray[np.bool_],
+    excluded: NDArray[np.bool_],
+    options: CleanOptions,
+) -> CleanResult:
+    """Clean a frame in place: detect, flag, mend, count."""
+    start = time.perf_counter()
+    seconds: dict[str, float] = {}
+    sizes = plan_work(frame.image.shape, options.memory)
+    finder, inpainter = _load_models(options)
+    catalog = _read_sources(options.catalog, frame.header)
+    with stopwatch(seconds, "detect"):
+        found = detect_into(
+            frame.image, invalid, excluded, finder,
+            threshold=options.threshold, tile=sizes.tile,
+            progress=_stage(options.progress, "detect"),
+        )  # fmt: skip
+        flag = frame.flag if frame.flag is not None else np.zeros(invalid.shape, np.int32)
+        np.bitwise_or(flag, np.int32(frame.cr_bit), out=flag, where=found.cr_mask)
+    error = frame.error
+    if error is None:
+        error = flat_error(frame.image, excluded | found.cr_mask)
+    mended = inpaint_into(
+        frame.image, error, found.cr_mask, invalid, excluded, inpainter,
+        sources=catalog, batch=sizes.batch, band_rows=sizes.band_rows,
+        progress=_stage(options.progress, "network"),
+    )  # fmt: skip
+    seconds |= mended.seconds
+    stats = Stats(
+        **_count(frame, found.cr_mask, mended),
+        **_describe(finder, inpainter, options.threshold),
+        seconds=seconds | {"total": time.perf_counter() - start},
+    )
+    return CleanResult(
+        frame.image, error, found.cr_mask, found.cr_probability, flag,
+        mended.sources, mended.method, stats,
+    )  # fmt: skip
+
+
+def _load_models(options: CleanOptions) -> tuple[Model, Model]:
+    """Load both graphs before any work is done."""
+    finder, inpainter = (
+        choose_model(options.detector, options.model, kind, options.device, options.threads)
+        for kind in ("detect", "inpaint")
+    )
+    return finder, inpainter
+
+
+def _read_sources(
+    catalog: SourceCatalog | str | Path | None, header: fits.Header | None
+) -> SourceCatalog | None:
+    """Return the catalogue that was given, read if it is a file."""
+    if catalog is None or isinstance(catalog, SourceCatalog):
+        return catalog
+    return read_catalog(catalog, header)
+
+
+def _stage(progress: StageProgress | None, stage: str) -> Progress | None:
+    return None if progress is None else partial(progress, stage)
+
+
+def _count(frame: _Frame, cr_mask: NDArray[np.bool_], mended: Mending) -> dict[str, Any]:
+    """Return the figures of `Stats` that come from the pixels."""
+    pixels = int(np.count_nonzero(cr_mask))
+    network = int(np.count_nonzero(mended.method == NETWORK))
+    events = int(count_events(cr_mask, np.empty(pixels, dtype=np.int32)))
+    return {
+        "cr_pixels": pixels,
+        "cr_events": events,
+        "cr_rate": _rate(events, cr_mask.size, frame.pixel_size_um, frame.exposure_time),
+        "sources_found": len(mended.sources),
+        "sources_touched": mended.sources_touched,
+        "pixels_network": network,
+        "pixels_median": pixels - network,
+    }
+
+
+def _rate(
+    events: int, pixels: int, pixel_size_um: float | None, exposure_time: float | None
+) -> float | None:
+    """Return events per cm² and second over the whole frame, if that is known."""
+    if not pixel_size_um or not exposure_time:
+        return None
+    return events / (pixels * pixel_size_um**2 / _UM2_PER_CM2 * exposure_time)
+
+
+def _describe(finder: Model, inpainter: Model, threshold: float | None) -> dict[str, Any]:
+    """Return what `Stats` says about the models."""
+    return {
+        "provider": finder.provider,
+        "detect_model": finder.name,
+        "detect_sha256": finder.graph.sha256,
+        "inpaint_model": inpainter.name,
+        "inpaint_sha256": inpainter.graph.sha256,
+        "threshold": finder.graph.threshold if threshold is None else float(threshold),
+    }
