@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import math
 import struct
 import warnings
 import zlib
@@ -16,6 +17,7 @@ from astropy.io import fits
 from astropy.utils.exceptions import AstropyWarning
 from numpy.typing import NDArray
 
+from crmend._normalise import measure_scale
 from crmend.errors import CrmendError, FileFormatError, InvalidInputError, MissingFileError
 from crmend.flags import to_int32
 
@@ -25,6 +27,7 @@ BLOCK_BYTES = 16 * 2**20
 FITS_BLOCK = 2880
 """Headers and data units of a FITS file are padded to this [bytes]."""
 
+_NOISE_ROWS = 256
 _GZIP_MAGIC = b"\x1f\x8b"
 _READ_ERRORS = (
     OSError,
@@ -220,6 +223,24 @@ def weight_to_error(weight: NDArray[np.float32]) -> NDArray[np.float32]:
         np.sqrt(weight, out=weight)
         np.divide(np.float32(1.0), weight, out=weight)
     return weight
+
+
+def looks_like_weight(image: NDArray[np.float32], plane: NDArray[np.float32]) -> bool:
+    """Return True if a plane without a name is plainly an inverse variance, not an error.
+
+    That is: its median is off the image's noise by more than a factor of 10 as an error,
+    and right within a factor of 3 as a weight.
+    """
+    step = max(1, image.shape[0] // _NOISE_ROWS)
+    sample, values = image[::step], plane[::step]
+    values = values[np.isfinite(values) & (values > 0)]
+    if values.size == 0:
+        return False
+    noise = measure_scale(sample, ~np.isfinite(sample)).noise
+    median = float(np.median(values))
+    off_as_error = abs(math.log(median / noise))
+    off_as_weight = abs(math.log(median**-0.5 / noise))
+    return off_as_error > math.log(10.0) and off_as_weight < math.log(3.0)
 
 
 def variance_to_error(variance: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -14,7 +14,14 @@ import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
 
-from crmend._fits import read_flag, read_image, row_blocks, variance_to_error, weight_to_error
+from crmend._fits import (
+    looks_like_weight,
+    read_flag,
+    read_image,
+    row_blocks,
+    variance_to_error,
+    weight_to_error,
+)
 from crmend._fits_keywords import find_band, find_calibration, find_detector
 from crmend._fits_output import (
     Corrected,
@@ -245,7 +252,8 @@ def _read_planes(
     error = flag = None
     if layout.error is not None:
         error = read_image(layout.error.path, layout.error.index)
-        if layout.error.kind == "weight":
+        unnamed = not layout.error.name and layout.error.path == layout.image.path
+        if layout.error.kind == "weight" or (unnamed and looks_like_weight(image, error)):
             error = weight_to_error(error)
         elif layout.error.kind == "variance":
             error = variance_to_error(error)

@@ -51,6 +51,16 @@ def test_planes_by_position(level1, image):
     np.testing.assert_array_equal(exposure.flag, FLAG)
 
 
+@pytest.mark.parametrize("second", ["error", "weight"])
+def test_second_plane_without_a_name(level1, second):
+    noise = np.random.default_rng(5).normal(0.2, 0.05, (50, 60)).astype(np.float32)
+    values = {"error": 0.05, "weight": 400.0}[second]
+    path = level1(
+        [("", noise), ("", np.full((50, 60), values, "f4")), ("", np.zeros((50, 60), "i4"))]
+    )
+    np.testing.assert_allclose(read_exposure(path).error, 0.05, rtol=1e-6)
+
+
 def test_flag_by_position_beside_a_named_image(level1, image):
     path = level1([("SCI", image), ("", np.full((3, 4), 0.5, "f4")), ("", FLAG.astype("i4"))])
     np.testing.assert_array_equal(read_exposure(path).flag, FLAG)
