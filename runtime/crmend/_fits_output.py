@@ -36,7 +36,7 @@ class ResultPlanes(Protocol):
     """
 
     @property
-    def image(self) -> NDArray[np.float32]:
+    def image(self) -> NDArray[np.float32] | None:
         """Corrected image, (ny, nx), in the exposure's unit."""
         ...
 
@@ -58,9 +58,12 @@ class ResultPlanes(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Corrected:
-    """Planes to write for one exposure; attributes as in `ResultPlanes`."""
+    """Planes to write for one exposure; attributes as in `ResultPlanes`.
 
-    image: NDArray[np.float32]
+    Without an image, the provenance stands in the header of the flag plane.
+    """
+
+    image: NDArray[np.float32] | None
     error: NDArray[np.float32] | None = None
     flag: NDArray[np.int32] | None = None
     cr_probability: NDArray[np.float32] | None = None
@@ -170,15 +173,10 @@ def write_flag(
     OutputError, InvalidInputError
         As `write_exposure`.
     """
-    path = Path(path)
-    chips = [] if provenance is None else [provenance]
-    with atomic_output(path, overwrite=overwrite, inputs=source_files(exposure)) as temporary:
-        write_primary(temporary, _with_provenance(exposure.primary_header, chips))
-        header = _plane_header(exposure, "flag", provenance)
-        _append(temporary, exposure, "FLAG", flag, header, 1)
-        if probability is not None:
-            _check_shape(exposure, "CRPROB", probability)
-            append_probability(temporary, probability, version=1)
+    planes = Corrected(None, None, flag, probability, provenance)
+    write_exposures(
+        path, [(exposure, planes)], probability=probability is not None, overwrite=overwrite
+    )
 
 
 def update_flags(path: str | Path, exposure: Exposure, cr_mask: NDArray[np.bool_]) -> Path:
@@ -248,13 +246,15 @@ def _append_chip(
     path: Path, exposure: Exposure, result: ResultPlanes, version: int, *, probability: bool
 ) -> None:
     """Append the planes of one chip to a file."""
-    header = _plane_header(exposure, "image", getattr(result, "provenance", None))
-    _append(path, exposure, "SCI", result.image, header, version)
+    provenance = getattr(result, "provenance", None)
+    if result.image is not None:
+        header = _plane_header(exposure, "image", provenance)
+        _append(path, exposure, "SCI", result.image, header, version)
     if result.error is not None:
         header = _plane_header(exposure, "error")
         _append(path, exposure, "ERR", result.error, header, version)
     if result.flag is not None:
-        header = _plane_header(exposure, "flag")
+        header = _plane_header(exposure, "flag", provenance if result.image is None else None)
         _append(path, exposure, "FLAG", result.flag, header, version)
     if probability:
         if result.cr_probability is None:

@@ -268,11 +268,16 @@ def clean_in_place(exposure: Exposure, options: CleanOptions | None = None) -> C
         pixel_size_um=profile.pixel_size_um,
         exposure_time=exposure.exposure_time,
     )
-    if options.model is None:
-        options = replace(options, model=profile.model_pack)
-    if options.detector is None and "/" not in str(options.model):
-        options = replace(options, detector=exposure.detector)
-    return _clean(frame, invalid, excluded, options)
+    return _clean(frame, invalid, excluded, options_for(exposure, options))
+
+
+def options_for(exposure: Exposure, options: CleanOptions) -> CleanOptions:
+    """Fill in the model pack and the detector that an exposure asks for."""
+    model = exposure.instrument.model_pack if options.model is None else options.model
+    detector = options.detector
+    if detector is None and "/" not in model:
+        detector = exposure.detector
+    return replace(options, model=model, detector=detector)
 
 
 def _clean(
@@ -345,7 +350,7 @@ def _count(frame: _Frame, cr_mask: NDArray[np.bool_], mended: Mending) -> dict[s
     return {
         "cr_pixels": pixels,
         "cr_events": events,
-        "cr_rate": _rate(events, cr_mask.size, frame.pixel_size_um, frame.exposure_time),
+        "cr_rate": cr_rate(events, cr_mask.size, frame.pixel_size_um, frame.exposure_time),
         "sources_found": len(mended.sources),
         "sources_touched": mended.sources_touched,
         "pixels_network": network,
@@ -353,10 +358,10 @@ def _count(frame: _Frame, cr_mask: NDArray[np.bool_], mended: Mending) -> dict[s
     }
 
 
-def _rate(
+def cr_rate(
     events: int, pixels: int, pixel_size_um: float | None, exposure_time: float | None
 ) -> float | None:
-    """Return events per cm² and second over the whole frame, if that is known."""
+    """Return events per cm² and second over a frame of so many pixels, if that is known."""
     if not pixel_size_um or not exposure_time:
         return None
     return events / (pixels * pixel_size_um**2 / _UM2_PER_CM2 * exposure_time)
