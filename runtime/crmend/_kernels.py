@@ -61,7 +61,8 @@ def _median(values: NDArray[np.float32], count: int) -> np.float32:
     middle = count // 2
     if count % 2 == 1:
         return np.float32(values[middle])
-    return np.float32(0.5 * (values[middle - 1] + values[middle]))
+    # Halved first: the sum of two large values would overflow.
+    return np.float32(0.5 * values[middle - 1] + 0.5 * values[middle])
 
 
 @_njit

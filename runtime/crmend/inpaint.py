@@ -317,11 +317,13 @@ def _run_network(
     done = 0
     for stamps in plan.batches(image, cr_mask, invalid, scale.background, batch):
         done += len(stamps.image)
-        network_input = to_noise_units(stamps.image, scale)[:, np.newaxis]
-        network_mask = stamps.cr_mask[:, np.newaxis].astype(np.float32)
-        output = model.run(network_input, network_mask, last=done == len(plan))
-        mended = plan.pick(output[:, 0], stamps, image.shape[1])
-        values[stamps.pixels] = from_noise_units(mended, scale)
+        # What overflows is not finite, and keeps the median.
+        with np.errstate(over="ignore", invalid="ignore"):
+            network_input = to_noise_units(stamps.image, scale)[:, np.newaxis]
+            network_mask = stamps.cr_mask[:, np.newaxis].astype(np.float32)
+            output = model.run(network_input, network_mask, last=done == len(plan))
+            mended = plan.pick(output[:, 0], stamps, image.shape[1])
+            values[stamps.pixels] = from_noise_units(mended, scale)
         if progress is not None:
             progress(done, len(plan))
     return values
