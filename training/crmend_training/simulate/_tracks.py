@@ -17,13 +17,13 @@ BORDER = 100
 _STEP = 2.0
 """Step along a track [µm]."""
 
-_MIP = 72.0
-"""Most probable charge of a minimum-ionising particle [e-/µm] in one step; with the tail of
-the law the most probable value over a whole crossing of about 30 µm comes out at 80."""
+_MIP = 60.0
+"""Most probable charge of a minimum-ionising particle in one step [e-/µm]; with the tail of
+the law the most probable value of a whole crossing of 16–40 µm is about 80 e-/µm."""
 
-_STRAGGLING = 0.12
-"""Moyal width over most probable charge in one step (broader than Landau's in thick
-layers, after Bichsel's thin-layer spectra; assumed)."""
+_STRAGGLING = 0.3
+"""Moyal width over most probable charge in one step; it makes a crossing of 20 µm vary by
+about half (FWHM), as Bichsel's thin-layer spectra do."""
 
 _HARDEST_STEP = 25.0
 """Most charge of a step over its most probable one; harder losses are delta rays."""

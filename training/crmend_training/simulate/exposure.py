@@ -176,8 +176,7 @@ def generic_exposure(
     psf = generic_psf(rng)
     pixel_scale = float(rng.uniform(0.04, 0.4))
     # A source of 5 sigma in an aperture as wide as the PSF.
-    width = max(psf.moffat_fwhm, 2.355 * psf.jitter, psf.airy, 1.5)
-    limit_flux = 5.0 * noise * width * 1.5 / exposure_time
+    limit_flux = 5.0 * noise * max(psf.fwhm, 1.5) * 1.5 / exposure_time
     limit = float(rng.uniform(23.0, 26.5))
     pixel = float(rng.uniform(9.0, 15.0))
     near = float(rng.uniform(0.15, 0.3))

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.special import j1
 
-PHASES = 16
-"""Sub-pixel phases per axis of the star stamps."""
+_PHASES, _PHASES_WIDE, _WIDE = 16, 8, 3.5
+# Sub-pixel phases per axis of the star stamps, of sharp PSFs and of those wider than so many
+# pixels.
 
 STAMP_HALF = 24
 """Half width of a star stamp [px]; farther out the analytic wings go on."""
@@ -53,6 +54,11 @@ class Psf:
     g1: float = 0.0
     g2: float = 0.0
 
+    @property
+    def fwhm(self) -> float:
+        """About the full width at half maximum without the pixel [px]."""
+        return float(np.hypot(2.355 * self.jitter, max(self.moffat_fwhm, 1.03 * self.airy)))
+
     @cached_property
     def fine(self) -> galsim.GSObject:
         """The core without the pixel and the aureole, for stamps of stars."""
@@ -78,7 +84,8 @@ class Psf:
 
     def stamps(self) -> NDArray[np.float32]:
         """Return unit-flux stamps at every phase, see `_kernels.add_stamps`."""
-        stamps = sample_phases(self.fine, STAMP_HALF, PHASES)
+        phases = _PHASES if self.fwhm < _WIDE else _PHASES_WIDE
+        stamps = sample_phases(self.fine, STAMP_HALF, phases)
         if self.aureole > 0.0:
             offsets = np.arange(-STAMP_HALF, STAMP_HALF + 1, dtype=np.float64)
             radius = np.hypot(*np.meshgrid(offsets, offsets))
@@ -200,7 +207,7 @@ def encircled_radius(airy: float, sigma: float, fraction: float = 0.8) -> float:
     airy : float
         Wavelength over diameter; the result is in the same unit.
     sigma : float
-        Of the Gaussian.
+        Of the Gaussian, > 0.
     fraction : float
         Between 0 and about 0.9.
 
@@ -208,7 +215,7 @@ def encircled_radius(airy: float, sigma: float, fraction: float = 0.8) -> float:
     -------
     float
     """
-    k = np.linspace(0.0, 1.0 / airy, 2001)
+    k = np.linspace(0.0, min(1.0 / airy, 1.2 / sigma), 2001)
     x = k * airy
     otf = (2.0 / np.pi) * (np.arccos(x) - x * np.sqrt(1.0 - x**2))
     otf *= np.exp(-2.0 * (np.pi * sigma * k) ** 2)

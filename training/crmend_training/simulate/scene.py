@@ -127,15 +127,8 @@ def _wing_reach(optics, flux, floor):
     contrast = np.maximum(flux / floor, 1.0)
     wings = falling.size - np.searchsorted(falling, 1.0 / contrast)
     # The core has no analytic profile: more than six sigma of a Gaussian of its width.
-    core = (5.0 + 3.0 * np.log10(contrast)) * _core_scale(optics)
+    core = (5.0 + 3.0 * np.log10(contrast)) * max(1.0, optics.psfs[0].fwhm / 3.0)
     return np.maximum(wings, core.astype(np.int64))
-
-
-def _core_scale(optics):
-    """Return the width of the first PSF relative to a sharp one, >= 1."""
-    psf = optics.psfs[0]
-    width = np.hypot(2.355 * psf.jitter, max(psf.moffat_fwhm, 1.03 * psf.airy))
-    return max(1.0, width / 3.0)
 
 
 def _add_faint_galaxies(rng, image, galaxies, optics):
