@@ -101,41 +101,7 @@ def simulate_exposure(
     SimulatedExposure
     """
     rng = np.random.default_rng([config.seed, config.detector])
-    chip_rng = np.random.default_rng([_CHIP_SEED, config.detector])
-    band = config.band
-    camera = Camera()
-    if not config.defects:
-        camera = replace(camera, defect_rate=0.0)
-    if not config.streaks:
-        camera = replace(camera, pattern=0.0)
-    sky = config.sky
-    if sky is None:
-        sky = float(rng.uniform(band.sky_low, band.sky_high))
-    n_side = 3 if max(config.shape) > 4000 else 1
-    setup = _Setup(
-        shape=config.shape,
-        sky_model=SkyModel(
-            zero_point=band.zero_point,
-            faintest=band.limit + _DEPTH,
-            pixel_scale=PIXEL_SCALE,
-            star_density=config.sky_field.star_density,
-            galaxy_density=band.galaxy_factor,
-            star_colour=band.star_colour,
-            galaxy_colour=band.galaxy_colour,
-            cluster=config.sky_field.cluster,
-        ),
-        psfs=csst_psfs(rng, band.pivot, PIXEL_SCALE, n_side),
-        camera=camera,
-        chip=make_chip(chip_rng, camera, config.shape),
-        sky=sky,
-        exposure_time=config.exposure_time,
-        faint_galaxies=10.0 ** (0.4 * (band.zero_point - band.limit)),
-        law=config.law,
-        cr_rate=config.cr_rate,
-        stars=config.stars,
-        galaxies=config.galaxies,
-    )
-    return replace(_simulate(rng, setup, bool(progress)), config=config)
+    return replace(_simulate(rng, _csst_setup(rng, config), bool(progress)), config=config)
 
 
 def generic_exposure(
@@ -158,39 +124,70 @@ def generic_exposure(
     -------
     SimulatedExposure
     """
-    exposure_time = float(np.exp(rng.uniform(np.log(30.0), np.log(1500.0))))
-    sky_electrons = float(np.exp(rng.uniform(np.log(1.0), np.log(5000.0))))
-    gain = float(np.exp(rng.uniform(np.log(0.5), np.log(4.0))))
-    read_noise = float(np.exp(rng.uniform(np.log(1.5), np.log(15.0))))
-    noise = float(np.hypot(np.sqrt(sky_electrons), read_noise))
-    camera = Camera(
-        gain=gain,
-        read_noise=read_noise,
-        dark=float(rng.uniform(0.0, 0.02)),
-        full_well=float(rng.uniform(5e4, 2e5)),
-        prnu=float(rng.uniform(0.002, 0.015)),
-        pattern=float(rng.choice([0.0, 0.02, 0.06])) * noise / gain,
-        bias_residual=float(rng.uniform(0.0, 0.15)) * noise / gain,
-        channels=(int(rng.integers(1, 3)), int(rng.integers(1, 5))),
+    return _simulate(rng, _generic_setup(rng, shape), bool(progress))
+
+
+def _csst_setup(rng: np.random.Generator, config: SimulationConfig) -> _Setup:
+    """Return the published numbers of the configured chip, and a random sky and PSF."""
+    chip_rng = np.random.default_rng([_CHIP_SEED, config.detector])
+    band = config.band
+    camera = Camera()
+    if not config.defects:
+        camera = replace(camera, defect_rate=0.0)
+    if not config.streaks:
+        camera = replace(camera, pattern=0.0)
+    sky = config.sky
+    if sky is None:
+        sky = float(rng.uniform(band.sky_low, band.sky_high))
+    sky_model = SkyModel(
+        zero_point=band.zero_point,
+        faintest=band.limit + _DEPTH,
+        pixel_scale=PIXEL_SCALE,
+        star_density=config.sky_field.star_density,
+        galaxy_density=band.galaxy_factor,
+        star_colour=band.star_colour,
+        galaxy_colour=band.galaxy_colour,
+        cluster=config.sky_field.cluster,
     )
+    return _Setup(
+        shape=config.shape,
+        sky_model=sky_model,
+        psfs=csst_psfs(rng, band.pivot, PIXEL_SCALE, 3 if max(config.shape) > 4000 else 1),
+        camera=camera,
+        chip=make_chip(chip_rng, camera, config.shape),
+        sky=sky,
+        exposure_time=config.exposure_time,
+        faint_galaxies=10.0 ** (0.4 * (band.zero_point - band.limit)),
+        law=config.law,
+        cr_rate=config.cr_rate,
+        stars=config.stars,
+        galaxies=config.galaxies,
+    )
+
+
+def _generic_setup(rng: np.random.Generator, shape: tuple[int, int]) -> _Setup:
+    """Draw a telescope, a camera and a sky."""
+    exposure_time = _log_uniform(rng, 30.0, 1500.0)
+    sky_electrons = _log_uniform(rng, 1.0, 5000.0)
+    camera = _generic_camera(rng, sky_electrons)
     psf = generic_psf(rng)
-    pixel_scale = float(rng.uniform(0.04, 0.4))
     # A source of 5 sigma in an aperture as wide as the PSF.
-    limit_flux = 5.0 * noise * max(psf.fwhm, 1.5) * 1.5 / exposure_time
+    noise = np.hypot(np.sqrt(sky_electrons), camera.read_noise)
+    limit_flux = float(5.0 * noise * max(psf.fwhm, 1.5) * 1.5 / exposure_time)
     limit = float(rng.uniform(23.0, 26.5))
-    pixel = float(rng.uniform(9.0, 15.0))
     near = float(rng.uniform(0.15, 0.3))
-    setup = _Setup(
+    sky_model = SkyModel(
+        zero_point=limit + 2.5 * float(np.log10(limit_flux)),
+        faintest=limit + _DEPTH,
+        pixel_scale=float(rng.uniform(0.04, 0.4)),
+        star_density=_log_uniform(rng, 0.5, 100.0),
+        galaxy_density=float(rng.uniform(0.5, 1.5)),
+        size_factor=float(rng.uniform(0.8, 1.5)),
+        cluster=(None, None, None, "stars", "galaxies")[rng.integers(5)],
+    )
+    return _Setup(
         shape=shape,
-        sky_model=SkyModel(
-            zero_point=limit + 2.5 * np.log10(limit_flux),
-            faintest=limit + _DEPTH,
-            pixel_scale=pixel_scale,
-            star_density=float(np.exp(rng.uniform(np.log(0.5), np.log(100.0)))),
-            galaxy_density=float(rng.uniform(0.5, 1.5)),
-            size_factor=float(rng.uniform(0.8, 1.5)),
-            cluster=rng.choice([None, None, None, "stars", "galaxies"]),
-        ),
+        sky_model=sky_model,
         psfs=[psf],
         camera=camera,
         chip=make_chip(rng, camera, shape),
@@ -198,14 +195,34 @@ def generic_exposure(
         exposure_time=exposure_time,
         faint_galaxies=limit_flux,
         law="physical" if rng.random() < 0.7 else "paper",
-        cr_rate=float(np.exp(rng.uniform(np.log(0.0008), np.log(0.02)))),
+        cr_rate=_log_uniform(rng, 0.0008, 0.02),
         slab=Slab(
-            thickness=float(np.exp(rng.uniform(np.log(16.0), np.log(250.0)))),
-            pixel=pixel,
+            thickness=_log_uniform(rng, 16.0, 250.0),
+            pixel=float(rng.uniform(9.0, 15.0)),
             diffusion=(near, float(rng.uniform(near, 0.6))),
         ),
     )
-    return _simulate(rng, setup, bool(progress))
+
+
+def _generic_camera(rng: np.random.Generator, sky_electrons: float) -> Camera:
+    """Draw a camera whose calibration errors are small against the noise."""
+    gain = _log_uniform(rng, 0.5, 4.0)
+    read_noise = _log_uniform(rng, 1.5, 15.0)
+    noise = float(np.hypot(np.sqrt(sky_electrons), read_noise)) / gain
+    return Camera(
+        gain=gain,
+        read_noise=read_noise,
+        dark=float(rng.uniform(0.0, 0.02)),
+        full_well=float(rng.uniform(5e4, 2e5)),
+        prnu=float(rng.uniform(0.002, 0.015)),
+        pattern=float(rng.choice([0.0, 0.02, 0.06])) * noise,
+        bias_residual=float(rng.uniform(0.0, 0.15)) * noise,
+        channels=(int(rng.integers(1, 3)), int(rng.integers(1, 5))),
+    )
+
+
+def _log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
+    return float(np.exp(rng.uniform(np.log(low), np.log(high))))
 
 
 def _simulate(rng: np.random.Generator, setup: _Setup, progress: bool) -> SimulatedExposure:
