@@ -70,7 +70,7 @@ def plan_work(shape: tuple[int, ...], memory: int | str | None) -> WorkSizes:
     """
     if memory is None:
         return WorkSizes()
-    limit = _byte_count(memory)
+    limit = byte_count(memory)
     planes = PLANE_BYTES * shape[0] * shape[1]
     if limit < planes:
         raise InvalidInputError(
@@ -102,7 +102,7 @@ def _halve(size: int, smallest: int, fits: Callable[[int], bool]) -> int:
     return size
 
 
-def _byte_count(memory: int | str) -> int:
+def byte_count(memory: int | str) -> int:
     """Return bytes from a number, or from text such as ``2GB``, ``1.5 GiB`` or ``800M``."""
     if isinstance(memory, str):
         match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?I?)B?", memory.strip().upper())

@@ -1,0 +1,268 @@
+"""``crmend clean`` and ``crmend detect``: one file in, one file out, chip by chip."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crmend._cli_bar import Bar
+from crmend._cli_detect import flag_in_place
+from crmend._cli_options import beside
+from crmend._fits_write import atomic_output, check_output
+from crmend._normalise import measure_scale
+from crmend._provenance import Provenance
+from crmend._report import ChipReport, FrameReport
+from crmend.errors import FileFormatError
+from crmend.exposure import (
+    Exposure,
+    ResultPlanes,
+    count_extvers,
+    read_exposure,
+    update_flags,
+    write_exposures,
+)
+from crmend.inpaint import stopwatch
+from crmend.pipeline import CleanOptions, CleanResult, Stats, clean_in_place
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from crmend._quicklook import Before
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to do with one file.
+
+    Attributes
+    ----------
+    frame : Path
+        The exposure.
+    output : Path or None
+        The corrected file, or the one with the flag plane; None = write none.
+    quicklook : Path or None
+        The picture; None = draw none.
+    mend : bool
+        False = flag cosmic rays only.
+    update_flags, probability, overwrite : bool
+        As the options of the command line.
+    instrument, detector, gain
+        As for `crmend.read_exposure`.
+    options : CleanOptions
+        For the pipeline.
+    """
+
+    frame: Path
+    output: Path | None
+    quicklook: Path | None = None
+    mend: bool = True
+    update_flags: bool = False
+    probability: bool = False
+    overwrite: bool = False
+    instrument: str | None = None
+    detector: str | None = None
+    gain: float | None = None
+    options: CleanOptions = field(default_factory=CleanOptions)
+
+
+def run_clean(options: argparse.Namespace) -> FrameReport:
+    """Clean the file that the command line names."""
+    output = Path(options.output or beside(Path(options.frame), "_crmend.fits"))
+    job = replace(
+        _job(options, output),
+        quicklook=beside(output, ".png") if options.quicklook else None,
+    )
+    return run(replace(job, options=replace(job.options, catalog=options.catalog)))
+
+
+def run_detect(options: argparse.Namespace) -> FrameReport:
+    """Flag the cosmic rays of the file that the command line names."""
+    output: Path | None = Path(options.output or beside(Path(options.frame), "_flag.fits"))
+    if options.update_flags and not options.output and not options.save_probability:
+        output = None
+    return run(replace(_job(options, output), mend=False))
+
+
+def run(job: Job) -> FrameReport:
+    """Do one job, one chip at a time.
+
+    Raises
+    ------
+    CrmendError
+        Of any kind; the corrected file is then not there.
+    """
+    for path in (job.output, job.quicklook):
+        if path is not None:
+            check_output(path, [job.frame], overwrite=job.overwrite)
+    start = time.perf_counter()
+    work = _Work(job, count_extvers(job.frame, instrument=job.instrument))
+    if job.output is None:
+        for _ in work.chips():
+            pass
+    else:
+        write_exposures(
+            job.output, work.chips(), probability=job.probability, overwrite=job.overwrite
+        )
+    return work.report(time.perf_counter() - start)
+
+
+def _job(options: argparse.Namespace, output: Path | None) -> Job:
+    """Collect what both commands share."""
+    return Job(
+        frame=Path(options.frame),
+        output=output,
+        update_flags=options.update_flags,
+        probability=options.save_probability,
+        overwrite=options.overwrite,
+        instrument=options.instrument,
+        detector=options.detector,
+        gain=options.gain,
+        options=CleanOptions(
+            model=options.model,
+            threshold=options.threshold,
+            device=options.device,
+            threads=options.threads,
+            memory=options.memory,
+        ),
+    )
+
+
+class _Work:
+    """The chips of one file on their way from reading to writing, and what they left."""
+
+    def __init__(self, job: Job, count: int) -> None:
+        self._job = job
+        self._count = count
+        self._reports: list[ChipReport] = []
+        self._pictures: list[Image.Image] = []
+        self._masks: list[tuple[Exposure, NDArray[np.bool_]]] = []
+        self._outputs: dict[str, Path] = {}
+        self._seconds: dict[str, float] = {}
+
+    def chips(self) -> Iterator[tuple[Exposure, ResultPlanes]]:
+        """Read and treat one chip after the other; then finish what is written beside.
+
+        The writer puts the corrected file in place only after that, so a failure leaves
+        none behind.
+        """
+        for extver in range(1, self._count + 1):
+            seconds: dict[str, float] = {}
+            with stopwatch(seconds, "read"):
+                exposure = self._read(extver)
+            treat = self._mend if self._job.mend else self._flag
+            yield exposure, treat(exposure, seconds)
+        if self._job.quicklook is not None:
+            with stopwatch(self._seconds, "quick-look"):
+                self._save_picture(self._job.quicklook)
+        for exposure, cr_mask in self._masks:
+            path = update_flags(self._job.frame, exposure, cr_mask)
+            self._outputs["updated"] = path
+
+    def report(self, seconds: float) -> FrameReport:
+        """Return the figures; what the stages do not explain is the time for writing."""
+        explained = sum(self._seconds.values())
+        explained += sum(sum(chip.stages.values()) for chip in self._reports)
+        outputs = dict(self._outputs)
+        if self._job.output is not None:
+            kind = "corrected" if self._job.mend else "flag"
+            outputs = {kind: self._job.output} | outputs
+        return FrameReport(
+            frame=self._job.frame,
+            chips=tuple(self._reports),
+            outputs=outputs,
+            stages=self._seconds | {"write": max(seconds - explained, 0.0)},
+            mended=self._job.mend,
+        )
+
+    def _read(self, extver: int) -> Exposure:
+        exposure = read_exposure(
+            self._job.frame,
+            instrument=self._job.instrument,
+            detector=self._job.detector,
+            extver=extver,
+            gain=self._job.gain,
+        )
+        if self._job.update_flags and exposure.flag is None:
+            raise FileFormatError(
+                f"{self._job.frame} has no flag plane for --update-flags to change; leave it "
+                "out, the flags stand in the output"
+            )
+        return exposure
+
+    def _mend(self, exposure: Exposure, seconds: dict[str, float]) -> ResultPlanes:
+        """Clean one chip in place."""
+        before = _keep_before(exposure) if self._job.quicklook is not None else None
+        with self._bar(exposure) as bar:
+            result = clean_in_place(exposure, replace(self._job.options, progress=bar))
+        self._remember(
+            exposure, result.cr_mask, result.provenance, seconds | _stages(result.stats)
+        )
+        if before is not None:
+            self._pictures.append(_draw(self._reports[-1], self._job.frame, before, result))
+        return result
+
+    def _flag(self, exposure: Exposure, seconds: dict[str, float]) -> ResultPlanes:
+        """Flag the cosmic rays of one chip in place."""
+        with self._bar(exposure) as bar, stopwatch(seconds, "detect"):
+            flagged = flag_in_place(exposure, replace(self._job.options, progress=bar))
+        self._remember(exposure, flagged.cr_mask, flagged.provenance, seconds)
+        return flagged
+
+    def _bar(self, exposure: Exposure) -> Bar:
+        return Bar(f"chip {exposure.extver} " if self._count > 1 else "")
+
+    def _remember(
+        self,
+        exposure: Exposure,
+        cr_mask: NDArray[np.bool_],
+        provenance: Provenance,
+        stages: Mapping[str, float],
+    ) -> None:
+        """Keep the figures of a chip, and its mask if the input's flags are to change."""
+        self._reports.append(
+            ChipReport(
+                extver=exposure.extver,
+                detector=exposure.detector,
+                band=exposure.band,
+                shape=exposure.image.shape,
+                provenance=provenance,
+                stages=stages,
+            )
+        )
+        if self._job.update_flags:
+            self._masks.append((exposure, cr_mask))
+
+    def _save_picture(self, path: Path) -> None:
+        from crmend._quicklook import stack
+
+        with atomic_output(path, overwrite=self._job.overwrite) as temporary:
+            stack(self._pictures).save(temporary, format="PNG")
+        self._outputs["quicklook"] = path
+
+
+def _stages(stats: Stats) -> dict[str, float]:
+    """Return the seconds of the pipeline's stages, and of all else that it did."""
+    stages = {name: seconds for name, seconds in stats.seconds.items() if name != "total"}
+    return stages | {"set-up": stats.seconds["total"] - sum(stages.values())}
+
+
+def _keep_before(exposure: Exposure) -> Before:
+    """Keep what the picture needs of the image before it changes."""
+    from crmend._quicklook import keep_before
+
+    return keep_before(exposure.image, measure_scale(exposure.image, exposure.invalid))
+
+
+def _draw(report: ChipReport, frame: Path, before: Before, result: CleanResult) -> Image.Image:
+    """Draw one chip."""
+    from crmend._quicklook import Chip, draw_chip
+
+    title = f"{frame.name}   {report.name}"
+    return draw_chip(Chip(before, result.image, result.method, title, report.facts))

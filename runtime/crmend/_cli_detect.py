@@ -1,0 +1,105 @@
+"""Flag the cosmic rays of an exposure and mend nothing: what ``crmend detect`` does."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crmend._kernels import count_events
+from crmend._memory import plan_work
+from crmend._provenance import Provenance
+from crmend.detect import Detection, detect_into
+from crmend.exposure import Exposure
+from crmend.models import Model, choose_model
+from crmend.pipeline import CleanOptions, cr_rate, options_for
+
+
+@dataclass(frozen=True, eq=False)
+class Flagged:
+    """The flag plane of an exposure with its cosmic rays, ready for the writer.
+
+    Attributes
+    ----------
+    flag : (ny, nx) int32 array
+        The exposure's own array, changed, or a new one.
+    cr_mask : (ny, nx) bool array
+        True = cosmic ray.
+    cr_probability : (ny, nx) float32 array
+        0 to 1.
+    provenance : Provenance
+        Without an inpainting model.
+    """
+
+    flag: NDArray[np.int32]
+    cr_mask: NDArray[np.bool_]
+    cr_probability: NDArray[np.float32]
+    provenance: Provenance
+    image: None = None
+    error: None = None
+
+
+def flag_in_place(exposure: Exposure, options: CleanOptions) -> Flagged:
+    """Find cosmic rays and set their bit in the exposure's flag plane.
+
+    Raises
+    ------
+    CrmendError
+        As `crmend.detect`; the exposure is then unchanged.
+    """
+    start = time.perf_counter()
+    chosen = options_for(exposure, options)
+    model = choose_model(chosen.detector, chosen.model, "detect", chosen.device, chosen.threads)
+    invalid = exposure.invalid
+    excluded = exposure.saturated
+    excluded |= invalid
+    found = detect_into(
+        exposure.image,
+        invalid,
+        excluded,
+        model,
+        threshold=chosen.threshold,
+        tile=plan_work(exposure.image.shape, chosen.memory).tile,
+        progress=None if chosen.progress is None else partial(chosen.progress, "detect"),
+    )
+    flag = exposure.flag
+    if flag is None:
+        flag = np.zeros(exposure.image.shape, dtype=np.int32)
+    bit = np.int32(exposure.instrument.cr_bit)
+    np.bitwise_or(flag, bit, out=flag, where=found.cr_mask)
+    provenance = _describe(exposure, found, model, chosen, time.perf_counter() - start)
+    return Flagged(flag, found.cr_mask, found.cr_probability, provenance)
+
+
+def _describe(
+    exposure: Exposure, found: Detection, model: Model, options: CleanOptions, seconds: float
+) -> Provenance:
+    """Return the figures of the detection."""
+    pixels = int(np.count_nonzero(found.cr_mask))
+    events = int(count_events(found.cr_mask, np.empty(pixels, dtype=np.int32)))
+    threshold = model.graph.threshold if options.threshold is None else options.threshold
+    return Provenance(
+        version=version("crmend"),
+        detect_model=model.name,
+        detect_sha256=model.graph.sha256,
+        inpaint_model=None,
+        inpaint_sha256=None,
+        threshold=float("nan") if threshold is None else float(threshold),
+        provider=model.provider,
+        cr_pixels=pixels,
+        cr_events=events,
+        cr_rate=cr_rate(
+            events,
+            found.cr_mask.size,
+            exposure.instrument.pixel_size_um,
+            exposure.exposure_time,
+        ),
+        sources_touched=0,
+        pixels_network=0,
+        pixels_median=0,
+        seconds=seconds,
+    )

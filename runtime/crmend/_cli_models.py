@@ -1,0 +1,171 @@
+"""``crmend models list | info | verify``."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from crmend.errors import ModelError
+from crmend.models import (
+    ModelCard,
+    Verification,
+    available_detectors,
+    available_packs,
+    load_card,
+    verify,
+)
+
+_DAMAGED = 4
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The cards of all packs."""
+
+    cards: tuple[ModelCard, ...]
+    exit_code: int = 0
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        return {
+            "models": [
+                {
+                    "name": card.name,
+                    "band": card.band,
+                    "detect": card.detect.architecture,
+                    "inpaint": card.inpaint.architecture,
+                    "threshold": card.detect.threshold,
+                    "date": card.detect.training.date,
+                }
+                for card in self.cards
+            ]
+        }
+
+    def as_text(self) -> str:
+        """Return a table."""
+        if not self.cards:
+            return "no model packs are installed"
+        lines = [
+            f"{'model':<20}{'band':<6}{'detect':<14}{'inpaint':<16}{'threshold':>9}  trained"
+        ]
+        for card in self.cards:
+            lines.append(
+                f"{card.name:<20}{card.band or '-':<6}{card.detect.architecture:<14}"
+                f"{card.inpaint.architecture:<16}{card.detect.threshold:>9}"
+                f"  {card.detect.training.date}"
+            )
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class Description:
+    """One card in full."""
+
+    card: ModelCard
+    exit_code: int = 0
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the card as it stands in its file."""
+        card: dict[str, Any] = json.loads(self.card.to_json())
+        return card
+
+    def as_text(self) -> str:
+        """Return the card as an indented list."""
+        return "\n".join(_indented(dataclasses.asdict(self.card), 0))
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What became of the packs that were verified."""
+
+    passed: tuple[Verification, ...]
+    failed: tuple[tuple[str, str], ...]
+
+    @property
+    def exit_code(self) -> int:
+        """Return 0, or 4 if any pack failed."""
+        return _DAMAGED if self.failed else 0
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        return {
+            "passed": [dataclasses.asdict(each) for each in self.passed],
+            "failed": [{"name": name, "message": text} for name, text in self.failed],
+        }
+
+    def as_text(self) -> str:
+        """Return one line per pack and one for all."""
+        lines = [
+            f"ok      {v.name:<20}|dp| {v.detect_difference:.1e}   inpainted "
+            f"{v.inpaint_difference:.1e}   {v.provider}"
+            for v in self.passed
+        ]
+        lines += [f"FAILED  {name:<20}{text}" for name, text in self.failed]
+        lines.append(f"{len(self.passed)} verified, {len(self.failed)} failed")
+        return "\n".join(lines)
+
+
+def run_list(options: argparse.Namespace) -> Listing:
+    """List every card."""
+    return Listing(tuple(load_card(*name) for name in _all_models()))
+
+
+def run_info(options: argparse.Namespace) -> Description:
+    """Describe one card."""
+    pack, _, detector = options.model.partition("/")
+    return Description(load_card(pack, detector or None))
+
+
+def run_verify(options: argparse.Namespace) -> Verdict:
+    """Verify the packs named, or all; go on after a failure."""
+    passed, failed = [], []
+    for pack, detector in _named(options.models):
+        try:
+            passed.append(
+                verify(pack, detector, device=options.device, threads=options.threads)
+            )
+        except ModelError as error:
+            failed.append((pack if detector is None else f"{pack}/{detector}", str(error)))
+    return Verdict(tuple(passed), tuple(failed))
+
+
+def _named(models: list[str]) -> list[tuple[str, str | None]]:
+    """Return pack and detector of each name; a pack alone stands for all its detectors."""
+    if not models:
+        return _all_models()
+    chosen: list[tuple[str, str | None]] = []
+    for name in models:
+        pack, _, detector = name.partition("/")
+        chosen += [(pack, detector)] if detector else _of_pack(pack)
+    return chosen
+
+
+def _all_models() -> list[tuple[str, str | None]]:
+    return [model for pack in available_packs() for model in _of_pack(pack)]
+
+
+def _of_pack(pack: str) -> list[tuple[str, str | None]]:
+    return [(pack, detector) for detector in available_detectors(pack)] or [(pack, None)]
+
+
+def _indented(value: Any, depth: int) -> list[str]:
+    """Return ``key: value`` lines; nested tables are indented by two spaces."""
+    lines: list[str] = []
+    for key, item in value.items():
+        pad = "  " * depth
+        if isinstance(item, dict):
+            lines += [f"{pad}{key}:", *_indented(item, depth + 1)]
+        elif isinstance(item, list | tuple):
+            words = [
+                " ".join(str(part) for part in each.values())
+                if isinstance(each, dict)
+                else each
+                for each in item
+            ]
+            lines.append(f"{pad}{key}: {'; '.join(str(word) for word in words)}")
+        else:
+            lines.append(f"{pad}{key}: {'-' if item is None else item}")
+    return lines

@@ -1,0 +1,57 @@
+"""Values of command-line options, parsed and checked (argparse turns errors into exit 2)."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from pathlib import Path
+
+from crmend._memory import byte_count
+from crmend.errors import InvalidInputError
+
+_ENDINGS = (".fits.fz", ".fits.gz", ".fit.gz", ".fits", ".fit", ".fts")
+
+
+def memory(text: str) -> int:
+    """Return bytes from ``2GB``, ``1.5 GiB`` or ``800M``."""
+    try:
+        return byte_count(text)
+    except InvalidInputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def probability(text: str) -> float:
+    """Return a number between 0 and 1, both excluded."""
+    value = _number(text)
+    if not 0.0 < value < 1.0:
+        raise argparse.ArgumentTypeError(f"{text!r} is no probability between 0 and 1")
+    return value
+
+
+def positive_number(text: str) -> float:
+    """Return a finite number above 0."""
+    value = _number(text)
+    if not 0.0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number above 0")
+    return value
+
+
+def positive_count(text: str) -> int:
+    """Return a whole number, at least 1."""
+    if not text.strip().isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of at least 1")
+    return int(text)
+
+
+def beside(frame: Path, suffix: str) -> Path:
+    """Return the default name of a result: the frame's without its ending, plus a suffix."""
+    lower = frame.name.lower()
+    ending = next((end for end in _ENDINGS if lower.endswith(end)), "")
+    return frame.with_name(frame.name[: len(frame.name) - len(ending)] + suffix)
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number") from error
