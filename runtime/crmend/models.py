@@ -9,6 +9,7 @@ detector.  Packs come with crmend (``crmend.exported_models``); the environment 
 from __future__ import annotations
 
 import hashlib
+import io
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -228,8 +229,7 @@ def choose_model(
         return model
     if model is None and detector is None:
         raise InvalidInputError(
-            "the data's origin is not given; expected detector=8 (a CSST detector: "
-            f"{', '.join(available_detectors(DEFAULT_PACK)) or 'none installed'}) or "
+            "the data's origin is not given; expected detector=8 (a CSST detector) or "
             f'model="generic" (packs: {", ".join(available_packs()) or "none installed"})'
         )
     pack, _, named = (model or DEFAULT_PACK).partition("/")
@@ -354,7 +354,8 @@ def _read_reference(path: Path) -> dict[str, NDArray[np.float32]]:
         "inpaint_inpainted",
     )
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        # From memory: numpy leaves the file open where it is damaged.
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as stored:
             return {name: stored[name].astype(np.float32) for name in wanted}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise ModelError(
