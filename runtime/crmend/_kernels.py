@@ -236,7 +236,14 @@ def assign_nearest(
         low = centre_x[source] - half
         for row in range(max(centre_y[source] - half, 0), min(centre_y[source] + half, ny)):
             first, end = row_starts[row], row_starts[row + 1]
-            first += np.searchsorted(columns[first:end], low)
+            # Bisection by hand: np.searchsorted takes half a second to compile.
+            last = end
+            while first < last:
+                middle = (first + last) // 2
+                if columns[middle] < low:
+                    first = middle + 1
+                else:
+                    last = middle
             for pixel in range(first, end):
                 if columns[pixel] >= low + 2 * half:
                     break
