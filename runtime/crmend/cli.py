@@ -6,6 +6,7 @@ import argparse
 import json
 import signal
 import sys
+import threading
 import traceback
 import warnings
 from collections.abc import Iterator
@@ -81,6 +82,8 @@ def main(arguments: list[str] | None = None) -> int:
         Exit code, see the epilog of ``crmend --help``.
     """
     options = _parser().parse_args(arguments)
+    if threading.current_thread() is not threading.main_thread():
+        return _run(options)
     # A pipeline that ends a job with SIGTERM leaves no temporary file behind either.
     previous = signal.signal(signal.SIGTERM, _interrupt)
     try:

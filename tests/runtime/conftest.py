@@ -1,9 +1,12 @@
 """Fixtures of the runtime tests: small Level 1 files written by astropy alone."""
 
+import json
 import os
 import subprocess
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -80,3 +83,71 @@ def read_only_folder(tmp_path: Path) -> Iterator[Path]:
     folder.mkdir(mode=0o555)
     yield folder
     folder.chmod(0o755)
+
+
+# --- the command line ---------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command left: exit code and both streams."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> dict[str, Any]:
+        """Return the one JSON object on stdout."""
+        return json.loads(self.out)
+
+
+@pytest.fixture
+def crmend_cli(monkeypatch, capsys) -> Callable[..., Outcome]:
+    """Return a runner of the command line, with the tiny packs: crmend_cli(*words)."""
+    pytest.importorskip("onnxruntime")
+    from crmend.cli import main
+
+    monkeypatch.setenv("CRMEND_MODELS", str(Path(__file__).parents[1] / "data" / "packs"))
+
+    def run(*words: object) -> Outcome:
+        capsys.readouterr()
+        try:
+            code = main([str(word) for word in words])
+        except SystemExit as stop:
+            code = stop.code
+        return Outcome(code, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def noisy(level1) -> Callable[..., Path]:
+    """Return a writer of Level 1 frames that can be cleaned: noisy(**level1's arguments).
+
+    A sky of 10 with noise 1, a star at (40, 30), two cosmic rays, one on the star; FLAG has
+    a bad and a saturated pixel.
+    """
+
+    def write(**kwargs) -> Path:
+        return level1([("SCI", noisy_image()), *noisy_planes()], **kwargs)
+
+    return write
+
+
+def noisy_image() -> np.ndarray:
+    """Return the image of `noisy`."""
+    rng = np.random.default_rng(5)
+    image = rng.normal(10.0, 1.0, (72, 90))
+    y, x = np.indices(image.shape)
+    image += 300.0 * np.exp(-((x - 40.0) ** 2 + (y - 30.0) ** 2) / 8.0)
+    image[31, 42] += 4000.0
+    image[60, 11] += 4000.0
+    return image.astype(np.float32)
+
+
+def noisy_planes() -> list[tuple[str, np.ndarray]]:
+    """Return ERR and FLAG of `noisy`."""
+    flag = np.zeros((72, 90), np.uint16)
+    flag[3, 4], flag[50, 50], flag[60, 11] = 1, 8, 64
+    return [("ERR", np.ones((72, 90), np.float32)), ("FLAG", flag)]
