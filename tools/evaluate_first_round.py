@@ -67,10 +67,14 @@ def tune_astroscrappy(pairs: list[datasets.Pair]) -> dict[str, float]:
     """Return the grid setting with the best F1 (recall > 5 e-, precision > 0 e-)."""
     best, best_f1 = {}, -1.0
     frames = [load(pair) for pair in pairs]
-    for settings in tqdm(evaluate.astroscrappy_grid(), desc="tuning astroscrappy", disable=None):
+    for settings in tqdm(
+        evaluate.astroscrappy_grid(), desc="tuning astroscrappy", disable=None
+    ):
         rows = [
             evaluate.mask_scores(
-                evaluate.run_astroscrappy(e.image * EXPOSURE_TIME, ignore, **settings), cr, ignore
+                evaluate.run_astroscrappy(e.image * EXPOSURE_TIME, ignore, **settings),
+                cr,
+                ignore,
             )
             for e, cr, ignore in frames
         ]
@@ -88,32 +92,48 @@ def score_detection(pairs: list[datasets.Pair], settings: dict[str, float]) -> l
     for pair in tqdm(pairs, desc="detection", disable=None):
         exposure, cr, ignore = load(pair)
         found = crmend.detect(
-            exposure.image, detector=exposure.detector,
-            invalid=exposure.invalid, saturated=exposure.saturated,
+            exposure.image,
+            detector=exposure.detector,
+            invalid=exposure.invalid,
+            saturated=exposure.saturated,
         )
         counter = evaluate.CurveCounter()
         counter.add(found.cr_probability, cr, ignore)
         curve = counter.curve()
         ours = evaluate.pooled([evaluate.mask_scores(found.cr_mask, cr, ignore)])
-        peer_mask = evaluate.run_astroscrappy(exposure.image * EXPOSURE_TIME, ignore, **settings)
+        peer_mask = evaluate.run_astroscrappy(
+            exposure.image * EXPOSURE_TIME, ignore, **settings
+        )
         peer = evaluate.pooled([evaluate.mask_scores(peer_mask, cr, ignore)])
-        rows.append({
-            "detector": exposure.detector, "band": exposure.band,
-            "cr_fraction": float((cr > 0).mean()),
-            "recall": ours[0], "precision": ours[1],
-            "astroscrappy_recall": peer[0], "astroscrappy_precision": peer[1],
-            "precision_at_their_recall": curve.at_recall(peer[0])[1],
-            "recall_at_their_precision": curve.at_precision(peer[1])[1],
-        })
+        rows.append(
+            {
+                "detector": exposure.detector,
+                "band": exposure.band,
+                "cr_fraction": float((cr > 0).mean()),
+                "recall": ours[0],
+                "precision": ours[1],
+                "astroscrappy_recall": peer[0],
+                "astroscrappy_precision": peer[1],
+                "precision_at_their_recall": curve.at_recall(peer[0])[1],
+                "recall_at_their_precision": curve.at_precision(peer[1])[1],
+            }
+        )
     return rows
 
 
 def detection_table(rows: list[dict], settings: dict[str, float]) -> str:
     """Return the detection rows and their mean as Markdown."""
-    names = ("recall", "precision", "astroscrappy_recall", "astroscrappy_precision",
-             "precision_at_their_recall", "recall_at_their_precision")
+    names = (
+        "recall",
+        "precision",
+        "astroscrappy_recall",
+        "astroscrappy_precision",
+        "precision_at_their_recall",
+        "recall_at_their_precision",
+    )
     lines = [
-        f"Detection on {len(rows)} unseen frames; astroscrappy at {settings}.", "",
+        f"Detection on {len(rows)} unseen frames; astroscrappy at {settings}.",
+        "",
         "| detector | band | CR pixels % | recall | precision | astroscrappy recall | "
         "astroscrappy precision | our precision at its recall | our recall at its precision |",
         "|" + "---|" * 9,
@@ -174,7 +194,7 @@ def injected_mask(
     cr: NDArray, catalogue: Table, injections: int, rng: np.random.Generator
 ) -> NDArray[np.bool_]:
     """Return a mask of this frame's own CR shapes moved onto sources, 0–5 px off centre."""
-    from scipy import ndimage  # noqa: PLC0415
+    from scipy import ndimage
 
     labels, _ = ndimage.label(cr > datasets.LABEL_THRESHOLD, np.ones((3, 3)))
     boxes = ndimage.find_objects(labels)
@@ -202,8 +222,11 @@ def score_mask(
     damaged = clean.copy()
     damaged[mask] += np.float32(2000.0 / EXPOSURE_TIME)
     mended = crmend.inpaint(
-        damaged, mask, detector=exposure.detector,
-        invalid=exposure.invalid, saturated=exposure.saturated,
+        damaged,
+        mask,
+        detector=exposure.detector,
+        invalid=exposure.invalid,
+        saturated=exposure.saturated,
     ).image
     peer = evaluate.masked_median(damaged, mask)
     x, y = np.asarray(catalogue["x"], float), np.asarray(catalogue["y"], float)
@@ -215,9 +238,12 @@ def score_mask(
     )
     return [
         {
-            "kind": kind, "type": str(catalogue["type"][i]), "mag": float(catalogue["mag"][i]),
+            "kind": kind,
+            "type": str(catalogue["type"][i]),
+            "mag": float(catalogue["mag"][i]),
             "core": bool(core[i]),
-            "ours": float(ours[i] - truth[i]), "median": float(median[i] - truth[i]),
+            "ours": float(ours[i] - truth[i]),
+            "median": float(median[i] - truth[i]),
         }
         for i in np.flatnonzero(hit)
     ]
@@ -226,16 +252,20 @@ def score_mask(
 def inpainting_table(rows: list[dict]) -> str:
     """Return the medians and scatters per type and place of the hit as Markdown."""
     lines = [
-        "Inpainting on CR-hit unsaturated sources with S/N > 20 (mended − CR-free, 5 px circle).",
-        "", "| hits | type | where | n | median abs Δm: ours | 5×5 median | ratio | bias: ours | "
-        "5×5 median | scatter: ours | 5×5 median | ratio |", "|" + "---|" * 12,
+        "Inpainting on CR-hit, unsaturated sources, S/N > 20 (mended − CR-free, 5 px circle).",
+        "",
+        "| hits | type | where | n | median abs Δm: ours | 5×5 median | ratio | bias: ours | "
+        "5×5 median | scatter: ours | 5×5 median | ratio |",
+        "|" + "---|" * 12,
     ]
     for kind in ("natural", "injected"):
         for source in ("star", "galaxy"):
             for where in ("any", "core"):
                 chosen = [
-                    row for row in rows
-                    if row["kind"] == kind and row["type"] == source
+                    row
+                    for row in rows
+                    if row["kind"] == kind
+                    and row["type"] == source
                     and (where == "any" or row["core"])
                 ]
                 ours = evaluate.summary(np.array([row["ours"] for row in chosen]))

@@ -42,11 +42,11 @@ class Schedule:
 
     def progress(self, step: int, elapsed: float) -> float:
         """Return the finished fraction in 0…1, by steps or by time, whichever leads."""
-        return min(1.0, max(step / self.steps, elapsed / self.budget))
+        return min(1.0, max(step / self.steps if self.steps else 1.0, elapsed / self.budget))
 
     def rate_at(self, step: int, progress: float) -> float:
         """Return the learning rate at a step."""
-        warm = min(1.0, (step + 1) / 100)
+        warm = min(1.0, (step + 1) / max(1.0, min(100.0, self.steps / 10)))
         return self.rate * warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress)))
 
 
@@ -134,8 +134,15 @@ def train(
         now = time.monotonic()
         run.elapsed, clock = run.elapsed + now - clock, now
         if now - last_log > log_every:
-            _log(folder, {"step": run.step, "seconds": round(run.elapsed), "progress": progress,
-                          "loss": float(np.mean(losses))})
+            _log(
+                folder,
+                {
+                    "step": run.step,
+                    "seconds": round(run.elapsed),
+                    "progress": progress,
+                    "loss": float(np.mean(losses)),
+                },
+            )
             losses, last_log = [], now
         if now - last_check > validate_every:
             _log(folder, {"step": run.step} | _checked(run, validate))

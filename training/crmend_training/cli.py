@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from tqdm import tqdm
@@ -60,7 +62,7 @@ def _jobs(recipe: Recipe, options: argparse.Namespace) -> list[_Job]:
 
 
 def _simulate_one(job: _Job) -> Path:
-    from crmend_training import simulate  # noqa: PLC0415 - GalSim is slow to import
+    from crmend_training import simulate
 
     exposure = simulate.simulate_exposure(
         simulate.SimulationConfig(
@@ -76,8 +78,15 @@ def _simulate(options: argparse.Namespace) -> None:
     else:
         ny, nx = (int(n) for n in options.shape.split("x"))
         jobs = [
-            _Job(options.detector, (ny, nx), options.seed, options.field, options.law,
-                 Path(options.out), options.keep_clean)
+            _Job(
+                options.detector,
+                (ny, nx),
+                options.seed,
+                options.field,
+                options.law,
+                Path(options.out),
+                options.keep_clean,
+            )
         ]
     with ProcessPoolExecutor(options.jobs) as pool:
         done = pool.map(_simulate_one, jobs)
@@ -89,7 +98,7 @@ def _simulate(options: argparse.Namespace) -> None:
 
 
 def _dataset(options: argparse.Namespace) -> None:
-    from crmend_training import datasets  # noqa: PLC0415
+    from crmend_training import datasets
 
     section = dict(load_recipe(options.recipe).dataset)
     pairs = datasets.find_pairs(Path(options.frames))
@@ -110,25 +119,114 @@ def _dataset(options: argparse.Namespace) -> None:
 
 
 def _detect(options: argparse.Namespace) -> None:
-    from crmend_training import train_detect  # noqa: PLC0415
+    from crmend_training import train_detect
 
     recipe = load_recipe(options.recipe)
     run = train_detect.train(
-        Path(options.set), Path(options.out), recipe.detect_recipe(),
-        recipe.schedule("detect", options.budget), resume=options.resume,
+        Path(options.set),
+        Path(options.out),
+        recipe.detect_recipe(),
+        recipe.schedule("detect", options.budget),
+        resume=options.resume,
     )
     print(json.dumps(run.info, indent=1))
 
 
 def _inpaint(options: argparse.Namespace) -> None:
-    from crmend_training import train_inpaint  # noqa: PLC0415
+    from crmend_training import train_inpaint
 
     recipe = load_recipe(options.recipe)
     run = train_inpaint.train(
-        Path(options.set), Path(options.out), recipe.inpaint_recipe(),
-        recipe.schedule("inpaint", options.budget), resume=options.resume,
+        Path(options.set),
+        Path(options.out),
+        recipe.inpaint_recipe(),
+        recipe.schedule("inpaint", options.budget),
+        resume=options.resume,
     )
     print(json.dumps(run.info, indent=1))
+
+
+def _export(options: argparse.Namespace) -> None:
+    from crmend._instruments import load_instrument
+    from crmend_training import calibrate, datasets, export
+
+    points = calibrate.operating_points(
+        Path(options.detect), datasets.find_pairs(Path(options.validation))
+    )
+    for name, point in sorted(points.items()):
+        print(f"{name}: {point}")
+    cards = export.export_all(
+        Path(options.detect),
+        Path(options.inpaint),
+        Path(options.out),
+        {"recipe": options.recipe, "commit": _commit(), "date": options.date or _today()},
+        bands={f"{int(k):02d}": v for k, v in load_instrument("csst_msc").bands.items()},
+        thresholds={name: point.threshold for name, point in points.items()},
+        metrics={
+            name: {
+                "detect": {
+                    "test_set": "validation frames that chose the threshold, no training",
+                    "frames": point.frames,
+                    "recall_above_5e": point.recall,
+                    "precision_above_0e": point.precision,
+                }
+            }
+            for name, point in points.items()
+        },
+    )
+    print(f"{len(cards)} packs written to {options.out}, every graph validated")
+
+
+def _commit() -> str:
+    """Return the commit of the working tree, or ``unknown`` outside of one."""
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return done.stdout.strip()
+
+
+def _today() -> str:
+    return datetime.now(UTC).date().isoformat()
+
+
+# --- everything in a row --------------------------------------------------------------
+
+
+def _all(options: argparse.Namespace) -> None:
+    """Simulate, build both sets, train both networks, export and validate, in one folder."""
+    work = Path(options.work)
+    recipe = ["--recipe", options.recipe]
+    frames, sets, runs = (str(work / name) for name in ("frames", "sets", "runs"))
+    steps = [
+        ["simulate", *recipe, "--out", frames, "--jobs", str(options.jobs)],
+        ["dataset", "detect", frames, *recipe, "--out", f"{sets}/detect"],
+        ["dataset", "inpaint", frames, *recipe, "--out", f"{sets}/inpaint"],
+        ["detect", f"{sets}/detect", *recipe, "--out", f"{runs}/detect", "--resume"],
+        ["inpaint", f"{sets}/inpaint", *recipe, "--out", f"{runs}/inpaint", "--resume"],
+        [
+            "export",
+            "--detect",
+            f"{runs}/detect/final.pt",
+            "--inpaint",
+            f"{runs}/inpaint/final.pt",
+            "--validation",
+            frames,
+            *recipe,
+            "--out",
+            str(work / "exported_models"),
+        ],
+    ]
+    parser = _parser()
+    for step in steps:
+        print("crmend-train", *step, flush=True)
+        chosen = parser.parse_args(step)
+        chosen.run(chosen)
 
 
 # --- arguments ----------------------------------------------------------------------
@@ -149,8 +247,11 @@ def _parser() -> argparse.ArgumentParser:
     simulate.add_argument("--shape", default="1024x1024", help="rows x columns of that frame")
     simulate.add_argument("--field", default="mid", help="star density of that frame")
     simulate.add_argument("--law", default="paper", choices=["paper", "physical"])
-    simulate.add_argument("--keep-clean", action="store_true",
-                          help="also write each frame without CRs, same noise")
+    simulate.add_argument(
+        "--keep-clean",
+        action="store_true",
+        help="also write each frame without CRs, same noise",
+    )
     simulate.set_defaults(run=_simulate)
 
     dataset = commands.add_parser("dataset", help="make a data set from pairs on disk")
@@ -168,6 +269,23 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--budget", help="wall time, such as 35m (default: the recipe's)")
         command.add_argument("--resume", action="store_true", help="go on from the checkpoint")
         command.set_defaults(run=run)
+
+    export = commands.add_parser("export", help="validated graphs and cards from checkpoints")
+    export.add_argument("--detect", required=True, help="checkpoint of the detection network")
+    export.add_argument("--inpaint", required=True, help="checkpoint of the inpainting network")
+    export.add_argument("--validation", required=True, help="pairs that choose the thresholds")
+    export.add_argument("--recipe", required=True, help="name for the cards")
+    export.add_argument("--date", help="date for the cards (default: today)")
+    export.add_argument("--out", required=True, help="folder of the packs")
+    export.set_defaults(run=_export)
+
+    everything = commands.add_parser("all", help="simulate, train, export and validate")
+    everything.add_argument("--recipe", required=True)
+    everything.add_argument(
+        "--work", default="crmend_training_run", help="folder for all of it"
+    )
+    everything.add_argument("--jobs", type=int, default=2)
+    everything.set_defaults(run=_all)
     return parser
 
 

@@ -33,7 +33,6 @@ from astropy.io import fits
 from numpy.typing import NDArray
 from scipy import ndimage
 
-
 from crmend import _normalise
 from crmend._kernels import fill_invalid
 from crmend.exposure import read_exposure
@@ -174,7 +173,7 @@ def make_frame(
 
 def generic_frame(seed: int, shape: tuple[int, int]) -> Frame:
     """Return a simulated frame of some other instrument, for the pack ``generic``."""
-    from crmend_training import simulate  # noqa: PLC0415 - GalSim is slow to import
+    from crmend_training import simulate
 
     sim = simulate.generic_exposure(np.random.default_rng(seed), shape)
     invalid, saturated = (sim.flag & 7) != 0, (sim.flag & 8) != 0

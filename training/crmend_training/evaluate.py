@@ -120,12 +120,19 @@ def run_astroscrappy(
     **settings: float,
 ) -> NDArray[np.bool_]:
     """Return astroscrappy's CR mask of an image in electrons (sky included)."""
-    import astroscrappy  # noqa: PLC0415 - only evaluation needs it
+    import astroscrappy
 
     mask, _ = astroscrappy.detect_cosmics(
         np.where(np.isfinite(electrons), electrons, 0.0).astype(np.float32),
-        inmask=ignore, gain=1.0, readnoise=read_noise, satlevel=saturation,
-        niter=4, fsmode="median", cleantype="medmask", psffwhm=psf_fwhm, **settings,
+        inmask=ignore,
+        gain=1.0,
+        readnoise=read_noise,
+        satlevel=saturation,
+        niter=4,
+        fsmode="median",
+        cleantype="medmask",
+        psffwhm=psf_fwhm,
+        **settings,
     )
     return mask
 
@@ -145,8 +152,9 @@ def masked_median(
     everywhere = float(np.nanmedian(image))
     ny, nx = image.shape
     for y, x in zip(*np.nonzero(cr_mask), strict=True):
-        window = np.s_[max(y - half, 0) : min(y + half + 1, ny),
-                       max(x - half, 0) : min(x + half + 1, nx)]
+        window = np.s_[
+            max(y - half, 0) : min(y + half + 1, ny), max(x - half, 0) : min(x + half + 1, nx)
+        ]
         good = image[window][~cr_mask[window]]
         out[y, x] = np.median(good) if good.size else everywhere
     return out

@@ -21,7 +21,9 @@ def detection_loss(logits: Tensor, cr_mask: Tensor, ignore: Tensor) -> Tensor:
     return (loss * keep).sum() / keep.sum().clamp(min=1.0)
 
 
-def weighted_mse(predicted: Tensor, truth: Tensor, cr_mask: Tensor, alpha: float = 4.0) -> Tensor:
+def weighted_mse(
+    predicted: Tensor, truth: Tensor, cr_mask: Tensor, alpha: float = 4.0
+) -> Tensor:
     """MSE weighted with W = α·M + 1 (paper, section 3.2; α = 4 from its grid search)."""
     weight = alpha * cr_mask + 1.0
     return (weight * (predicted - truth) ** 2).mean()

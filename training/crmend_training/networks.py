@@ -32,7 +32,7 @@ class DeepCRNet(nn.Module):
         with warnings.catch_warnings():
             # deepCR uses torch.nn.utils.weight_norm, which newer torch deprecates.
             warnings.simplefilter("ignore")
-            from deepCR.unet import UNet2  # noqa: PLC0415
+            from deepCR.unet import UNet2
 
             self.net = UNet2(1, 1, hidden)
 
@@ -151,4 +151,6 @@ def build(config: dict[str, Any]) -> nn.Module:
         return DeepCRNet(**options)
     if architecture == "unetplusplus":
         return UNetPlusPlus(tuple(options["filters"]))
-    raise ValueError(f"architecture {architecture!r} is unknown; expected deepcr or unetplusplus")
+    raise ValueError(
+        f"architecture {architecture!r} is unknown; expected deepcr or unetplusplus"
+    )

@@ -71,7 +71,9 @@ def load_recipe(name: str) -> Recipe:
     sections = tomllib.loads(text)
     unknown = set(sections) - _SECTIONS
     if unknown:
-        raise ValueError(f"recipe {name!r} has unknown sections {unknown}; expected {_SECTIONS}")
+        raise ValueError(
+            f"recipe {name!r} has unknown sections {unknown}; expected {_SECTIONS}"
+        )
     return Recipe(path.stem, **{key: sections.get(key, {}) for key in _SECTIONS})
 
 

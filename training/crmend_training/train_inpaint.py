@@ -120,7 +120,12 @@ def first_fill(image: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[n
 
 
 def train(
-    folder: Path, out: Path, recipe: InpaintRecipe, schedule: _training.Schedule, *, resume: bool
+    folder: Path,
+    out: Path,
+    recipe: InpaintRecipe,
+    schedule: _training.Schedule,
+    *,
+    resume: bool,
 ) -> _training.Run:
     """Train, checkpoint into ``out`` and return the finished run."""
     info = datasets.load_info(folder)
@@ -138,7 +143,9 @@ def train(
         filled, mask, truth = batches.draw(run.rng)
         corrections, scale = run.network.corrections(filled, mask)
         true_scale = run.network.local_scale(truth)
-        return inpainting_loss(corrections, scale, true_scale, filled, truth, mask, recipe.alpha)
+        return inpainting_loss(
+            corrections, scale, true_scale, filled, truth, mask, recipe.alpha
+        )
 
     def validate(run: _training.Run) -> dict[str, float]:
         return fill_scores(run.network, checks, np.random.default_rng(0))
@@ -171,6 +178,9 @@ def fill_scores(
     for name, errors in (("network", network_errors), ("median", median_errors)):
         values = np.concatenate(errors)
         low, middle, high = np.percentile(values, [16, 50, 84])
-        scores |= {f"{name}_bias": float(middle), f"{name}_scatter": float(high - low) / 2,
-                   f"{name}_mean": float(values.mean())}
+        scores |= {
+            f"{name}_bias": float(middle),
+            f"{name}_scatter": float(high - low) / 2,
+            f"{name}_mean": float(values.mean()),
+        }
     return scores

@@ -1,0 +1,96 @@
+import json
+
+import numpy as np
+import pytest
+from astropy.io import fits
+
+pytest.importorskip("torch")
+
+from crmend_training import datasets
+
+NAME = "CSST_MSC_MS_{kind}_20280101000000_20280101000230_10100000001_08_L{level}_V01.fits"
+
+
+def level1(image, flag=None):
+    planes = [fits.PrimaryHDU()]
+    planes[0].header.update({"INSTRUME": "MSC", "DETECTOR": "CHIP08", "EXPTIME": 150.0})
+    science = fits.ImageHDU(image.astype(">f4"), name="SCI")
+    science.header["BUNIT"] = "e-/s"
+    planes += [science, fits.ImageHDU(np.ones_like(image), name="ERR")]
+    planes.append(
+        fits.ImageHDU(np.zeros(image.shape, "i4") if flag is None else flag, name="FLAG")
+    )
+    return fits.HDUList(planes)
+
+
+@pytest.fixture
+def pair_folder(tmp_path, rng):
+    """Write a foreign Level 1 + truth pair: noise, one galaxy-like blob, one track."""
+    y, x = np.mgrid[:192, :192]
+    sky = rng.normal(1.0, 0.05, (192, 192))
+    blob = 20.0 * np.exp(-((y - 80) ** 2 + (x - 90) ** 2) / (2 * 3.0**2))
+    truth = np.zeros((192, 192), np.float32)
+    truth[140, 110:130] = 300.0
+    truth[141, 110:130] = 1.0
+    flag = np.zeros((192, 192), np.int32)
+    flag[10, 10], flag[10, 12] = 1, 8
+    level1(sky + blob + truth / 150.0, flag).writeto(
+        tmp_path / NAME.format(kind="SCI", level=1)
+    )
+    fits.HDUList([fits.PrimaryHDU(), fits.ImageHDU(truth)]).writeto(
+        tmp_path / NAME.format(kind="CRS", level=0)
+    )
+    return tmp_path
+
+
+def test_pairs_from_any_origin_become_frames_in_noise_units(pair_folder):
+    (pair,) = datasets.find_pairs(pair_folder)
+    frame = datasets.load_frame(pair)
+    assert np.median(frame.image) == pytest.approx(0.0, abs=0.05)
+    assert frame.image[:50, :50].std() == pytest.approx(1.0, rel=0.05)
+    assert frame.image[80, 90] == pytest.approx(20.0 / 0.05, rel=0.05)
+    assert frame.ignore.sum() == 2
+
+
+def test_detection_labels_are_pixels_above_one_electron(pair_folder, tmp_path):
+    frames = [datasets.load_frame(p) for p in datasets.find_pairs(pair_folder)]
+    info = datasets.build_detection_set(frames, tmp_path / "set", stamp=64)
+    mask = datasets.load_column(tmp_path / "set", "detect/mask")
+    assert mask.shape == (9, 64, 64)
+    assert mask.sum() == 20
+    assert datasets.load_column(tmp_path / "set", "detect/ignore").sum() == 2
+    again = datasets.build_detection_set(frames, tmp_path / "again", stamp=64)
+    assert again["fingerprint"] == info["fingerprint"]
+    assert json.loads((tmp_path / "set" / "set.json").read_text()) == info
+
+
+def test_inpainting_cutouts_are_centred_on_the_source_and_free_of_the_track(pair_folder):
+    (pair,) = datasets.find_pairs(pair_folder)
+    frame = datasets.load_frame(pair)
+    cutouts = datasets.source_cutouts(frame)
+    brightest = max(cutouts, key=np.max)
+    assert brightest.shape == (64, 64)
+    peak = np.unravel_index(np.argmax(brightest), brightest.shape)
+    assert np.hypot(peak[0] - 32, peak[1] - 32) <= 1.5
+    values, masks = datasets.cosmic_ray_cutouts(frame)
+    assert len(values) == 1
+    assert masks[0].sum() == 20
+    assert values[0][masks[0]].mean() == pytest.approx(300.0 / 150.0 / 0.05, rel=0.05)
+
+
+def test_a_level1_file_without_truth_is_named(pair_folder):
+    (pair_folder / NAME.format(kind="CRS", level=0)).unlink()
+    with pytest.raises(FileNotFoundError, match="has no CR truth"):
+        datasets.find_pairs(pair_folder)
+
+
+def test_split_puts_a_frame_on_one_side_only():
+    info = {"frames": [str(i) for i in range(40)]}
+    training, held = datasets.split_frames(info)
+    assert sorted(training + held) == list(range(40))
+    assert len(held) == 4
+
+
+def test_empty_folder_says_what_is_expected(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no Level 1 file"):
+        datasets.find_pairs(tmp_path)

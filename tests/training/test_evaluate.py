@@ -1,0 +1,73 @@
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+
+from crmend_training import calibrate, evaluate
+
+
+def test_curve_counts_recall_above_5_and_precision_above_0_electrons():
+    probability = np.array([[0.9, 0.8, 0.7, 0.2, 0.95]])
+    cr = np.array([[100.0, 3.0, 0.0, 50.0, 80.0]])
+    ignore = np.array([[False, False, False, False, True]])
+    counter = evaluate.CurveCounter()
+    counter.add(probability, cr, ignore)
+    curve = counter.curve()
+    # At 0.5: of the bright pixels (100, 50) one is found; of three flagged two are CRs.
+    recall, precision = curve.at_threshold(0.5)
+    assert recall == pytest.approx(0.5)
+    assert precision == pytest.approx(2 / 3)
+    assert curve.at_recall(1.0)[0] == pytest.approx(0.2, abs=0.01)
+    threshold, recall = curve.at_precision(0.99)
+    assert 0.69 < threshold < 0.8
+    assert recall == pytest.approx(0.5)
+    assert calibrate.best_f1([counter]).frames == 1
+
+
+def test_pooled_scores_weigh_pixels_not_frames():
+    ignore = np.zeros((1, 4), bool)
+    cr = np.array([[10.0, 10.0, 0.0, 0.0]])
+    rows = [
+        evaluate.mask_scores(np.array([[True, False, True, False]]), cr, ignore),
+        evaluate.mask_scores(np.array([[True, True, False, False]]), cr, ignore),
+    ]
+    assert evaluate.pooled(rows) == (pytest.approx(3 / 4), pytest.approx(3 / 4))
+
+
+def test_masked_median_ignores_masked_neighbours():
+    image = np.ones((5, 5), np.float32)
+    image[2, 2] = image[2, 3] = 100.0
+    mask = image > 50
+    np.testing.assert_array_equal(evaluate.masked_median(image, mask), np.ones((5, 5)))
+
+
+def test_aperture_magnitude_of_a_known_flux():
+    y, x = np.mgrid[:41, :41]
+    star = (
+        1000.0 / (2 * np.pi * 1.2**2) * np.exp(-((y - 20) ** 2 + (x - 20) ** 2) / (2 * 1.2**2))
+    )
+    magnitude = evaluate.aperture_magnitudes(
+        star + 7.0, 7.0, np.array([20.0]), np.array([20.0])
+    )
+    inside = 1 - np.exp(-(5.0**2) / (2 * 1.2**2))
+    assert magnitude[0] == pytest.approx(-2.5 * np.log10(1000.0 * inside), abs=2e-3)
+
+
+def test_summary_of_a_known_spread():
+    values = np.linspace(-1.0, 1.0, 2001)
+    result = evaluate.summary(values)
+    assert result["bias"] == pytest.approx(0.0, abs=1e-12)
+    assert result["median_abs"] == pytest.approx(0.5, abs=1e-3)
+    assert result["scatter"] == pytest.approx(0.68, abs=1e-3)
+
+
+def test_astroscrappy_finds_a_bright_track_and_the_grid_has_no_repeats(rng):
+    pytest.importorskip("astroscrappy")
+    image = rng.normal(100.0, 10.0, (64, 64)).astype(np.float32)
+    image[30, 20:40] += 3000.0
+    mask = evaluate.run_astroscrappy(
+        image, np.zeros((64, 64), bool), sigclip=4.5, sigfrac=0.3, objlim=5.0
+    )
+    assert mask[30, 20:40].all()
+    grid = [tuple(sorted(settings.items())) for settings in evaluate.astroscrappy_grid()]
+    assert len(set(grid)) == len(grid) == 36

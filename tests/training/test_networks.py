@@ -1,0 +1,48 @@
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from crmend_training import networks  # noqa: E402
+
+
+def test_deepcr_is_the_published_network():
+    network = networks.build({"architecture": "deepcr", "hidden": 32})
+    from deepCR.unet import UNet2Sigmoid
+
+    with pytest.warns(FutureWarning):
+        published = UNet2Sigmoid(1, 1, 32).eval()
+    network.net.load_state_dict(published.state_dict())
+    image = torch.randn(2, 1, 32, 48, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        np.testing.assert_array_equal(network.eval()(image), published(image))
+
+
+def test_untrained_unetplusplus_returns_its_first_fill():
+    network = networks.build({"architecture": "unetplusplus", "filters": [8, 16, 16]})
+    image = torch.randn(3, 1, 64, 64) * 20
+    mask = (torch.rand(3, 1, 64, 64) < 0.02).float()
+    with torch.no_grad():
+        np.testing.assert_array_equal(network(image, mask), image)
+
+
+def test_unetplusplus_has_every_nested_node_and_a_head_per_depth():
+    network = networks.build({"architecture": "unetplusplus", "filters": [8, 16, 32, 64]})
+    assert sorted(network.nodes) == [
+        "0_0", "0_1", "0_2", "0_3", "1_0", "1_1", "1_2", "2_0", "2_1", "3_0"
+    ]  # fmt: skip
+    assert len(network.heads) == 3
+
+
+def test_local_scale_of_a_point_source_is_its_peak_nearby_and_the_floor_far_off():
+    network = networks.UNetPlusPlus((8, 16))
+    image = torch.zeros(1, 1, 64, 64)
+    image[0, 0, 32, 32] = 500.0
+    scale = network.local_scale(image)[0, 0]
+    assert scale[32, 32] == pytest.approx(510.0)
+    assert scale[5, 5] == pytest.approx(10.0)
+
+
+def test_unknown_architecture_is_named():
+    with pytest.raises(ValueError, match="'resnet' is unknown; expected deepcr"):
+        networks.build({"architecture": "resnet"})

@@ -1,0 +1,119 @@
+import json
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from crmend_training import (  # noqa: E402
+    _training,
+    datasets,
+    recipe,
+    train_detect,
+    train_inpaint,
+)
+
+
+@pytest.fixture
+def sets(tmp_path, rng):
+    """Make both sets from three synthetic frames with easy CRs and Gaussian sources."""
+    frames = []
+    y, x = np.mgrid[:256, :256]
+    for number in range(3):
+        image = rng.normal(0.0, 1.0, (256, 256))
+        for cy, cx in rng.uniform(40, 216, (12, 2)):
+            image += 150.0 * np.exp(-((y - cy) ** 2 + (x - cx) ** 2) / (2 * 1.5**2))
+        cr = np.zeros((256, 256), np.float32)
+        for row, column in rng.integers(34, 220, (60, 2)):
+            cr[row, column : column + 3] = 60.0
+        hit = (image + cr).astype(np.float32)
+        nothing = np.zeros(cr.shape, bool)
+        frames.append(
+            datasets.Frame(hit, cr, nothing, nothing, str(number), image.astype(np.float32))
+        )
+    datasets.build_detection_set(frames, tmp_path / "detect", stamp=128)
+    datasets.build_inpainting_set(frames, tmp_path / "inpaint")
+    return tmp_path
+
+
+def test_detection_learns_easy_cosmic_rays_and_resumes(sets):
+    settings = train_detect.DetectRecipe(
+        {"architecture": "deepcr", "hidden": 8}, crop=64, batch=4
+    )
+    out = sets / "run"
+    untrained = train_detect.train(
+        sets / "detect", out, settings, _training.Schedule(steps=0, budget=60.0), resume=False
+    )
+    schedule = _training.Schedule(steps=40, budget=60.0, rate=5e-3)
+    run = train_detect.train(sets / "detect", out, settings, schedule, resume=False)
+    before, after = (r.history[-1]["held_out_loss"] for r in (untrained, run))
+    assert after < 0.5 * before
+    longer = _training.Schedule(steps=60, budget=60.0, rate=5e-3)
+    resumed = train_detect.train(sets / "detect", out, settings, longer, resume=True)
+    assert resumed.step == 60
+    assert len(resumed.history) == len(run.history) + 1
+    rows = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [0, 40, 60]
+    final = torch.load(out / "final.pt", weights_only=True)
+    assert final["config"] == {"architecture": "deepcr", "hidden": 8}
+
+
+def test_inpainting_run_writes_a_checkpoint_with_flux_errors(sets):
+    settings = train_inpaint.InpaintRecipe(
+        {"architecture": "unetplusplus", "filters": [8, 8]}, batch=16
+    )
+    schedule = _training.Schedule(steps=60, budget=60.0, rate=5e-3)
+    run = train_inpaint.train(sets / "inpaint", sets / "run", settings, schedule, resume=False)
+    scores = run.info["validation"]
+    # Medians lose the light of a star's core; a little training already gains on that.
+    assert scores["median_mean"] < -0.02
+    assert abs(scores["network_mean"]) < abs(scores["median_mean"])
+    assert (sets / "run" / "final.pt").is_file()
+
+
+def test_resuming_with_another_network_is_refused(sets):
+    settings = train_detect.DetectRecipe({"architecture": "deepcr", "hidden": 8}, crop=64)
+    schedule = _training.Schedule(steps=1, budget=60.0)
+    train_detect.train(sets / "detect", sets / "run", settings, schedule, resume=False)
+    other = train_detect.DetectRecipe({"architecture": "deepcr", "hidden": 16}, crop=64)
+    with pytest.raises(ValueError, match="the recipe asks for"):
+        train_detect.train(sets / "detect", sets / "run", other, schedule, resume=True)
+
+
+def test_injected_ray_lands_where_it_is_moved():
+    array = np.zeros((8, 8), bool)
+    array[1, 2] = True
+    assert np.argwhere(train_inpaint.moved(array, 3, -2)).tolist() == [[4, 0]]
+    assert not train_inpaint.moved(array, -2, 0).any()
+
+
+def test_first_fill_is_the_median_of_the_good_neighbours():
+    image = np.arange(25, dtype=np.float32).reshape(5, 5)
+    mask = np.zeros((5, 5), bool)
+    mask[2, 2] = True
+    image[2, 2] = 1e6
+    filled = train_inpaint.first_fill(image, mask)
+    assert filled[2, 2] == np.median([6, 7, 8, 11, 13, 16, 17, 18])
+    np.testing.assert_array_equal(filled[~mask], image[~mask])
+
+
+def test_schedule_ends_by_steps_or_by_time_and_cools_down():
+    schedule = _training.Schedule(steps=1000, budget=100.0, rate=1e-3)
+    assert schedule.progress(500, 90.0) == pytest.approx(0.9)
+    assert schedule.progress(2000, 0.0) == 1.0
+    assert schedule.rate_at(500, 0.5) == pytest.approx(1e-3 * (0.01 + 0.99 * 0.5))
+    assert schedule.rate_at(999, 1.0) == pytest.approx(1e-5)
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("35m", 2100), ("1.5h", 5400)])
+def test_times(text, seconds):
+    assert recipe.parse_time(text) == seconds
+
+
+def test_bundled_recipes_parse_and_a_wrong_name_lists_them():
+    assert recipe.load_recipe("smoke").schedule("detect").steps > 0
+    assert recipe.load_recipe("base_inpaint").inpaint_recipe().alpha == 4.0
+    with pytest.raises(FileNotFoundError, match=r"smoke\.toml"):
+        recipe.load_recipe("no-such-recipe")
+    with pytest.raises(ValueError, match="not a number and one of"):
+        recipe.parse_time("soon")
