@@ -76,7 +76,8 @@ class ParityCard:
     frames : int
         Frames (detect) or cutouts (inpaint) that were compared.
     max_abs_difference : float
-        Largest absolute difference: of probability, or in units of the noise.
+        Largest absolute difference: of probability, or of inpainted pixels in units of
+        the noise.
     max_relative_difference : float or None
         Inpainting only: relative to the larger of the pixel and one noise unit.
     mask_pixels_changed : int

@@ -271,7 +271,7 @@ def verify_folder(
     mended = inpaint.run(stored["inpaint_image"], stored["inpaint_cr_mask"], last=True)
     differences = (
         _difference(probability, stored["detect_cr_probability"]),
-        relative_difference(mended, stored["inpaint_inpainted"]),
+        relative_difference(mended, stored["inpaint_inpainted"], stored["inpaint_cr_mask"]),
     )
     limits = (DETECT_TOLERANCE, INPAINT_TOLERANCE)
     for kind, found, limit in zip(KINDS, differences, limits, strict=True):
@@ -284,11 +284,28 @@ def verify_folder(
     return Verification(detect.card.name, detect.provider, *differences)
 
 
-def relative_difference(values: NDArray[np.float32], expected: NDArray[np.float32]) -> float:
-    """Return the largest |Δ| relative to |expected|, or to one noise unit if larger."""
+def relative_difference(
+    values: NDArray[np.float32], expected: NDArray[np.float32], cr_mask: NDArray[np.float32]
+) -> float:
+    """Return the largest |Δ| of an inpainted pixel: the only pixels that are ever used.
+
+    Parameters
+    ----------
+    values, expected : (n, 1, h, w) float32 arrays
+        In units of the noise.
+    cr_mask : (n, 1, h, w) float32 array
+        Above 0 = inpainted.
+
+    Returns
+    -------
+    float
+        Relative to |expected|, or to one noise unit if larger; infinite where the shapes
+        differ.
+    """
     if values.shape != expected.shape:
         return float("inf")
-    return float(np.max(np.abs(values - expected) / np.maximum(np.abs(expected), 1.0)))
+    difference = np.abs(values - expected) / np.maximum(np.abs(expected), 1.0)
+    return float(np.max(difference, where=cr_mask > 0, initial=0.0))
 
 
 def _difference(values: NDArray[np.float32], expected: NDArray[np.float32]) -> float:

@@ -205,7 +205,7 @@ def prepare(
             path, network, kind,
             halo=halo, stride=stride, frames=frames, thresholds=thresholds, sizes=sizes,
         )  # fmt: skip
-    reference = _reference(network, kind)
+    reference = _reference(_rebuild(saved), kind)
     return ValidatedGraph(kind, model, architecture, halo, stride, origin, parity, reference)
 
 
@@ -334,7 +334,10 @@ def _graph_card(
 
 
 def _reference(network: nn.Module, kind: str) -> dict[str, NDArray[np.float32]]:
-    """Return a small input and torch's output, named as in ``reference.npz``."""
+    """Return a small input and torch's output, named as in ``reference.npz``.
+
+    The network becomes double precision: rounded, its output does not depend on threads.
+    """
     rng = np.random.default_rng(0)
     if kind == "detect":
         frame = np.nan_to_num(validate.example_frame((REFERENCE_SIZE, REFERENCE_SIZE), rng))
@@ -344,7 +347,8 @@ def _reference(network: nn.Module, kind: str) -> dict[str, NDArray[np.float32]]:
         inputs = list(validate.example_cutout(rng))
     arrays = [array[np.newaxis, np.newaxis] for array in inputs]
     with torch.inference_mode():
-        output = network(*(torch.from_numpy(array) for array in arrays)).numpy()
+        exact = network.double()(*(torch.from_numpy(array).double() for array in arrays))
+    output = exact.numpy().astype(np.float32)
     names = [f"{kind}_{name}" for name in (*INPUTS[kind], OUTPUT[kind])]
     return dict(zip(names, [*arrays, output], strict=True))
 

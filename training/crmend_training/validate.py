@@ -288,8 +288,8 @@ def _compare_inpaint(
             total = total.merge(
                 Difference(
                     frames=len(image) if index == 0 else 0,
-                    absolute=float(np.max(np.abs(found - wanted))),
-                    relative=relative_difference(found, wanted),
+                    absolute=float(np.max(np.abs(found - wanted)[mask > 0])),
+                    relative=relative_difference(found, wanted, mask),
                 )
             )
     return total, tuple(session.provider for _, session in sessions)

@@ -1,0 +1,261 @@
+"""Exported graphs against the torch networks they come from."""
+
+import json
+import os
+
+import numpy as np
+import pytest
+
+from crmend import models
+from crmend._normalise import measure_scale
+from crmend.detect import detect
+
+torch = pytest.importorskip("torch")
+onnx = pytest.importorskip("onnx")
+pytest.importorskip("deepCR")
+
+from crmend_training import export, networks, validate  # noqa: E402
+from crmend_training._graphs import build_graph, without_weight_norm  # noqa: E402
+
+DETECT = {"architecture": "deepcr", "hidden": 4}
+INPAINT = {"architecture": "unetplusplus", "filters": [4, 8]}
+TRAINING = {"recipe": "none", "commit": "none", "date": "2025-01-01"}
+SIZES = ((1, 1), (1, 37), (253, 255))
+
+
+@pytest.fixture(autouse=True)
+def few_threads():
+    """Leave the other cores alone."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def network():
+    """Return a function: an untrained network of a configuration, livelier than the start."""
+
+    def make(config):
+        torch.manual_seed(11)
+        made = networks.build(config).eval()
+        with torch.no_grad():
+            for name, weights in made.named_parameters():
+                if "heads" in name:
+                    weights.normal_(std=0.3)
+        return made
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def checkpoints(network, tmp_path_factory):
+    """Return the paths of two checkpoints as the trainings save them."""
+    folder = tmp_path_factory.mktemp("checkpoints")
+    for name, config in (("detect", DETECT), ("inpaint", INPAINT)):
+        state = network(config).state_dict()
+        info = {"seed": 3, "data_fingerprint": "none"}
+        torch.save({"state_dict": state, "config": config, "info": info}, folder / f"{name}.pt")
+    return folder / "detect.pt", folder / "inpaint.pt"
+
+
+@pytest.fixture(scope="session")
+def packs(checkpoints, tmp_path_factory):
+    """Return a folder with the packs generic, csst_msc/08 and csst_msc/12."""
+    folder = tmp_path_factory.mktemp("packs")
+    export.export_all(
+        *checkpoints, folder, TRAINING,
+        bands={"08": "g", "12": "NUV"},
+        thresholds={"generic": 0.5, "08": 0.45},
+        metrics={"08": {"detect": {"recall": 0.9, "test_set": "none"}}},
+        sizes=SIZES,
+    )  # fmt: skip
+    return folder
+
+
+@pytest.fixture
+def exported(packs, monkeypatch):
+    """Make the exported packs available to the runtime."""
+    monkeypatch.setenv("CRMEND_MODELS", os.fspath(packs))
+    return packs
+
+
+def whole_frame(network, image):
+    """Run a network over a mirrored frame in one go, by numpy and torch alone."""
+    scale = measure_scale(image, np.zeros(image.shape, bool))
+    x = np.arcsinh((image.astype(np.float64) - scale.background) / (3.0 * scale.noise))
+    padded = np.pad(x, [(12, 12 + n % 2) for n in image.shape], mode="reflect")
+    with torch.inference_mode():
+        out = network(torch.from_numpy(padded.astype(np.float32))[None, None])[0, 0].numpy()
+    return out[12 : 12 + image.shape[0], 12 : 12 + image.shape[1]]
+
+
+# --- the receptive field ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("hidden", [2, 8])
+def test_the_halo_is_the_receptive_field(network, hidden):
+    """Perturb one input pixel strongly; see how far the output changes."""
+    made = network({"architecture": "deepcr", "hidden": hidden}).double()
+    rng = np.random.default_rng(1)
+    reach = 0
+    for at in ((40, 40), (40, 41), (41, 40), (41, 41)):
+        image = torch.from_numpy(rng.normal(size=(1, 1, 80, 80)))
+        with torch.inference_mode():
+            before = made(image)
+            image[0, 0, at[0], at[1]] = 60.0
+            changed = (made(image) != before)[0, 0].numpy()
+        distance = np.abs(np.argwhere(changed) - at).max()
+        reach = max(reach, int(distance))
+    halo, stride = networks.HALO["deepcr"], made.stride
+    assert halo - stride < reach <= halo
+    assert halo % stride == 0
+
+
+# --- the runtime against torch ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", [(2, 2), (64, 97), (253, 255)])
+def test_detection_equals_torch_on_the_whole_frame(exported, network, shape):
+    image = np.nan_to_num(validate.example_frame(shape, np.random.default_rng(2)), nan=100.0)
+    expected = whole_frame(network(DETECT), image)
+    found = detect(image, detector=8, device="cpu", tile=70)
+    assert np.abs(found.cr_probability - expected).max() <= 1e-5
+    assert np.array_equal(found.cr_mask, expected >= 0.45)
+
+
+@pytest.mark.parametrize("count", [1, 2, 9])
+def test_inpainting_equals_torch(exported, network, count):
+    rng = np.random.default_rng(3)
+    pairs = [validate.example_cutout(rng) for _ in range(count)]
+    image, mask = (np.stack(arrays)[:, None] for arrays in zip(*pairs, strict=True))
+    with torch.inference_mode():
+        expected = network(INPAINT)(torch.from_numpy(image), torch.from_numpy(mask)).numpy()
+    found = models.load_model("csst_msc", "12", "inpaint", "cpu").run(image, mask)
+    assert found.shape == (count, 1, 64, 64)
+    near = np.abs(found - expected) <= 1e-4 * np.maximum(np.abs(expected), 1.0)
+    assert near[mask > 0].all()
+    # The untrained network does something: this is no comparison of the input with itself.
+    assert np.abs(expected - image)[mask > 0].max() > 1.0
+
+
+def test_every_exported_pack_verifies(exported):
+    assert set(models.available_packs()) >= {"csst_msc", "generic"}
+    for detector in ("08", "12"):
+        assert models.verify("csst_msc", detector, device="cpu").detect_difference <= 1e-5
+    models.verify("generic", device="cpu")
+
+
+# --- what is written ----------------------------------------------------------------------
+
+
+def test_the_cards_say_what_was_exported(exported):
+    card = models.load_card("csst_msc", 8)
+    assert (card.band, card.detect.threshold, card.detect.halo) == ("g", 0.45, 10)
+    assert card.detect.metrics == {"recall": 0.9, "test_set": "none"}
+    assert card.detect.training.base == "generic"
+    assert card.detect.training.seed == 3
+    assert card.inpaint.stride == 2
+    assert card.detect.parity.mask_pixels_changed == 0
+    assert card.detect.parity.frames == len(SIZES)
+    assert 0 < card.detect.parity.max_abs_difference <= 1e-5
+    assert models.load_card("csst_msc", 12).detect.threshold == 0.5
+    assert models.load_card("generic").detect.training.base is None
+
+
+def test_a_graph_is_plain_and_says_whose_it_is(exported):
+    content = (exported / "csst_msc" / "08" / "detect.onnx").read_bytes()
+    model = onnx.load_from_string(content)
+    onnx.checker.check_model(model, full_check=True)
+    identity = {item.key: item.value for item in model.metadata_props}
+    assert identity["crmend.detector"] == "08"
+    assert identity["crmend.band"] == "g"
+    assert [(opset.domain, opset.version) for opset in model.opset_import] == [("", 17)]
+    # Six 3×3 convolutions, one 2×2 transposed, one 1×1: no weight norm is left.
+    assert len(model.graph.initializer) == 2 * 8
+    assert not any(node.doc_string or node.metadata_props for node in model.graph.node)
+    for place in (os.getcwd(), os.path.dirname(torch.__file__), ".py"):
+        assert place.encode() not in content
+
+
+def test_the_same_checkpoint_gives_the_same_bytes(checkpoints, exported, tmp_path):
+    export.export_all(
+        *checkpoints, tmp_path, TRAINING, bands={}, thresholds={"generic": 0.5}, sizes=SIZES
+    )
+    for name in ("detect.onnx", "inpaint.onnx", "reference.npz"):
+        again = (tmp_path / "generic" / name).read_bytes()
+        assert again == (exported / "generic" / name).read_bytes()
+
+
+def test_training_information_may_not_be_missing(checkpoints, tmp_path):
+    with pytest.raises(ValueError, match="lack commit"):
+        export.prepare(
+            checkpoints[0], "detect", {"recipe": "none", "date": "none"}, sizes=SIZES
+        )
+
+
+# --- what is refused ----------------------------------------------------------------------
+
+
+@pytest.fixture
+def graph_file(network, tmp_path):
+    """Return a function that writes a graph and returns its path."""
+
+    def write(config, kind, offset=0.0):
+        made = without_weight_norm(network(config))
+        with torch.no_grad():
+            last = made.heads[-1] if kind == "inpaint" else made.net.outc.conv
+            last.bias += offset
+        path = tmp_path / f"{kind}.onnx"
+        path.write_bytes(build_graph(made, kind).SerializeToString())
+        return path
+
+    return write
+
+
+def test_a_detection_graph_that_differs_is_removed(network, graph_file):
+    path = graph_file(DETECT, "detect", offset=1e-3)
+    with pytest.raises(validate.ParityError, match=r"differs from torch by .*removed"):
+        validate.validate_graph(path, network(DETECT), "detect", halo=10, stride=2, sizes=SIZES)
+    assert not path.exists()
+
+
+def test_an_inpainting_graph_that_differs_is_removed(network, graph_file):
+    path = graph_file(INPAINT, "inpaint", offset=1e-2)
+    with pytest.raises(validate.ParityError, match=r"relative.*removed"):
+        validate.validate_graph(path, network(INPAINT), "inpaint")
+    assert not path.exists()
+
+
+def test_a_file_that_is_no_graph_is_removed(network, tmp_path):
+    path = tmp_path / "detect.onnx"
+    path.write_bytes(b"not a graph")
+    with pytest.raises(validate.ParityError, match="removed"):
+        validate.validate_graph(path, network(DETECT), "detect", halo=10, stride=2)
+    assert not path.exists()
+
+
+def test_a_changed_mask_pixel_is_refused(network, graph_file):
+    """A threshold exactly at one pixel's probability: a shift of 1e-6 turns the pixel."""
+    made = network(DETECT)
+    frame = validate.example_frame((60, 61), np.random.default_rng(4))
+    run = validate.network_runner(made)
+    values = validate.tiled_probability(frame, run, (10, 2), 1024)
+    threshold = float(values[30, 12])
+    path = graph_file(DETECT, "detect", offset=-4e-6)
+    with pytest.raises(validate.ParityError, match=r"pixels of cr_mask differ .*thousandth"):
+        validate.validate_graph(
+            path, made, "detect", halo=10, stride=2,
+            frames=[frame], thresholds=[threshold], sizes=(),
+        )  # fmt: skip
+    assert not path.exists()
+
+
+def test_a_sound_graph_is_kept_and_its_parity_is_json(network, graph_file):
+    path = graph_file(DETECT, "detect")
+    card = validate.validate_graph(
+        path, network(DETECT), "detect", halo=10, stride=2, sizes=SIZES
+    )
+    assert path.exists()
+    assert card.providers[0] == "CPUExecutionProvider"
+    json.dumps(card.max_abs_difference, allow_nan=False)
