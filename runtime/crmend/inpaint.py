@@ -177,6 +177,7 @@ def inpaint_into(
     sources: SourceCatalog | None = None,
     batch: int = BATCH,
     band_rows: int = BAND_ROWS,
+    reach: float | None = None,
     progress: Progress | None = None,
 ) -> Mending:
     """Mend cosmic rays in place: what `inpaint` does after its checks.
@@ -197,6 +198,9 @@ def inpaint_into(
         As in `inpaint`.
     band_rows : int
         Rows that are searched for sources at once.
+    reach : float or None
+        Leave CR pixels farther than this from a source's footprint to the median [px];
+        None = none of those in its cutout (see `crmend.cutouts.plan_cutouts`).
 
     Returns
     -------
@@ -212,7 +216,7 @@ def inpaint_into(
             sources = find_sources(
                 image, invalid=invalid, noise=scale.noise, band_rows=band_rows
             )
-        plan = plan_cutouts(cr_mask, sources)
+        plan = plan_cutouts(cr_mask, sources, reach=reach)
     with stopwatch(seconds, "network"):
         values = _run_network(image, cr_mask, invalid, scale, plan, model, batch, progress)
         done = np.isfinite(values)

@@ -7,8 +7,8 @@ import pytest
 
 import crmend
 from crmend.errors import InvalidInputError
-from crmend.inpaint import MEDIAN, NETWORK, raised_error
-from crmend.models import available_packs
+from crmend.inpaint import MEDIAN, NETWORK, inpaint_into, raised_error
+from crmend.models import load_model
 from crmend.sources import SourceCatalog
 
 PACKS = Path(__file__).resolve().parents[1] / "data" / "packs"
@@ -184,6 +184,22 @@ def test_tiny_and_fully_masked_images(shape):
     assert (full.method == MEDIAN).all()
 
 
+def test_reach_leaves_far_pixels_to_the_median(scene):
+    image, cr_mask = scene
+    cr_mask[45, 70] = True
+    invalid = np.zeros_like(cr_mask)
+    model = load_model("tiny", kind="inpaint")
+    methods = {}
+    for reach in (None, 2.0):
+        own, error = image.copy(), np.ones_like(image)
+        sources = catalog([70.0], [60.0])
+        done = inpaint_into(
+            own, error, cr_mask, invalid, invalid, model, sources=sources, reach=reach
+        )
+        methods[reach] = (done.method[45, 70], done.method[61, 70])
+    assert methods == {None: (NETWORK, NETWORK), 2.0: (MEDIAN, NETWORK)}
+
+
 def test_progress_counts_cutouts(scene):
     image, cr_mask = scene
     calls = []
@@ -206,6 +222,7 @@ def test_progress_counts_cutouts(scene):
         ({"invalid": np.zeros((2, 2), bool)}, "invalid has shape"),
         ({"error": np.zeros((2, 2))}, "error has shape"),
         ({"batch": 0}, "batch is 0"),
+        ({"model": None}, "detector=8"),
     ],
 )
 def test_unusable_arguments(scene, changes, message):
@@ -213,13 +230,6 @@ def test_unusable_arguments(scene, changes, message):
     arguments = {"image": image, "cr_mask": cr_mask, "model": "tiny"} | changes
     with pytest.raises(InvalidInputError, match=message):
         crmend.inpaint(arguments.pop("image"), arguments.pop("cr_mask"), **arguments)
-
-
-def test_the_origin_of_the_data_must_be_named(scene):
-    if "csst_msc" not in available_packs():
-        pytest.skip("the graphs of csst_msc are not exported yet")
-    with pytest.raises(InvalidInputError, match="detector=8"):
-        crmend.inpaint(*scene)
 
 
 def test_output_that_is_not_finite_leaves_the_median(scene):
