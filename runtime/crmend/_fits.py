@@ -28,6 +28,7 @@ FITS_BLOCK = 2880
 """Headers and data units of a FITS file are padded to this [bytes]."""
 
 _NOISE_ROWS = 256
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _GZIP_MAGIC = b"\x1f\x8b"
 _READ_ERRORS = (
     OSError,
@@ -90,6 +91,9 @@ def open_fits(path: Path, **options: Any) -> Iterator[Any]:
                 f"{path} cannot be opened: {error}; check its permissions"
             ) from error
         except _READ_ERRORS as error:
+            if getattr(error, "errno", None) in _DISK_FULL:
+                # From what is written inside the block; reading never gives these.
+                raise
             raise FileFormatError(
                 f"{path} cannot be read as FITS ({type(error).__name__}: {error}); "
                 "expected an intact FITS file, plain, gzipped or tile-compressed; "

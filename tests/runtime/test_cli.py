@@ -372,7 +372,7 @@ def test_names_of_results(tmp_path, frame, expected):
     assert beside(tmp_path / frame, "_crmend.fits") == tmp_path / expected
 
 
-def test_chips_may_differ_in_threshold(noisy):
+def test_chips_may_differ_in_threshold():
     models = {"detect_model": "m", "detect_sha256": "0", "inpaint_model": None}
     counts = {"cr_pixels": 3, "cr_events": 2, "cr_rate": None, "sources_touched": 0}
     chips = tuple(
