@@ -103,7 +103,8 @@ def detect(
     bad = check_mask(invalid, pixels.shape, "invalid")
     full = check_mask(saturated, pixels.shape, "saturated")
     loaded = choose_model(detector, model, "detect", device, threads)
-    all_bad = ~np.isfinite(pixels)
+    all_bad = np.isfinite(pixels)
+    np.logical_not(all_bad, out=all_bad)
     if bad is not None:
         all_bad |= bad
     excluded = all_bad if full is None else all_bad | full

@@ -321,7 +321,7 @@ def _read_card(folder: Path) -> ModelCard:
         card = parse_card(path.read_text(encoding="utf-8"), path)
     except (OSError, UnicodeDecodeError) as error:
         raise ModelError(f"{path}: the card cannot be read ({error})") from error
-    if not folder.as_posix().endswith(f"/{card.name}"):
+    if not folder.absolute().as_posix().endswith(f"/{card.name}"):
         raise ModelError(
             f"{path}: the pack was moved or swapped: its card says {card.name!r}, so that is "
             "where it must stand. Install the pack again."
