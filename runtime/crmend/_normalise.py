@@ -93,7 +93,8 @@ def from_noise_units(values: NDArray[np.float32], scale: Scale) -> NDArray[np.fl
 def to_detect_input(image: NDArray[np.float32], scale: Scale) -> NDArray[np.float32]:
     """Return asinh((image − background) / (SOFTENING · noise)), float32, a new array."""
     softened = (image - np.float32(scale.background)) / np.float32(SOFTENING * scale.noise)
-    return np.arcsinh(softened, out=softened)
+    np.arcsinh(softened, out=softened)
+    return softened
 
 
 def parameters() -> dict[str, float]:

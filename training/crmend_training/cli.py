@@ -148,11 +148,11 @@ def _inpaint(options: argparse.Namespace) -> None:
 
 def _export(options: argparse.Namespace) -> None:
     from crmend._instruments import load_instrument
+    from crmend.exposure import read_exposure
     from crmend_training import calibrate, datasets, export
 
-    points = calibrate.operating_points(
-        Path(options.detect), datasets.find_pairs(Path(options.validation))
-    )
+    pairs = datasets.find_pairs(Path(options.validation))
+    points = calibrate.operating_points(Path(options.detect), pairs)
     for name, point in sorted(points.items()):
         print(f"{name}: {point}")
     cards = export.export_all(
@@ -173,6 +173,7 @@ def _export(options: argparse.Namespace) -> None:
             }
             for name, point in points.items()
         },
+        frames=[read_exposure(pair.level1).image for pair in pairs[:3]],
     )
     print(f"{len(cards)} packs written to {options.out}, every graph validated")
 
