@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -159,7 +160,7 @@ class _Work:
             treat = self._mend if self._job.mend else self._flag
             yield exposure, treat(exposure, seconds)
         if self._job.quicklook is not None:
-            with stopwatch(self._seconds, "quick-look"):
+            with self._drawing():
                 self._save_picture(self._job.quicklook)
         for exposure, cr_mask in self._masks:
             path = update_flags(self._job.frame, exposure, cr_mask)
@@ -198,14 +199,18 @@ class _Work:
 
     def _mend(self, exposure: Exposure, seconds: dict[str, float]) -> ResultPlanes:
         """Clean one chip in place."""
-        before = _keep_before(exposure) if self._job.quicklook is not None else None
+        before = None
+        if self._job.quicklook is not None:
+            with self._drawing():
+                before = _keep_before(exposure)
         with self._bar(exposure) as bar:
             result = clean_in_place(exposure, replace(self._job.options, progress=bar))
         self._remember(
             exposure, result.cr_mask, result.provenance, seconds | _stages(result.stats)
         )
         if before is not None:
-            self._pictures.append(_draw(self._reports[-1], self._job.frame, before, result))
+            with self._drawing():
+                self._pictures.append(_draw(self._reports[-1], self._job.frame, before, result))
         return result
 
     def _flag(self, exposure: Exposure, seconds: dict[str, float]) -> ResultPlanes:
@@ -238,6 +243,14 @@ class _Work:
         )
         if self._job.update_flags:
             self._masks.append((exposure, cr_mask))
+
+    @contextmanager
+    def _drawing(self) -> Iterator[None]:
+        """Add the wall time of a block to that of the quick-look picture."""
+        spent: dict[str, float] = {}
+        with stopwatch(spent, "quick-look"):
+            yield
+        self._seconds["quick-look"] = self._seconds.get("quick-look", 0.0) + spent["quick-look"]
 
     def _save_picture(self, path: Path) -> None:
         from crmend._quicklook import stack

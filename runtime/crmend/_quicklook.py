@@ -36,6 +36,9 @@ _NO_DATA = (74, 32, 48)
 
 # Stretch limits: sky minus 2 sigma is black; the brightest 0.3 % and at least 15 sigma white.
 _BLACK_SIGMA, _WHITE_SIGMA, _WHITE_PERCENTILE = -2.0, 15.0, 99.7
+# Least brightness of a square of the reduced mask with a single hit, and the hits at which a
+# square of a nearly empty mask has full brightness.
+_FAINTEST, _FAINTEST_FULL = 0.35, 4
 _HALF_MAX = 60_000.0  # below the largest float16
 _BAND = 512
 
@@ -143,7 +146,7 @@ def _overview(chip: Chip, centres: list[tuple[int, int]]) -> Image.Image:
     width, height = _fit(nx, ny, _PANEL)
     panels = [
         _grey(before, limits),
-        _coloured(_reduce_max(chip.method, step)),
+        _coloured(_reduce_max(chip.method, step), _visibility(chip.method, step)),
         _grey(after, limits),
     ]
     row = Image.new("RGB", (3 * _PANEL + 2 * _GAP, height + 28), _PAPER)
@@ -313,6 +316,20 @@ def _reduce_max(method: NDArray[np.uint8], step: int) -> NDArray[np.uint8]:
     return np.asarray(np.maximum.reduceat(rows, np.arange(0, nx, step), axis=1))
 
 
+def _visibility(method: NDArray[np.uint8], step: int) -> NDArray[np.float32]:
+    """Return how bright each square of the mask is: by the share of it that was hit.
+
+    A single hit pixel is still seen, and a full frame, where most squares are hit, is not
+    one block of colour.
+    """
+    rows = np.add.reduceat(
+        method > 0, np.arange(0, method.shape[0], step), axis=0, dtype=np.int32
+    )
+    hits = np.add.reduceat(rows, np.arange(0, method.shape[1], step), axis=1)
+    brightest = max(float(np.percentile(hits, _WHITE_PERCENTILE)), min(step, _FAINTEST_FULL))
+    return np.clip(np.sqrt(hits / brightest), _FAINTEST, 1.0).astype(np.float32)
+
+
 def _limits(values: NDArray[np.float32]) -> tuple[float, float, float]:
     """Return black, white and the softening of the asinh stretch."""
     good = values[np.isfinite(values)]
@@ -335,11 +352,16 @@ def _grey(values: NDArray[np.float32], limits: tuple[float, float, float]) -> Im
     return Image.fromarray(np.ascontiguousarray(pixels[::-1]))
 
 
-def _coloured(method: NDArray[np.uint8]) -> Image.Image:
-    pixels = np.zeros((*method.shape, 3), dtype=np.uint8)
+def _coloured(
+    method: NDArray[np.uint8], visibility: NDArray[np.float32] | None = None
+) -> Image.Image:
+    """Colour the pixels by what mended them; row 0 ends at the bottom."""
+    pixels = np.zeros((*method.shape, 3), dtype=np.float32)
     for value, colour in _COLOURS.items():
         pixels[method == value] = colour
-    return Image.fromarray(np.ascontiguousarray(pixels[::-1]))
+    if visibility is not None:
+        pixels *= visibility[..., None]
+    return Image.fromarray(np.ascontiguousarray(pixels[::-1].astype(np.uint8)))
 
 
 def _fit(nx: int, ny: int, side: int) -> tuple[int, int]:

@@ -116,3 +116,11 @@ def test_several_chips_stand_below_each_other():
     picture = np.asarray(_quicklook.stack([block, block]))
     np.testing.assert_array_equal(picture[: block.height], block)
     np.testing.assert_array_equal(picture[block.height :], block)
+
+
+def test_a_full_mask_keeps_its_contrast():
+    method = np.zeros((400, 400), dtype=np.uint8)
+    method[::10, ::10] = _quicklook.MEDIAN  # one pixel in every square
+    method[200:204, 200:230] = _quicklook.MEDIAN
+    shown = _quicklook._visibility(method, 10)
+    assert shown[20, 20:23].min() > 1.5 * shown[5, 5] > 0.3
