@@ -73,7 +73,9 @@ def test_the_detection_input_is_asinh_of_a_third_of_the_noise_units():
     scale = Scale(background=10.0, noise=2.0)
     image = np.array([[10.0, 10.0 + 6.0 * np.sinh(1.0), 10.0 - 6.0 * np.sinh(2.0)]], np.float32)
     before = image.copy()
-    assert to_detect_input(image, scale) == pytest.approx(np.array([[0.0, 1.0, -2.0]]), abs=1e-6)
+    assert to_detect_input(image, scale) == pytest.approx(
+        np.array([[0.0, 1.0, -2.0]]), abs=1e-6
+    )
     assert np.array_equal(image, before)
 
 
