@@ -16,7 +16,6 @@ import time
 from pathlib import Path
 
 import numpy as np
-from astropy.io import fits
 from astropy.table import Table
 from numpy.typing import NDArray
 from tqdm import tqdm
@@ -152,22 +151,37 @@ def detection_table(rows: list[dict], settings: dict[str, float]) -> str:
 
 
 def score_inpainting(pairs: list[datasets.Pair], injections: int) -> list[dict]:
-    """Return Δmag of every CR-hit source: natural hits of the frames, and injected ones."""
+    """Return Δmag of every CR-hit source, for two kinds of hits.
+
+    ``natural``: the frame's own CRs, with the mask that detection draws, end to end.
+    ``injected``: CR shapes moved onto sources of the CR-free frame, mask given.
+    """
     rows: list[dict] = []
     for pair in tqdm(pairs, desc="inpainting", disable=None):
         exposure, cr, _ = load(pair)
-        clean = fits.getdata(clean_path(pair), "SCI").astype(np.float32)
-        catalogue = bright_sources(Table.read(catalogue_path(pair)), clean, exposure)
-        rows += score_mask(exposure, clean, cr > datasets.LABEL_THRESHOLD, catalogue, "natural")
-        rng = np.random.default_rng(exposure.image.shape[0])
+        truth = datasets.read_image(clean_path(pair))
+        catalogue = bright_sources(Table.read(catalogue_path(pair)), truth, exposure)
+        found = crmend.clean(exposure)
+        images = (truth, exposure.image, found.image)
+        rows += score(images, found.cr_mask, catalogue, "natural")
+        rng = np.random.default_rng(int(exposure.detector))
         mask = injected_mask(cr, catalogue, injections, rng)
-        rows += score_mask(exposure, clean, mask, catalogue, "injected")
+        # A value like a CR's, so that nothing of the truth can leak through.
+        damaged = truth + np.where(mask, np.float32(2000.0 / EXPOSURE_TIME), np.float32(0.0))
+        mended = crmend.inpaint(
+            damaged,
+            mask,
+            detector=exposure.detector,
+            invalid=exposure.invalid,
+            saturated=exposure.saturated,
+        )
+        rows += score((truth, damaged, mended.image), mask, catalogue, "injected")
     return rows
 
 
 def clean_path(pair: datasets.Pair) -> Path:
     """Return the CR-free twin of a Level 1 file."""
-    return pair.level1.with_name(pair.level1.name.replace("_SCI_", "_CLN_"))
+    return pair.level1.with_name(pair.level1.name.replace("_SCI_", "_NCR_"))
 
 
 def catalogue_path(pair: datasets.Pair) -> Path:
@@ -211,30 +225,21 @@ def injected_mask(
     return mask
 
 
-def score_mask(
-    exposure: crmend.Exposure, clean: NDArray, mask: NDArray, catalogue: Table, kind: str
+def score(
+    images: tuple[NDArray, NDArray, NDArray], mask: NDArray, catalogue: Table, kind: str
 ) -> list[dict]:
     """Return Δmag (mended − CR-free image, 5 px circle) of the sources that a mask hits.
 
-    The masked pixels are destroyed first (set to a CR-like value), so that nothing of the
-    truth can leak through.
+    ``images`` are the CR-free one, the damaged one and ours; the 5×5 masked median is made
+    of the damaged one.
     """
-    damaged = clean.copy()
-    damaged[mask] += np.float32(2000.0 / EXPOSURE_TIME)
-    mended = crmend.inpaint(
-        damaged,
-        mask,
-        detector=exposure.detector,
-        invalid=exposure.invalid,
-        saturated=exposure.saturated,
-    ).image
-    peer = evaluate.masked_median(damaged, mask)
     x, y = np.asarray(catalogue["x"], float), np.asarray(catalogue["y"], float)
     hit = evaluate.hit_sources(mask, x, y)
     core = evaluate.hit_sources(mask, x, y, radius=2.0)
-    background = float(np.median(clean))
-    truth, ours, median = (
-        evaluate.aperture_magnitudes(image, background, x, y) for image in (clean, mended, peer)
+    background = float(np.nanmedian(images[0]))
+    peer = evaluate.masked_median(images[1], mask)
+    truth, ignored, ours, median = (
+        evaluate.aperture_magnitudes(image, background, x, y) for image in (*images, peer)
     )
     return [
         {
@@ -244,6 +249,7 @@ def score_mask(
             "core": bool(core[i]),
             "ours": float(ours[i] - truth[i]),
             "median": float(median[i] - truth[i]),
+            "contaminated": float(ignored[i] - truth[i]),
         }
         for i in np.flatnonzero(hit)
     ]

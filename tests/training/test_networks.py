@@ -39,8 +39,8 @@ def test_local_scale_of_a_point_source_is_its_peak_nearby_and_the_floor_far_off(
     image = torch.zeros(1, 1, 64, 64)
     image[0, 0, 32, 32] = 500.0
     scale = network.local_scale(image)[0, 0]
-    assert scale[32, 32] == pytest.approx(510.0)
-    assert scale[5, 5] == pytest.approx(10.0)
+    assert scale[32, 32] == pytest.approx(530.0)
+    assert scale[5, 5] == pytest.approx(30.0)
 
 
 def test_unknown_architecture_is_named():

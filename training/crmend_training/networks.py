@@ -46,13 +46,24 @@ class DeepCRNet(nn.Module):
 
 
 class _DoubleConv(nn.Sequential):
+    """Two 3×3 convolutions.
+
+    Leaky: with plain ReLU and torch's default weights every feature of the last node died
+    within a few hundred steps, since errors are small against the local scale.
+    """
+
+    slope = 0.1
+
     def __init__(self, inputs: int, outputs: int):
         super().__init__(
             nn.Conv2d(inputs, outputs, 3, padding=1),
-            nn.ReLU(inplace=True),
+            nn.LeakyReLU(self.slope, inplace=True),
             nn.Conv2d(outputs, outputs, 3, padding=1),
-            nn.ReLU(inplace=True),
+            nn.LeakyReLU(self.slope, inplace=True),
         )
+        for layer in (self[0], self[2]):
+            nn.init.kaiming_normal_(layer.weight, a=self.slope)
+            nn.init.zeros_(layer.bias)
 
 
 class UNetPlusPlus(nn.Module):
@@ -61,7 +72,9 @@ class UNetPlusPlus(nn.Module):
     The graph takes the cutout in units of the noise, so everything about scaling happens
     here.  A local scale s(x) (the largest value within `reach` pixels, smoothed, plus a
     floor) makes faint and bright sources look alike; the network predicts a correction to
-    the first fill in units of s.  The asinh of the cutout and of s tell it where the noise is.
+    the first fill, s·sinh(o): a star's core may be many times what its wings suggest, and a
+    linear output learns such corrections very slowly.  The asinh of the cutout and the log of
+    s tell it where the noise is.
 
     Parameters
     ----------
@@ -69,8 +82,9 @@ class UNetPlusPlus(nn.Module):
         Channels per level, full resolution first.
     """
 
-    floor = 10.0
+    floor = 30.0
     reach = 5
+    limit = 6.0
 
     def __init__(self, filters: tuple[int, ...] = (16, 32, 64)):
         super().__init__()
@@ -122,13 +136,19 @@ class UNetPlusPlus(nn.Module):
                 up = self.ups[f"{level}_{column}"](grid[level + 1, column - 1])
                 row = [grid[level, k] for k in range(column)]
                 grid[level, column] = self.nodes[f"{level}_{column}"](torch.cat([*row, up], 1))
-        outputs = [head(grid[0, k + 1]) for k, head in enumerate(self.heads)]
+        outputs = [_sinh(head(grid[0, k + 1]), self.limit) for k, head in enumerate(self.heads)]
         return outputs, scale
 
     def forward(self, image: Tensor, cr_mask: Tensor) -> Tensor:
         """Return the mended cutout [noise units], (n, 1, h, w), from the deepest head."""
         outputs, scale = self.corrections(image, cr_mask)
         return image + outputs[-1] * scale
+
+
+def _sinh(x: Tensor, limit: float) -> Tensor:
+    """Return sinh of x clamped to ±limit, from operations that every runtime has."""
+    x = torch.clamp(x, -limit, limit)
+    return 0.5 * (torch.exp(x) - torch.exp(-x))
 
 
 def build(config: dict[str, Any]) -> nn.Module:
