@@ -210,7 +210,7 @@ class _Work:
         )
         if before is not None:
             with self._drawing():
-                self._pictures.append(_draw(self._reports[-1], self._job.frame, before, result))
+                self._pictures.append(self._draw(before, result))
         return result
 
     def _flag(self, exposure: Exposure, seconds: dict[str, float]) -> ResultPlanes:
@@ -252,6 +252,15 @@ class _Work:
             yield
         self._seconds["quick-look"] = self._seconds.get("quick-look", 0.0) + spent["quick-look"]
 
+    def _draw(self, before: Before, result: CleanResult) -> Image.Image:
+        """Draw the chip that was treated last."""
+        from crmend._quicklook import Chip, draw_chip
+
+        report = self._reports[-1]
+        chip = f"chip {report.extver} of {self._count}, " if self._count > 1 else ""
+        title = f"{self._job.frame.name}   {chip}{report.name}"
+        return draw_chip(Chip(before, result.image, result.method, title, report.facts))
+
     def _save_picture(self, path: Path) -> None:
         from crmend._quicklook import stack
 
@@ -271,11 +280,3 @@ def _keep_before(exposure: Exposure) -> Before:
     from crmend._quicklook import keep_before
 
     return keep_before(exposure.image, measure_scale(exposure.image, exposure.invalid))
-
-
-def _draw(report: ChipReport, frame: Path, before: Before, result: CleanResult) -> Image.Image:
-    """Draw one chip."""
-    from crmend._quicklook import Chip, draw_chip
-
-    title = f"{frame.name}   {report.name}"
-    return draw_chip(Chip(before, result.image, result.method, title, report.facts))

@@ -123,8 +123,7 @@ class FrameReport:
         columns = chips if len(chips) == 1 else [*chips, combine(chips)]
         lines = [self._title(), ""]
         if len(columns) > 1:
-            names = [chip.name.removeprefix("detector ") for chip in self.chips]
-            lines.append(_row("", [*names, "all"]))
+            lines.append(_row("", [*(f"chip {chip.extver}" for chip in self.chips), "all"]))
         lines += [_row(label, values) for label, values in self._figures(columns)]
         lines += ["", *self._seconds(), *_running(chips)]
         for kind, path in self.outputs.items():
