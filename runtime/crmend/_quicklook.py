@@ -27,6 +27,7 @@ _ZOOM = 236  # side of a panel of a cutout [screen px]
 _GAP, _MARGIN = 12, 24
 _WIDTH = 3 * _PANEL + 2 * _GAP + 2 * _MARGIN
 _MAX_CUTOUTS = 4
+_BRIGHT = 400.0  # signal [noise units] above which a source weighs no more
 
 _PAPER = (15, 18, 24)
 _INK, _FAINT = (232, 236, 241), (150, 160, 172)
@@ -110,7 +111,7 @@ def stack(blocks: list[Image.Image]) -> Image.Image:
 
 def draw_chip(chip: Chip) -> Image.Image:
     """Draw the picture of one image."""
-    centres = choose_cutouts(chip.method)
+    centres = choose_cutouts(chip.method, chip.after, chip.before.scale)
     overview = _overview(chip, centres)
     rows = [_cutout_row(chip, centres, first) for first in range(0, len(centres), 2)]
     head = _MARGIN + 40 + 24 * len(chip.facts)
@@ -244,33 +245,43 @@ def cutout_view(shape: tuple[int, ...], y: int, x: int) -> tuple[slice, slice]:
     )
 
 
-def choose_cutouts(method: NDArray[np.uint8]) -> list[tuple[int, int]]:
+def choose_cutouts(
+    method: NDArray[np.uint8], after: NDArray[np.float32], scale: Scale
+) -> list[tuple[int, int]]:
     """Choose what to show enlarged: two places on sources, two off them.
 
     The frame is cut into squares of half a cutout; those with the most pixels mended by
-    the network come first, then those with the most mended by the median.
+    the network come first, where pixels on bright sources weigh more, then those with the
+    most mended by the median.
 
     Parameters
     ----------
     method : (ny, nx) uint8 array
         As in `Chip`.
+    after : (ny, nx) float32 array
+        The cleaned image.
+    scale : Scale
+        Its background and noise.
 
     Returns
     -------
     list of (y, x)
-        Centres [px, first pixel = 0], at most four, no two closer than a cutout unless
-        nothing else is left.
+        Centres [px, first pixel = 0], at most four, no two closer than a cutout.
     """
     nx = method.shape[1]
+    side = CUTOUT // 2
     chosen: list[tuple[int, int]] = []
     for value, wanted in ((NETWORK, _MAX_CUTOUTS // 2), (MEDIAN, _MAX_CUTOUTS)):
-        y, x = np.divmod(np.flatnonzero(method == value), nx)
-        side = CUTOUT // 2
-        columns = nx // side + 1
-        block = (y // side) * columns + x // side
-        counts = np.bincount(block, minlength=1)
-        for best in np.argsort(-counts, kind="stable")[: 16 * _MAX_CUTOUTS]:
-            if counts[best] == 0 or len(chosen) >= wanted:
+        flat = np.flatnonzero(method == value)
+        y, x = np.divmod(flat, nx)
+        block = (y // side) * (nx // side + 1) + x // side
+        weights = None
+        if value == NETWORK:
+            signal = np.nan_to_num(_in_noise(after.flat[flat], scale))
+            weights = np.sqrt(np.clip(signal, 1.0, _BRIGHT))
+        scores = np.bincount(block, weights=weights, minlength=1)
+        for best in np.argsort(-scores, kind="stable")[: 16 * _MAX_CUTOUTS]:
+            if scores[best] == 0 or len(chosen) >= wanted:
                 break
             inside = block == best
             centre = (int(np.median(y[inside])), int(np.median(x[inside])))

@@ -82,7 +82,7 @@ def test_cutouts_show_the_network_first_then_the_most_hit():
     method[40:44, 40:44] = _quicklook.NETWORK
     method[300:310, 300:310] = _quicklook.MEDIAN
     method[200:203, 60:63] = _quicklook.MEDIAN
-    centres = _quicklook.choose_cutouts(method)
+    centres = _quicklook.choose_cutouts(method, _frame((400, 400)), SCALE)
     assert len(centres) == 3
     for centre, expected in zip(centres, [(42, 42), (305, 305), (201, 61)], strict=True):
         assert np.hypot(*np.subtract(centre, expected)) < 8
@@ -90,7 +90,7 @@ def test_cutouts_show_the_network_first_then_the_most_hit():
 
 def test_no_cosmic_rays_no_cutouts():
     method = np.zeros((70, 70), dtype=np.uint8)
-    assert _quicklook.choose_cutouts(method) == []
+    assert _quicklook.choose_cutouts(method, _frame((70, 70)), SCALE) == []
     assert _quicklook.draw_chip(_chip(_frame((70, 70)), method)).width == 1512
 
 
@@ -124,3 +124,12 @@ def test_a_full_mask_keeps_its_contrast():
     method[200:204, 200:230] = _quicklook.MEDIAN
     shown = _quicklook._visibility(method, 10)
     assert shown[20, 20:23].min() > 1.5 * shown[5, 5] > 0.3
+
+
+def test_bright_sources_are_shown_before_faint_ones():
+    method = np.zeros((500, 500), dtype=np.uint8)
+    method[40:46, 40:46] = method[200:206, 200:206] = method[400:403, 400:403] = 2
+    after = _frame((500, 500))
+    after[390:410, 390:410] += 500.0
+    first, _ = _quicklook.choose_cutouts(method, after, SCALE)
+    assert first == (401, 401)
