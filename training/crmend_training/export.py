@@ -84,6 +84,8 @@ class ValidatedGraph:
         From `crmend_training.validate`.
     reference : dict
         Inputs and torch's output by their name in ``reference.npz``.
+    thresholds : dict
+        For every threshold asked for, the one without ties (`validate.Validation`).
     """
 
     kind: str
@@ -94,6 +96,7 @@ class ValidatedGraph:
     training: dict[str, Any]
     parity: ParityCard
     reference: dict[str, NDArray[np.float32]]
+    thresholds: dict[float, float]
 
 
 def export_all(
@@ -149,13 +152,14 @@ def export_all(
     cards = []
     for identity in identities:
         name = identity.detector or "generic"
+        wanted = thresholds.get(name, thresholds["generic"])
         cards.append(
             export_pack(
                 out,
                 identity,
                 detect,
                 inpaint,
-                threshold=thresholds.get(name, thresholds["generic"]),
+                threshold=detect.thresholds[wanted],
                 metrics=(metrics or {}).get(name, {}),
                 base=None if identity.detector is None else "generic",
             )
@@ -201,12 +205,15 @@ def prepare(
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"{kind}.onnx"
         path.write_bytes(model.SerializeToString(deterministic=True))
-        parity = validate.validate_graph(
+        found = validate.validate_graph(
             path, network, kind,
             halo=halo, stride=stride, frames=frames, thresholds=thresholds, sizes=sizes,
         )  # fmt: skip
     reference = _reference(_rebuild(saved), kind)
-    return ValidatedGraph(kind, model, architecture, halo, stride, origin, parity, reference)
+    return ValidatedGraph(
+        kind, model, architecture, halo, stride, origin, found.parity, reference,
+        found.thresholds,
+    )  # fmt: skip
 
 
 def export_pack(
