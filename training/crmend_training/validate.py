@@ -294,9 +294,9 @@ def _settle(path: Path, threshold: float, found: Difference) -> float:
             return candidate
     pixels, ties = (count[_moved(threshold, 0.0)] for count in (found.changed, found.ties))
     raise ParityError(
-        f"{path}: {pixels} pixels of cr_mask differ from torch's at threshold {threshold}, none "
-        f"was expected ({ties} lie within {DETECT_TOLERANCE:g} of it), nor is any threshold "
-        "next to it free of such pixels"
+        f"{path}: {pixels} pixels of cr_mask differ from torch's at threshold {threshold} "
+        f"({ties} lie within {DETECT_TOLERANCE:g} of it), none was expected, and no threshold "
+        "next to it is free of such pixels"
     )
 
 
