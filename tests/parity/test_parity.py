@@ -245,7 +245,8 @@ def test_a_threshold_that_ties_with_a_pixel_is_moved(tmp_path):
 
 def test_changed_mask_pixels_without_a_way_out_are_refused(tmp_path):
     changed = Counter({round(0.5 + move, 6): 3 for move in validate.MOVES})
-    with pytest.raises(validate.ParityError, match=r"3 pixels of cr_mask differ .* free of such pixels"):
+    message = r"3 pixels of cr_mask differ .* free of such pixels"
+    with pytest.raises(validate.ParityError, match=message):
         validate._settle(tmp_path / "g.onnx", 0.5, validate.Difference(changed=changed))
 
 
