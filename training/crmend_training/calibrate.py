@@ -43,9 +43,12 @@ def load_network(checkpoint: Path) -> tuple[nn.Module, str]:
 def operating_points(
     checkpoint: Path, pairs: Sequence[datasets.Pair]
 ) -> dict[str, OperatingPoint]:
-    """Return the threshold of best F1 per detector (``08``), and over all (``generic``).
+    """Return the threshold of best F1 over all frames, and what it gives per detector.
 
-    Probabilities come from the network itself, run through the runtime's tiling.
+    Detectors that share weights share the threshold: one frame each would fit its own sky
+    and CR rate rather than the detector.  Keys are ``08`` and so on, and ``generic`` for all
+    frames together.  Probabilities come from the network itself, run through the runtime's
+    tiling.
     """
     network, architecture = load_network(checkpoint)
     run = validate.network_runner(network)
@@ -61,22 +64,16 @@ def operating_points(
         name = f"{int(exposure.detector or 0):02d}"
         counters.setdefault(name, []).append(counter)
         counters["generic"].append(counter)
-    return {name: best_f1(group) for name, group in counters.items()}
+    threshold = best_f1(evaluate.pooled_curve(counters["generic"]))
+    return {name: _point(group, threshold) for name, group in counters.items()}
 
 
-def best_f1(counters: Sequence[evaluate.CurveCounter]) -> OperatingPoint:
-    """Return the point of best F1 (harmonic mean of recall and precision) of pooled counts."""
-    pooled = evaluate.CurveCounter()
-    for counter in counters:
-        pooled.bright += counter.bright
-        pooled.true += counter.true
-        pooled.false += counter.false
-    curve = pooled.curve()
+def best_f1(curve: evaluate.Curve) -> float:
+    """Return the threshold of best F1, the harmonic mean of recall and precision."""
     f1 = 2 * curve.recall * curve.precision / np.maximum(curve.recall + curve.precision, 1e-9)
-    index = int(np.argmax(f1))
-    return OperatingPoint(
-        threshold=round(float(curve.threshold[index]), 4),
-        recall=round(float(curve.recall[index]), 5),
-        precision=round(float(curve.precision[index]), 5),
-        frames=len(counters),
-    )
+    return round(float(curve.threshold[int(np.argmax(f1))]), 3)
+
+
+def _point(counters: Sequence[evaluate.CurveCounter], threshold: float) -> OperatingPoint:
+    recall, precision = evaluate.pooled_curve(counters).at_threshold(threshold)
+    return OperatingPoint(threshold, round(recall, 5), round(precision, 5), len(counters))

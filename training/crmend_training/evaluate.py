@@ -7,6 +7,7 @@ training never saw and writes the report.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -77,6 +78,16 @@ class CurveCounter:
         flagged = np.maximum(above[1] + above[2], 1.0)
         threshold = 1.0 / (1.0 + np.exp(-self.edges[:-1]))
         return Curve(threshold, above[0] / max(self.bright.sum(), 1.0), above[1] / flagged)
+
+
+def pooled_curve(counters: Sequence[CurveCounter]) -> Curve:
+    """Return the curve of several frames' counts together."""
+    pooled = CurveCounter()
+    for counter in counters:
+        pooled.bright += counter.bright
+        pooled.true += counter.true
+        pooled.false += counter.false
+    return pooled.curve()
 
 
 def mask_scores(found: NDArray, cr: NDArray, ignore: NDArray) -> dict[str, float]:
