@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from crmend_training import datasets
 from crmend_training.networks import build
 
 
@@ -84,6 +85,21 @@ def start(config: dict[str, Any], seed: int, info: dict[str, Any], resume: Path 
         run.rng.bit_generator.state = state["rng"]
         run.step, run.elapsed, run.history = state["step"], state["elapsed"], state["history"]
     return run
+
+
+def start_on(
+    folder: Path, out: Path, recipe: Any, batches: Callable[..., Any], *, resume: bool
+) -> tuple[Run, Any, Any]:
+    """Start a run on a data set; return it with its training and its held-out batches."""
+    info = datasets.load_info(folder)
+    training, held = datasets.split_frames(info)
+    run = start(
+        recipe.config,
+        recipe.seed,
+        {"data_fingerprint": info["fingerprint"], "seed": recipe.seed},
+        out / "checkpoint.pt" if resume else None,
+    )
+    return run, batches(folder, training, recipe), batches(folder, held, recipe)
 
 
 def save(run: Run, path: Path, *, final: bool = False) -> None:

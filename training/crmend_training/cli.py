@@ -118,30 +118,17 @@ def _dataset(options: argparse.Namespace) -> None:
     print(json.dumps(info["counts"] | {"fingerprint": info["fingerprint"]}, indent=1))
 
 
-def _detect(options: argparse.Namespace) -> None:
-    from crmend_training import train_detect
+def _train(options: argparse.Namespace) -> None:
+    from crmend_training import train_detect, train_inpaint
 
     recipe = load_recipe(options.recipe)
-    run = train_detect.train(
-        Path(options.set),
-        Path(options.out),
-        recipe.detect_recipe(),
-        recipe.schedule("detect", options.budget),
-        resume=options.resume,
-    )
-    print(json.dumps(run.info, indent=1))
-
-
-def _inpaint(options: argparse.Namespace) -> None:
-    from crmend_training import train_inpaint
-
-    recipe = load_recipe(options.recipe)
-    run = train_inpaint.train(
-        Path(options.set),
-        Path(options.out),
-        recipe.inpaint_recipe(),
-        recipe.schedule("inpaint", options.budget),
-        resume=options.resume,
+    train, settings = {
+        "detect": (train_detect.train, recipe.detect_recipe),
+        "inpaint": (train_inpaint.train, recipe.inpaint_recipe),
+    }[options.kind]
+    schedule = recipe.schedule(options.kind, options.budget)
+    run = train(
+        Path(options.set), Path(options.out), settings(), schedule, resume=options.resume
     )
     print(json.dumps(run.info, indent=1))
 
@@ -262,14 +249,14 @@ def _parser() -> argparse.ArgumentParser:
     dataset.add_argument("--out", required=True, help="folder of the data set")
     dataset.set_defaults(run=_dataset)
 
-    for name, run in (("detect", _detect), ("inpaint", _inpaint)):
+    for name in ("detect", "inpaint"):
         command = commands.add_parser(name, help=f"train the {name} network")
         command.add_argument("set", help="folder of the data set")
         command.add_argument("--recipe", required=True)
         command.add_argument("--out", required=True, help="folder for checkpoints and log")
         command.add_argument("--budget", help="wall time, such as 35m (default: the recipe's)")
         command.add_argument("--resume", action="store_true", help="go on from the checkpoint")
-        command.set_defaults(run=run)
+        command.set_defaults(run=_train, kind=name)
 
     export = commands.add_parser("export", help="validated graphs and cards from checkpoints")
     export.add_argument("--detect", required=True, help="checkpoint of the detection network")

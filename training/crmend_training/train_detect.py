@@ -95,16 +95,7 @@ def train(
     folder: Path, out: Path, recipe: DetectRecipe, schedule: _training.Schedule, *, resume: bool
 ) -> _training.Run:
     """Train, checkpoint into ``out`` and return the finished run."""
-    info = datasets.load_info(folder)
-    training, held = datasets.split_frames(info)
-    batches = DetectBatches(folder, training, recipe)
-    checks = DetectBatches(folder, held, recipe)
-    run = _training.start(
-        recipe.config,
-        recipe.seed,
-        {"data_fingerprint": info["fingerprint"], "seed": recipe.seed},
-        out / "checkpoint.pt" if resume else None,
-    )
+    run, batches, checks = _training.start_on(folder, out, recipe, DetectBatches, resume=resume)
 
     def loss_of_batch(run: _training.Run) -> torch.Tensor:
         image, mask, ignore = batches.draw(run.rng)

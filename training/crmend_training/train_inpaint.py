@@ -140,15 +140,8 @@ def train(
     resume: bool,
 ) -> _training.Run:
     """Train, checkpoint into ``out`` and return the finished run."""
-    info = datasets.load_info(folder)
-    training, held = datasets.split_frames(info)
-    batches = InpaintBatches(folder, training, recipe)
-    checks = InpaintBatches(folder, held, recipe)
-    run = _training.start(
-        recipe.config,
-        recipe.seed,
-        {"data_fingerprint": info["fingerprint"], "seed": recipe.seed},
-        out / "checkpoint.pt" if resume else None,
+    run, batches, checks = _training.start_on(
+        folder, out, recipe, InpaintBatches, resume=resume
     )
 
     def loss_of_batch(run: _training.Run) -> torch.Tensor:
