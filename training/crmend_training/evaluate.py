@@ -181,12 +181,17 @@ def aperture_magnitudes(
         return -2.5 * np.log10(np.where(flux > 0, flux, np.nan))
 
 
+def aperture_sum(image: NDArray, x: NDArray, y: NDArray, radius: float = 5.0) -> NDArray:
+    """Return the sum of an image over a circle around each position."""
+    total, _, _ = sep.sum_circle(image.astype(np.float32), x, y, radius, subpix=5)
+    return np.asarray(total)
+
+
 def hit_sources(
     cr_mask: NDArray[np.bool_], x: NDArray, y: NDArray, radius: float = 5.0
 ) -> NDArray[np.bool_]:
     """Return which sources have a CR pixel within the circle."""
-    area, _, _ = sep.sum_circle(cr_mask.astype(np.float32), x, y, radius, subpix=5)
-    return np.asarray(area > 0.5)
+    return aperture_sum(cr_mask, x, y, radius) > 0.5
 
 
 def summary(differences: NDArray[np.float64]) -> dict[str, float]:
