@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -151,3 +152,11 @@ def noisy_planes() -> list[tuple[str, np.ndarray]]:
     flag = np.zeros((72, 90), np.uint16)
     flag[3, 4], flag[50, 50], flag[60, 11] = 1, 8, 64
     return [("ERR", np.ones((72, 90), np.float32)), ("FLAG", flag)]
+
+
+@pytest.fixture
+def interruptible():
+    """Take SIGINT as a terminal does: jobs started in the background inherit "ignore"."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

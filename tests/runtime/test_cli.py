@@ -327,14 +327,6 @@ def test_unexpected_errors_take_one_line(crmend_cli, noisy, monkeypatch):
     assert "Traceback" in crmend_cli("clean", noisy(), "--debug", *TINY).err
 
 
-@pytest.fixture
-def interruptible():
-    """Take SIGINT as a terminal does: jobs started in the background inherit "ignore"."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 @pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_work_leaves_nothing(crmend_cli, noisy, tmp_path, monkeypatch, number):
