@@ -35,7 +35,8 @@ def test_there_are_18_chips():
 
 def test_same_config_same_bits(sim):
     again = simulate_exposure(sim.config)
-    for name in ("image", "error", "flag", "cr_truth", "image_without_cr", "catalog"):
+    names = ("image", "error", "flag", "cr_truth", "cr_events", "image_without_cr", "catalog")
+    for name in names:
         assert getattr(again, name).tobytes() == getattr(sim, name).tobytes(), name
     other = simulate_exposure(SimulationConfig(7, (320, 256), seed=12, field="low"))
     assert not np.array_equal(other.image, sim.image)
@@ -50,7 +51,9 @@ def test_planes_have_the_promised_types(sim):
     assert not (sim.flag & (1 << 20)).any()
 
 
-def test_cosmic_rays_are_the_only_difference_to_the_clean_image(sim):
+def test_without_charge_transfer_cosmic_rays_are_the_only_difference():
+    config = SimulationConfig(7, (320, 256), seed=11, field="low", without=("cti",))
+    sim = simulate_exposure(config)
     hit = sim.cr_truth > 0
     # Where a cosmic ray spills over the full well its column differs, too.
     same_column = (sim.flag & 8 > 0).any(axis=0)
@@ -64,7 +67,12 @@ def test_cosmic_rays_are_the_only_difference_to_the_clean_image(sim):
 
 def test_sky_level_and_noise_are_right():
     quiet = SimulationConfig(
-        8, (512, 512), seed=2, sky=0.3, cr_rate=0.0, stars=False, galaxies=False
+        8,
+        (512, 512),
+        seed=2,
+        sky=0.3,
+        cr_rate=0.0,
+        without=("stars", "galaxies", "cti", "large_galaxy"),
     )
     image = simulate_exposure(quiet).image
     assert np.median(image) == pytest.approx(0.3, rel=0.02)
@@ -75,7 +83,7 @@ def test_sky_level_and_noise_are_right():
 
 def test_star_flux_closes_on_the_zero_point():
     config = SimulationConfig(
-        24, (700, 700), seed=3, field="mid", sky=0.2, cr_rate=0.0, galaxies=False
+        24, (700, 700), seed=3, field="mid", sky=0.2, cr_rate=0.0, without=("galaxies",)
     )
     sim = simulate_exposure(config)
     cat = sim.catalog
@@ -98,7 +106,7 @@ def test_star_flux_closes_on_the_zero_point():
 
 
 def test_saturated_stars_bleed_along_columns():
-    config = SimulationConfig(9, (800, 800), seed=4, field="dense", galaxies=False)
+    config = SimulationConfig(9, (800, 800), seed=4, field="dense", without=("galaxies",))
     saturated = simulate_exposure(config).flag & 8 > 0
     assert saturated.any()
     columns = saturated.sum(axis=0).max()
@@ -129,10 +137,27 @@ def test_written_pair_has_the_official_layout(sim, tmp_path):
         scales = proj_plane_pixel_scales(WCS(header)) * 3600.0
     np.testing.assert_allclose(scales, 0.074, rtol=1e-3)
     np.testing.assert_array_equal(fits.getdata(truth, 1), sim.cr_truth)
+    events = Table.read(truth, hdu="EVENTS")
+    assert events["energy"].sum() == pytest.approx(sim.cr_events["energy"].sum())
     clean = next((tmp_path / "new").glob("*_NCR_*"))
     np.testing.assert_array_equal(fits.getdata(clean, 1), sim.image_without_cr)
     catalog = Table.read(next((tmp_path / "new").glob("*_CAT_*")), hdu=1)
     np.testing.assert_allclose(catalog["flux"], 10 ** (-0.4 * (catalog["mag"] - 25.91)))
+
+
+def test_leaving_an_effect_out_changes_no_other(sim):
+    plain = simulate_exposure(
+        SimulationConfig(7, (320, 256), seed=11, field="low", without=("ghosts", "satellites"))
+    )
+    np.testing.assert_array_equal(plain.cr_truth, sim.cr_truth)
+    assert np.median(np.abs(plain.image - sim.image)) == 0.0
+    no_galaxies = simulate_exposure(
+        SimulationConfig(7, (320, 256), seed=11, field="low", without=("galaxies",))
+    )
+    stars = sim.catalog[sim.catalog["type"] == "star"]
+    np.testing.assert_array_equal(
+        no_galaxies.catalog["x"][no_galaxies.catalog["type"] == "star"], stars["x"]
+    )
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -141,7 +166,7 @@ def test_generic_exposures_are_finite_and_repeatable(seed, tmp_path):
     second = generic_exposure(np.random.default_rng(seed), (128, 160))
     assert np.isfinite(first.image).all()
     assert first.image.tobytes() == second.image.tobytes()
-    assert (first.cr_truth > 0).any()
+    assert first.cr_events.size == 0 or (first.cr_truth > 0).any()
     with pytest.raises(InvalidInputError, match="SimulationConfig"):
         write_pair(first, tmp_path)
 
@@ -156,6 +181,7 @@ def test_generic_exposures_are_finite_and_repeatable(seed, tmp_path):
         (InvalidInputError, {"detector": 8, "cr_rate": 2.0}),
         (InvalidInputError, {"detector": 8, "exposure_time": 0.0}),
         (InvalidInputError, {"detector": 8, "seed": -1}),
+        (InvalidInputError, {"detector": 8, "without": ("gravity",)}),
     ],
 )
 def test_nonsense_settings_are_refused(error, arguments):

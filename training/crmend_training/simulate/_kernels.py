@@ -1,4 +1,4 @@
-"""Compiled loops of the simulator: stamps, wings, charge packets, bleeding.
+"""Compiled loops of the simulator: stamps and wings of sources.
 
 All of them add to, or change, an array given by the caller.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 from numba import njit
 
 
@@ -80,64 +79,3 @@ def add_wings(image, profile, which, shear, x, y, flux, inner, outer):
                     part = r - whole
                     value = (1.0 - part) * profile[whole] + part * profile[whole + 1]
                     image[j, k] += flux[i] * value
-
-
-@njit(cache=True, nogil=True)
-def deposit(charge, x, y, amount, sigma):
-    """Add a Gaussian charge packet, integrated over pixels, in place.
-
-    Returns the number of pixels that reached half an electron by it.
-    """
-    ny, nx = charge.shape
-    reach = 4.5 * sigma
-    first_x, last_x = math.floor(x - reach + 0.5), math.floor(x + reach + 0.5)
-    first_y, last_y = math.floor(y - reach + 0.5), math.floor(y + reach + 0.5)
-    scale = 1.0 / (math.sqrt(2.0) * sigma)
-    reached = 0
-    below_y = math.erf((first_y - 0.5 - y) * scale)
-    for j in range(first_y, last_y + 1):
-        above_y = math.erf((j + 0.5 - y) * scale)
-        in_row = 0.25 * amount * (above_y - below_y)
-        below_y = above_y
-        if j < 0 or j >= ny:
-            continue
-        below_x = math.erf((first_x - 0.5 - x) * scale)
-        for k in range(first_x, last_x + 1):
-            above_x = math.erf((k + 0.5 - x) * scale)
-            part = in_row * (above_x - below_x)
-            below_x = above_x
-            if 0 <= k < nx:
-                before = charge[j, k]
-                charge[j, k] = before + part
-                if before < 0.5 <= charge[j, k]:
-                    reached += 1
-    return reached
-
-
-@njit(cache=True, nogil=True)
-def bleed(charge, full_well):
-    """Spill charge above the full well up and down its column, in place.
-
-    Half of the excess goes each way and fills the pixels it meets up to the full well;
-    what passes the edge of the chip is lost.
-    """
-    ny, nx = charge.shape
-    excess = np.zeros(ny, dtype=np.float64)
-    for k in range(nx):
-        total = 0.0
-        for j in range(ny):
-            excess[j] = max(0.0, charge[j, k] - full_well)
-            if excess[j] > 0.0:
-                charge[j, k] = full_well
-                total += excess[j]
-        if total == 0.0:
-            continue
-        for up in range(2):
-            carried = 0.0
-            for step in range(ny):
-                j = step if up else ny - 1 - step
-                carried += 0.5 * excess[j]
-                if carried > 0.0:
-                    taken = min(carried, full_well - charge[j, k])
-                    charge[j, k] += taken
-                    carried -= taken

@@ -24,7 +24,8 @@ SOURCE_DTYPE = np.dtype(
 )
 """Columns of an input catalogue: x, y 0-based [px]; mag AB; flux [e-/s]; r_half and r_bulge
 (half-light radii of the disk and the bulge before the PSF, along the major axis) [px];
-position_angle from the x axis [rad]."""
+position_angle from the x axis [rad].  type is ``star`` or ``galaxy``; `artefacts` adds rows of
+``moving`` and ``trail``, whose r_half is half the length of the streak [px]."""
 
 # Stars per mag per deg² at b = 50°, at whole magnitudes; the ends go on with the end slopes.
 _STAR_MAGS = np.arange(14.0, 26.0)
@@ -38,6 +39,11 @@ _GALAXY_COUNTS = np.array(
 )
 _BRIGHTEST_STAR, _BRIGHTEST_GALAXY = 11.0, 15.0
 _DISK_HALF_LIGHT = 1.678  # half-light radius over scale length of an exponential disk
+_PAIR_SEPARATION = (0.5, 6.0)  # px
+_PAIR_RANKS = 0.3  # partners differ by at most so much of the list in rank of brightness
+_LARGE_RADIUS = (10.0, 40.0)  # arcsec, half-light radius of the large galaxy
+_LARGE_OF_FRAME = (0.04, 0.14)  # the same, of the frame's shorter side, where that is smaller
+_LARGE_BRIGHTNESS = 21.3  # r mag/arcsec² within the half-light radius
 
 
 @dataclass(frozen=True)
@@ -60,6 +66,19 @@ class SkyModel:
         Scales all galaxies.
     cluster : str or None
         ``"stars"`` or ``"galaxies"``.
+    richness : float
+        Scales the number of members of the cluster; 0 leaves it empty.
+    core_radius : (float, float)
+        Range of a globular cluster's scale radius, of the frame's longer side; near 1 the
+        frame shows nothing but the crowded core.
+    close_pairs : float
+        Fraction of the field stars, and of the galaxies, that get a neighbour at 0.5–6 px;
+        0 for none but those of chance.  Neighbours are moved, not added: the counts stay.
+        0.1 is about the share of binaries at 40–400 au, that is, 0.04–0.4 arcsec at 1 kpc
+        (Raghavan et al. 2010: 44 % multiple, log P normal); of galaxies assumed.
+    large_galaxy : float
+        Probability of one nearby galaxy in the frame, half-light radius 10–40 arcsec, less
+        in frames too small for it; 0 for none.
     """
 
     zero_point: float
@@ -71,6 +90,10 @@ class SkyModel:
     galaxy_colour: float = 0.3
     size_factor: float = 1.0
     cluster: str | None = None
+    richness: float = 1.0
+    core_radius: tuple[float, float] = (0.05, 0.12)
+    close_pairs: float = 0.0
+    large_galaxy: float = 0.0
 
 
 def draw_catalog(
@@ -91,11 +114,21 @@ def draw_catalog(
     -------
     structured array of `SOURCE_DTYPE`, brightest first
     """
-    parts = [_draw_stars(rng, shape, sky, margin), _draw_galaxies(rng, shape, sky, margin)]
+    # One child per effect: switching one leaves the draws of the others as they are.
+    for_stars, for_galaxies, for_cluster, for_pairs, for_large = rng.spawn(5)
+    parts = [
+        _draw_stars(for_stars, shape, sky, margin),
+        _draw_galaxies(for_galaxies, shape, sky, margin),
+    ]
+    if sky.close_pairs > 0.0:
+        for part in parts:
+            _make_pairs(for_pairs, part, sky.close_pairs)
     if sky.cluster == "stars":
-        parts.append(_draw_globular(rng, shape, sky))
+        parts.append(_draw_globular(for_cluster, shape, sky))
     elif sky.cluster == "galaxies":
-        parts.append(_draw_galaxy_cluster(rng, shape, sky))
+        parts.append(_draw_galaxy_cluster(for_cluster, shape, sky))
+    if for_large.random() < sky.large_galaxy:
+        parts.append(_draw_large_galaxy(for_large, shape, sky))
     catalog = np.concatenate(parts)
     catalog["flux"] = 10.0 ** (0.4 * (sky.zero_point - catalog["mag"]))
     catalog = catalog[np.argsort(catalog["mag"], kind="stable")]
@@ -105,9 +138,9 @@ def draw_catalog(
 
 def _draw_stars(rng, shape, sky, margin):
     """Draw field stars, evenly spread."""
-    table = _cumulative(
-        _STAR_MAGS + sky.star_colour, _STAR_COUNTS, _BRIGHTEST_STAR, sky.faintest
-    )
+    mags = _STAR_MAGS + sky.star_colour
+    brightest = _BRIGHTEST_STAR + sky.star_colour
+    table = _cumulative(mags, _STAR_COUNTS, brightest, sky.faintest)
     n = rng.poisson(sky.star_density * table[1][-1] * _area(shape, sky, margin))
     stars = np.zeros(n, dtype=SOURCE_DTYPE)
     stars["type"] = "star"
@@ -144,11 +177,64 @@ def _draw_shapes(rng, galaxies, sky):
     galaxies["position_angle"] = rng.uniform(0.0, np.pi, n)
 
 
+def _make_pairs(rng, sources, fraction):
+    """Move sources next to others of like brightness, in place.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+    sources : structured array of `SOURCE_DTYPE`
+    fraction : float
+        Of the sources that get a neighbour.
+    """
+    n_pairs = int(rng.binomial(sources.size // 2, min(2.0 * fraction, 1.0)))
+    by_brightness = np.argsort(sources["mag"], kind="stable")
+    # Sorting a list by its ranks with errors, then taking its neighbours in twos, gives
+    # pairs of like brightness in which nobody stands twice.
+    errors = rng.uniform(0.0, _PAIR_RANKS * sources.size, sources.size)
+    order = by_brightness[np.argsort(np.arange(sources.size) + errors, kind="stable")]
+    twos = order[: 2 * (sources.size // 2)].reshape(-1, 2)
+    chosen = twos[rng.permutation(len(twos))[:n_pairs]]
+    separation = rng.uniform(*_PAIR_SEPARATION, n_pairs)
+    # Galaxies touch at about their own size.
+    separation += rng.uniform(0.0, 2.0, n_pairs) * sources["r_half"][chosen[:, 0]]
+    angle = rng.uniform(0.0, 2.0 * np.pi, n_pairs)
+    sources["x"][chosen[:, 1]] = sources["x"][chosen[:, 0]] + separation * np.cos(angle)
+    sources["y"][chosen[:, 1]] = sources["y"][chosen[:, 0]] + separation * np.sin(angle)
+
+
+def _draw_large_galaxy(rng, shape, sky):
+    """Draw one nearby disk galaxy, centred on or near the frame.
+
+    The surface brightness (r, mean within the half-light radius) follows from Freeman's
+    (1970) central B = 21.65 with B − r = 1.1 and 1.12 mag from the centre to the mean,
+    brightened by 0.4 mag for the bulge; the scatter is assumed.
+    """
+    galaxy = np.zeros(1, dtype=SOURCE_DTYPE)
+    limits = [
+        min(radius / sky.pixel_scale, part * min(shape))
+        for radius, part in zip(_LARGE_RADIUS, _LARGE_OF_FRAME, strict=True)
+    ]
+    galaxy["type"] = "galaxy"
+    galaxy["r_half"] = np.exp(rng.uniform(*np.log(limits)))
+    galaxy["axis_ratio"] = np.clip(rng.uniform(0.15, 1.0), 0.2, 1.0)
+    galaxy["position_angle"] = rng.uniform(0.0, np.pi)
+    galaxy["bulge_fraction"] = rng.beta(1.5, 5.0)
+    galaxy["r_bulge"] = galaxy["r_half"] * rng.uniform(0.1, 0.25)
+    area = 2.0 * np.pi * (galaxy["r_half"] * sky.pixel_scale) ** 2 * galaxy["axis_ratio"]
+    # An i magnitude is 0.3 brighter than r, as in the mean colour of `bands`.
+    i_brightness = _LARGE_BRIGHTNESS - 0.3 + rng.normal(0.0, 0.4)
+    galaxy["mag"] = i_brightness + sky.galaxy_colour - 2.5 * np.log10(area)
+    galaxy["x"] = rng.uniform(0.1, 0.9) * shape[1]
+    galaxy["y"] = rng.uniform(0.1, 0.9) * shape[0]
+    return galaxy
+
+
 def _draw_globular(rng, shape, sky):
     """Draw a globular cluster: a Plummer sphere, fainter stars more numerous."""
     area = _area(shape, sky, 0) / 0.0359  # chips
-    n = rng.poisson(40000 * min(area, 1.0) + 400)
-    radius = rng.uniform(0.05, 0.12) * max(shape)
+    n = rng.poisson(sky.richness * (40000 * min(area, 1.0) + 400))
+    radius = rng.uniform(*sky.core_radius) * max(shape)
     stars = np.zeros(n, dtype=SOURCE_DTYPE)
     stars["type"] = "star"
     # Number per magnitude grows like 10^(0.25 m) below the tip of the giant branch.
@@ -167,7 +253,9 @@ def _draw_globular(rng, shape, sky):
 
 def _draw_galaxy_cluster(rng, shape, sky):
     """Draw a rich cluster: bulge-dominated members around a bright central galaxy."""
-    n = rng.poisson(250)
+    n = rng.poisson(250 * sky.richness)
+    if sky.richness == 0.0:
+        return np.zeros(0, dtype=SOURCE_DTYPE)
     galaxies = np.zeros(n + 1, dtype=SOURCE_DTYPE)
     galaxies["type"] = "galaxy"
     bright = 17.5 + sky.galaxy_colour
@@ -198,16 +286,30 @@ def _area(shape, sky, margin):
 
 
 def _cumulative(mags, counts, brightest, faintest):
-    """Return magnitudes and the number per deg² brighter, counts log-linear between."""
-    grid = np.arange(brightest, max(faintest, brightest + 0.1) + 0.01, 0.02)
+    """Return magnitudes and the number per deg² brighter than each.
+
+    `counts` are those of the bins of one magnitude around `mags`, and are met exactly in
+    every whole bin; inside, the density is log-linear between the middles of the bins, and
+    beyond the ends it goes on with the end slopes.
+    """
+    faintest = max(faintest, brightest + 0.1)
+    edges = np.append(mags - 0.5, mags[-1] + 0.5)
+    ends = [min(brightest, edges[0]), max(faintest, edges[-1])]
+    grid = np.unique(np.round(np.concatenate([np.arange(*ends, 0.02), ends, edges]), 9))
     log = np.log(counts)
     density = np.interp(grid, mags, log)
     low, high = grid < mags[0], grid > mags[-1]
-    density[low] = log[0] + (grid[low] - mags[0]) * (log[1] - log[0]) / (mags[1] - mags[0])
-    slope = (log[-1] - log[-2]) / (mags[-1] - mags[-2])
-    density[high] = log[-1] + (grid[high] - mags[-1]) * slope
+    density[low] = log[0] + (grid[low] - mags[0]) * (log[1] - log[0])
+    density[high] = log[-1] + (grid[high] - mags[-1]) * (log[-1] - log[-2])
     steps = 0.5 * (np.exp(density[1:]) + np.exp(density[:-1])) * np.diff(grid)
-    return grid, np.concatenate([[0.0], np.cumsum(steps)])
+    which = np.searchsorted(edges, grid[:-1] + 1e-6) - 1
+    # The integral of a steep law over a bin exceeds its value in the middle by a few per cent.
+    for number, count in enumerate(counts):
+        steps[which == number] *= count / steps[which == number].sum()
+    table = np.concatenate([[0.0], np.cumsum(steps)])
+    wanted = np.clip(grid, brightest, faintest)
+    cumulative = np.interp(wanted, grid, table)
+    return wanted, cumulative - cumulative[0]
 
 
 def _invert(rng, table, n):

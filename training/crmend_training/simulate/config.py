@@ -14,7 +14,32 @@ from crmend_training.simulate.bands import (
     Field,
 )
 
-LAWS = ("paper", "physical")
+LAWS = ("paper", "paper-subpixel", "physical")
+
+EFFECTS = (
+    "stars",
+    "galaxies",
+    "pairs",
+    "large_galaxy",
+    "ghosts",
+    "satellites",
+    "moving_objects",
+    "defects",
+    "prnu",
+    "channels",
+    "streaks",
+    "nonlinearity",
+    "cti",
+    "residuals",
+)
+"""What `SimulationConfig.without` can switch off.
+
+Sky: field stars and galaxies, close pairs and blends, a nearby large galaxy now and then,
+ghosts of bright stars, satellite trails, moving objects.  Chip: bad, hot and warm pixels and
+bad columns; pixel response; gain and noise that differ between channels; row and column
+pattern noise with streak lines; non-linearity; charge-transfer inefficiency; residuals of
+bias, dark, flat and gain in Level 1.
+"""
 
 
 @dataclass(frozen=True)
@@ -34,20 +59,19 @@ class SimulationConfig:
         One of `crmend_training.simulate.FIELDS`.
     sky : float or None
         Sky level [e-/s/px]; None draws it between the band's low and high sky.
-    law : {"paper", "physical"}
-        Cosmic-ray law, see `crmend_training.simulate.cosmic_rays`.
+    law : {"paper", "paper-subpixel", "physical"}
+        Cosmic-ray law: the paper's numbers with charge freed at pixel centres or anywhere,
+        or particles in silicon; see `crmend_training.simulate.cosmic_rays`.
     cr_rate : float or None
-        Fraction of pixels: on the track cores (``paper``), with at least 1 e-
+        Expected fraction of pixels: on the track cores (``paper``), with at least 1 e-
         (``physical``).  None: 0.0075 for ``paper``, log-uniform 0.0008-0.025 for
         ``physical``.  0 gives none.
     exposure_time : float
         Seconds.
-    defects : bool
-        Bad and hot pixels, bad columns.
-    streaks : bool
-        Row and column pattern noise and streak lines.
-    galaxies, stars : bool
-        Whether to draw them.
+    without : tuple of str
+        Effects to leave out, of `EFFECTS`; the random numbers of the others stay the same.
+    brighter_fatter : bool
+        Charge repels charge: bright stars are wider than faint ones.
     """
 
     detector: int
@@ -58,10 +82,8 @@ class SimulationConfig:
     law: str = "paper"
     cr_rate: float | None = None
     exposure_time: float = 150.0
-    defects: bool = True
-    streaks: bool = True
-    galaxies: bool = True
-    stars: bool = True
+    without: tuple[str, ...] = ()
+    brighter_fatter: bool = False
 
     def __post_init__(self) -> None:
         if self.detector not in DETECTOR_BANDS:
@@ -79,6 +101,10 @@ class SimulationConfig:
             raise InvalidInputError(f"cr_rate is {self.cr_rate}; expected 0 to 0.2")
         if not self.exposure_time > 0.0:
             raise InvalidInputError(f"exposure_time is {self.exposure_time}; expected > 0 s")
+        if unknown := set(self.without) - set(EFFECTS):
+            raise InvalidInputError(
+                f"without names {sorted(unknown)}; expected some of {sorted(EFFECTS)}"
+            )
         if self.seed < 0:
             raise InvalidInputError(f"seed is {self.seed}; expected >= 0")
 

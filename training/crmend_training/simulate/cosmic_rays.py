@@ -8,37 +8,86 @@ in `_tracks`.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import beta
 
-from crmend_training.simulate._tracks import BORDER, add_paper_events, add_particles
+from crmend_training.simulate._tracks import (
+    BOOK,
+    KINDS,
+    PAPER_BORDER,
+    PARTICLE_BORDER,
+    Medium,
+    add_paper_events,
+    add_particles,
+)
 
 PAPER_RATE = 0.0075
-"""Impact fraction of the paper: here, the length of all tracks (at least 1 px each) over the
-number of pixels, that is, the share of pixels on track cores."""
-
-PAPER_DIFFUSION = 0.2
-"""Sigma of the charge diffusion [px] (paper, section 2)."""
+"""Impact fraction of the paper: here, the number of pixels on the cores of all tracks over
+the number of pixels, before diffusion."""
 
 PAPER_LOG_ENERGY = (3.3, 0.6 / 2.3548)
 """Mean and sigma of log10 of an event's charge [e-]; the paper gives FWHM 0.6."""
 
-LENGTH_SHAPE = (0.3, 8.0)
-"""Beta law of the event length over 0–100 px.
-
-The paper gives the range only.  This one has a mean of 3.6 px; one event in a hundred is
-longer than 28 px.  Diffusion then turns the 0.75 % of pixels on the cores into 2–3 % of
-pixels with charge, which is what the paper counts after reduction.
-"""
+EVENT_DTYPE = np.dtype(
+    [
+        ("x", "f8"),
+        ("y", "f8"),
+        ("length", "f8"),
+        ("angle", "f8"),
+        ("energy", "f8"),
+        ("kind", "U8"),
+    ]
+)
+"""One particle: mean position of its charge on the frame [px, 0-based], projected length of
+its whole path (an electron's: from its birth to its end) [px], angle from +x towards +y
+[rad, 0 to 2 pi], charge on the frame [e-, before rounding], kind (one of `KINDS`)."""
 
 _LONGEST = 100.0
+"""Longest event of the paper's law [px] (paper, section 2)."""
+
+_PILOT_SHAPE = (1536, 1536)
+_PILOT_EVENTS = 6000
+
+
+@dataclass(frozen=True)
+class PaperLaw:
+    """What the paper leaves open of its law.
+
+    With the defaults 0.75 % of pixels on cores become 2–3 % with charge, 1 e- pixels are about
+    10 % of those, and the share of tracks among pixels falls steeply between 1 and 20 e-:
+    chosen so that these agree with sections 1 and 4.1 of the paper.
+
+    Attributes
+    ----------
+    length_shape : (float, float)
+        Beta law of the event length over 0–100 px (the paper gives the range only).  The
+        default has a mean of 1.5 px.
+    diffusion : float
+        Sigma [px] (paper, section 2).
+    on_grid : bool
+        True frees charge in the middle of pixels only and drops fractions of an electron.
+        Then the four neighbours of a point get 0.6 % of its charge, 5–30 e-: where the
+        paper sees its share of tracks and its recall fall.  That the official simulation
+        works so is inferred from this, not published.  False frees charge anywhere and
+        rounds: softer edges, closer to nature, no such fall (see `SUBPIXEL`).
+    """
+
+    length_shape: tuple[float, float] = (0.15, 10.0)
+    diffusion: float = 0.2
+    on_grid: bool = True
+
+
+SUBPIXEL = PaperLaw(length_shape=(0.3, 8.0), on_grid=False)
+"""The paper's numbers with tracks at any sub-pixel position: also 2–3 % of pixels with charge
+and 1 e- pixels about 9 % of those, but tracks are most frequent near 100 e-/px."""
 
 
 @dataclass(frozen=True)
 class Slab:
-    """The silicon that particles of the physical law cross.
+    """The silicon that particles of the physical law cross, and what crosses it.
 
     Attributes
     ----------
@@ -48,11 +97,31 @@ class Slab:
         Pixel size [µm].
     diffusion : (float, float)
         Sigma [px] of charge freed next to the electrodes and at the far side.
+    electrons, ions : float
+        Shares of the particles; the others cross straight.  Assumed; 0 switches them off.
     """
 
     thickness: float
     pixel: float = 10.0
     diffusion: tuple[float, float] = (0.2, 0.45)
+    electrons: float = 0.2
+    ions: float = 0.006
+
+
+@dataclass(frozen=True)
+class CosmicRays:
+    """The cosmic rays of one exposure.
+
+    Attributes
+    ----------
+    charge : (ny, nx) float32 array
+        e-/px, whole electrons; see `draw_cosmic_rays` for the rounding.
+    events : (n,) structured array of `EVENT_DTYPE`
+        Every particle that left at least half an electron on the frame.
+    """
+
+    charge: NDArray[np.float32]
+    events: NDArray[np.void]
 
 
 def draw_cosmic_rays(
@@ -61,7 +130,8 @@ def draw_cosmic_rays(
     law: str,
     rate: float | None = None,
     slab: Slab | None = None,
-) -> NDArray[np.float32]:
+    paper: PaperLaw | None = None,
+) -> CosmicRays:
     """Draw the cosmic rays of one exposure.
 
     Parameters
@@ -70,39 +140,114 @@ def draw_cosmic_rays(
     shape : (int, int)
     law : {"paper", "physical"}
     rate : float or None
-        Fraction of pixels, see `SimulationConfig.cr_rate`.
+        Expected fraction of pixels, see `SimulationConfig.cr_rate`: the number of events is
+        a Poisson number.  None: `PAPER_RATE`, or log-uniform 0.0008–0.025.  0: none.
     slab : Slab or None
         For the physical law; None draws 16–40 µm of silicon with 10 µm pixels.
+    paper : PaperLaw or None
+        For the paper's law; None takes its defaults.
 
     Returns
     -------
-    (ny, nx) float32 array
-        Charge in e-/px, whole electrons; a pixel with less than half an electron is 0.
+    CosmicRays
+        The physical law rounds the sum of all charge in a pixel to whole electrons; the
+        paper's does as `PaperLaw.on_grid` says.
     """
     charge = np.zeros(shape, dtype=np.float32)
     if law == "paper":
-        rate = PAPER_RATE if rate is None else rate
-        # Events fall on a border around the frame, too: half of a track may still cross it.
-        area = (shape[0] + BORDER) * (shape[1] + BORDER)
-        n_events = rng.poisson(rate * area / core_pixels_per_event())
-        mean, sigma = PAPER_LOG_ENERGY
-        lengths = _LONGEST * rng.beta(*LENGTH_SHAPE, n_events)
-        energies = 10.0 ** rng.normal(mean, sigma, n_events)
-        add_paper_events(rng, charge, lengths, energies, PAPER_DIFFUSION)
+        paper = paper or PaperLaw()
+        book = _draw_paper(rng, charge, PAPER_RATE if rate is None else rate, paper)
+        whole = np.floor if paper.on_grid else np.rint
     else:
-        if rate is None:
-            rate = float(np.exp(rng.uniform(np.log(0.0008), np.log(0.025))))
-        slab = slab or _draw_slab(rng)
-        add_particles(
-            rng, charge, int(rate * charge.size), slab.thickness, slab.pixel, *slab.diffusion
-        )
-    return np.rint(charge, out=charge)
+        book, whole = _draw_physical(rng, charge, rate, slab), np.rint
+    return CosmicRays(whole(charge, out=charge), _event_table(book))
 
 
-def core_pixels_per_event() -> float:
-    """Return the mean track length of a paper event [px], counting at least one."""
-    longer = np.linspace(1.0, _LONGEST, 20_001)
-    return 1.0 + float(np.trapezoid(beta.sf(longer / _LONGEST, *LENGTH_SHAPE), longer))
+def core_pixels_per_event(paper: PaperLaw) -> float:
+    """Return the mean number of pixels on the core of a paper event, at least one.
+
+    Parameters
+    ----------
+    paper : PaperLaw
+    """
+    if not paper.on_grid:
+        longer = np.linspace(1.0, _LONGEST, 20_001)
+        tail = beta.sf(longer / _LONGEST, *paper.length_shape)
+        return 1.0 + float(np.trapezoid(tail, longer))
+    # A track meets one pixel more than the whole pixels that it spans along x or along y.
+    angles = (np.arange(64) + 0.5) * np.pi / 256
+    whole = np.arange(1, int(_LONGEST) + 1)[:, None]
+    spans = beta.sf(whole / np.cos(angles) / _LONGEST, *paper.length_shape)
+    return 1.0 + float(spans.sum(axis=0).mean())
+
+
+def _draw_paper(rng, charge, rate, paper):
+    """Add the events of the paper's law, and return what `_tracks` books of them."""
+    # Events fall on a border around the frame, too: half of a track may still cross it.
+    ny, nx = charge.shape
+    area = (ny + PAPER_BORDER) * (nx + PAPER_BORDER)
+    n_events = rng.poisson(rate * area / core_pixels_per_event(paper))
+    mean, sigma = PAPER_LOG_ENERGY
+    lengths = _LONGEST * rng.beta(*paper.length_shape, n_events)
+    energies = 10.0 ** rng.normal(mean, sigma, n_events)
+    book = np.zeros((n_events, len(BOOK)))
+    add_paper_events(rng, charge, book, lengths, energies, paper.diffusion, paper.on_grid)
+    return book
+
+
+def _draw_physical(rng, charge, rate, slab):
+    """Add the particles of the physical law, and return what `_tracks` books of them."""
+    if rate is None:
+        rate = float(np.exp(rng.uniform(np.log(0.0008), np.log(0.025))))
+    if rate == 0.0:
+        return np.zeros((0, len(BOOK)))
+    slab = slab or _draw_slab(rng)
+    # Footprints overlap: with n of s pixels on A pixels, exp(-n s / A) of them stay free.
+    per_pixel = -np.log1p(-rate) / pixels_per_particle(slab)
+    return _add_particles(rng, charge, per_pixel, slab)
+
+
+def _add_particles(rng, charge, per_pixel, slab):
+    """Add so many particles per pixel of the frame and its border."""
+    ny, nx = charge.shape
+    n_events = rng.poisson(per_pixel * (ny + PARTICLE_BORDER) * (nx + PARTICLE_BORDER))
+    book = np.zeros((n_events, len(BOOK)))
+    shares = (1.0 - slab.electrons - slab.ions, slab.electrons, slab.ions)
+    medium = Medium(float(slab.thickness), float(slab.pixel), *map(float, slab.diffusion))
+    add_particles(rng, charge, book, shares, medium)
+    return book
+
+
+@lru_cache(maxsize=256)
+def pixels_per_particle(slab: Slab) -> float:
+    """Return the mean number of pixels in which a particle leaves half an electron or more.
+
+    Counted on particles of a fixed seed; it does not touch the stream of an exposure.
+
+    Parameters
+    ----------
+    slab : Slab
+    """
+    charge = np.zeros(_PILOT_SHAPE, dtype=np.float32)
+    # Fewer in thick silicon, where each takes longer to follow.
+    per_pixel = _PILOT_EVENTS / max(1.0, slab.thickness / 25.0) / charge.size
+    rng = np.random.default_rng(20_240_813)
+    _add_particles(rng, charge, per_pixel, slab)
+    return float(-np.log(np.mean(charge < 0.5)) / per_pixel)
+
+
+def _event_table(book):
+    """Return the booked events that left charge on the frame."""
+    book = book[book[:, BOOK.index("charge")] >= 0.5]
+    events = np.empty(len(book), dtype=EVENT_DTYPE)
+    total = book[:, BOOK.index("charge")]
+    events["x"] = book[:, BOOK.index("charge_x")] / total
+    events["y"] = book[:, BOOK.index("charge_y")] / total
+    events["length"] = book[:, BOOK.index("length")]
+    events["angle"] = book[:, BOOK.index("angle")]
+    events["energy"] = total
+    events["kind"] = np.array(KINDS)[book[:, BOOK.index("kind")].astype(int)]
+    return events
 
 
 def _draw_slab(rng: np.random.Generator) -> Slab:

@@ -1,52 +1,109 @@
-"""The chip: from light and cosmic rays to a calibrated Level 1 image."""
+"""The chip: what a CCD and its electronics are like, before any exposure.
+
+`readout.expose` uses it to turn light and cosmic rays into a Level 1 image.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from crmend_training.simulate._kernels import bleed
+from crmend.errors import InvalidInputError
 
 BAD, HOT, WARM, SATURATED = 1, 2, 4, 8
 """Bits of the FLAG plane (2022 pipeline)."""
 
-_BAND_ROWS = 256
+_UNKNOWN_HOT = 0.02  # of the hot pixels are new since the last dark, assumed
+_STREAMS = ("response", "defects", "columns", "hot", "channels", "pattern", "curve")
+
+
+@dataclass(frozen=True)
+class Trap:
+    """One species of charge trap.
+
+    Attributes
+    ----------
+    density : float
+        Traps per pixel.
+    release : float
+        Transfers after which 1/e of the caught electrons are still held [px].
+    """
+
+    density: float
+    release: float
 
 
 @dataclass(frozen=True)
 class Camera:
-    """A CCD and its read-out; the defaults are those of a CSST imaging chip.
+    """A CCD, its read-out and the flaws of its calibration; defaults are a CSST chip's.
 
-    Gain, noise, dark, PRNU, channels and defect rates are the published ones; bias,
-    spreads, pattern noise and calibration residuals are assumed.
+    Gain, read noise, dark, ADC range and channels are the published ones (csster/csst
+    ``backbone.py``); the full well is derived from the published saturation.  All else is
+    assumed, with its reason where there is one.  0, or an empty tuple, switches an effect
+    off; no effect's random draws depend on another's setting.
 
     Attributes
     ----------
     gain, gain_spread : float
-        [e-/ADU], and its relative spread over the channels.
+        [e-/ADU], and its relative spread over the channels (assumed).
     read_noise, read_noise_spread : float
-        [e-], and its relative spread over the channels.
+        [e-], and its relative spread over the channels (assumed).
+    shot_noise : bool
+        Poisson noise of light and dark current.
     dark : float
         [e-/s/px].
-    bias, adc_max : float
-        [ADU].
+    bias, bias_spread : float
+        [ADU], and its spread over the channels [ADU] (both assumed).
+    adc_max : float
+        Largest number of the converter [ADU], which means saturated.  0: neither a limit
+        nor rounding.
     full_well : float
-        [e-].
+        [e-]; 0: no bleeding.
     prnu : float
-        Pixel response, rms.
+        Pixel response, rms (assumed).
     defect_rate : float
-        Bad and, as many again, hot pixels per pixel.
+        Bad and, as many again, hot pixels per pixel (assumed).  0 also removes bad columns.
     bad_columns : float
-        Mean number in a full frame.
+        Mean number in a full frame (assumed).
     pattern : float
-        Row and column pattern noise [ADU rms]; 0 switches streak lines off too.
-    gain_residual, flat_residual : float
-        Relative errors of the calibration.
-    bias_residual : float
-        Error of a channel's bias [ADU rms].
+        Row and column pattern noise [ADU rms] (assumed); 0 switches streaks off too.
+    streaks : float
+        Mean number of streak lines in a full frame (assumed).
+    nonlinearity, nonlinearity_spread : float
+        Relative deficit of the amplifier at the full well, growing in proportion to the
+        charge, and its relative spread over the channels.  Assumed: 2 per cent is ordinary
+        for a scientific CCD.
+    parallel_traps, serial_traps : tuple of Trap
+        Assumed: a young device with a 25th of the 1.3 traps per pixel that ACS/WFC had
+        after eight years in orbit (Massey 2010, MNRAS 409, L109), fewer in the register.
+    trap_power : float
+        A packet of charge q takes up (q / full well)**power of a pixel's volume: about 0.5
+        for ACS/WFC (Massey et al. 2014, MNRAS 439, 887).
+    transfers : (int, int)
+        Parallel and serial transfers of the pixel farthest from its amplifier.  A smaller
+        frame keeps them, so that it shows the whole range of trails.  0: as many as the
+        frame has pixels.
+    brighter_fatter : float
+        Shift of a pixel's boundary per electron of difference across it [px/e-].  With
+        4e-6 a star of FWHM 3.5 px grows by 2 per cent up to the full well, the most that
+        Antilogus et al. (2014, arXiv:1402.0725) measure.
+    gain_residual : float
+        Relative error of a channel's gain in Level 1 (assumed).
+    bias_residual, bias_structure : float
+        Error of a channel's bias, and rms of what remains of its slow run along rows and
+        columns, in Level 1 [ADU] (assumed).
+    dark_residual : float
+        Relative error of the subtracted dark current, per channel and per hot pixel
+        (assumed).
+    flat_residual, flat_structure : float
+        Relative error of the flat field, per pixel and on the scale of the chip (assumed).
+        The large scale has mean zero: the zero point stands.
+    master_noise : float
+        Noise of the subtracted bias and dark frames [e-] (assumed: some hundred frames).
+    nonlinearity_residual : float
+        Relative error of a channel's correction for non-linearity (assumed).
     channels : (int, int)
         Rows and columns of read-out channels.
     """
@@ -55,23 +112,61 @@ class Camera:
     gain_spread: float = 0.02
     read_noise: float = 5.0
     read_noise_spread: float = 0.03
+    shot_noise: bool = True
     dark: float = 0.02
     bias: float = 500.0
+    bias_spread: float = 20.0
     adc_max: float = 65535.0
     full_well: float = 90_000.0
     prnu: float = 0.01
     defect_rate: float = 5e-5
     bad_columns: float = 4.0
     pattern: float = 0.25
+    streaks: float = 40.0
+    nonlinearity: float = 0.02
+    nonlinearity_spread: float = 0.2
+    parallel_traps: tuple[Trap, ...] = (Trap(0.03, 1.0), Trap(0.02, 10.0))
+    serial_traps: tuple[Trap, ...] = (Trap(0.01, 1.5),)
+    trap_power: float = 0.5
+    transfers: tuple[int, int] = (4616, 1152)
+    brighter_fatter: float = 0.0
     gain_residual: float = 0.002
-    flat_residual: float = 0.001
     bias_residual: float = 0.15
+    bias_structure: float = 0.1
+    dark_residual: float = 0.05
+    flat_residual: float = 0.001
+    flat_structure: float = 0.002
+    master_noise: float = 0.5
+    nonlinearity_residual: float = 0.1
     channels: tuple[int, int] = (2, 8)
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.nonlinearity <= 0.2:
+            raise InvalidInputError(
+                f"nonlinearity is {self.nonlinearity}; expected 0 to 0.2 at the full well"
+            )
+        if not 0.0 <= self.brighter_fatter * self.reference <= 0.9:
+            raise InvalidInputError(
+                f"brighter_fatter is {self.brighter_fatter}; expected 0 to 0.9 divided by "
+                "the full well, or a pixel gives away more than it holds"
+            )
 
     @property
     def ceiling(self) -> float:
-        """Largest charge that the converter can tell [e-]."""
+        """Largest charge that the converter can tell, as a linear one would [e-]."""
+        if self.adc_max == 0.0:
+            return self.full_well or np.inf
         return (self.adc_max - self.bias) * self.gain
+
+    @property
+    def reference(self) -> float:
+        """Charge to which non-linearity and trap volume refer [e-]: the full well.
+
+        Without one it is the converter's ceiling, and without that a CSST chip's full well.
+        """
+        if self.full_well == 0.0 and self.adc_max == 0.0:
+            return Camera.full_well
+        return self.full_well or self.ceiling
 
 
 @dataclass(frozen=True)
@@ -83,184 +178,125 @@ class Chip:
     response : (ny, nx) float32 array
         Relative, 0 where dead.
     extra_dark : sparse triple (rows, columns, e-/s)
+    known_dark : (n,) bool array
+        Which of `extra_dark` the pipeline knows, subtracts and flags.
     flag : (ny, nx) int32 array
         Bad, hot and warm pixels as the pipeline knows them.
-    gain, read_noise : (rows, columns of channels) float64 arrays
+    gain, read_noise, bias, nonlinearity : (rows, columns of channels) float64 arrays
+        [e-/ADU], [e-], [ADU], relative deficit at the full well.
     column_pattern : (nx,) float32 array
         [ADU].
     """
 
     response: NDArray[np.float32]
     extra_dark: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]
+    known_dark: NDArray[np.bool_]
     flag: NDArray[np.int32]
     gain: NDArray[np.float64]
     read_noise: NDArray[np.float64]
+    bias: NDArray[np.float64]
+    nonlinearity: NDArray[np.float64]
     column_pattern: NDArray[np.float32]
 
 
-@dataclass(frozen=True)
-class Readout:
-    """What comes out of `expose`: all (ny, nx), images in e-/s."""
-
-    image: NDArray[np.float32]
-    error: NDArray[np.float32]
-    flag: NDArray[np.int32]
-    image_without_cr: NDArray[np.float32]
-
-
 def make_chip(rng: np.random.Generator, camera: Camera, shape: tuple[int, int]) -> Chip:
-    """Draw the fingerprint of a chip."""
-    response = rng.standard_normal(shape, dtype=np.float32)
-    response *= np.float32(camera.prnu)
-    response += np.float32(1.0)
-    flag = np.zeros(shape, dtype=np.int32)
-    n_defects = camera.defect_rate * response.size
-    y, x = _positions(rng, rng.poisson(n_defects), shape)
-    response[y, x] = rng.uniform(0.0, 0.6, y.size)
-    flag[y, x] |= BAD
-    _add_bad_columns(rng, camera, response, flag)
-    hot_y, hot_x = _positions(rng, rng.poisson(n_defects), shape)
-    hot = 0.2 * (1.0 - rng.random(hot_y.size)) ** -1.2
-    hot = np.minimum(hot, 600.0)
-    # One in fifty hot pixels is new since the last calibration and not flagged.
-    known = rng.random(hot_y.size) > 0.02
-    level = np.where(hot > 1.0, HOT, WARM)
-    flag[hot_y[known], hot_x[known]] |= level[known].astype(np.int32)
-    spread = rng.normal(0.0, 1.0, (2, *camera.channels))
-    return Chip(
-        response=response,
-        extra_dark=(hot_y, hot_x, hot),
-        flag=flag,
-        gain=camera.gain * (1.0 + camera.gain_spread * spread[0]),
-        read_noise=camera.read_noise * (1.0 + camera.read_noise_spread * spread[1]),
-        column_pattern=(camera.pattern * 0.5 * rng.standard_normal(shape[1])).astype(
-            np.float32
-        ),
-    )
-
-
-def expose(
-    rng: np.random.Generator,
-    scene: NDArray[np.float32],
-    cosmic_rays: NDArray[np.float32],
-    camera: Camera,
-    chip: Chip,
-    exposure_time: float,
-) -> Readout:
-    """Expose and read a chip twice with the same noise: with cosmic rays and without.
+    """Draw the fingerprint of a chip.
 
     Parameters
     ----------
     rng : numpy.random.Generator
-    scene : (ny, nx) float32 array
-        Light with sky, e-/s; overwritten.
-    cosmic_rays : (ny, nx) float32 array
-        e-/px.
+        Only its children are drawn from, one for each property.
     camera : Camera
-    chip : Chip
-    exposure_time : float
-        Seconds.
+    shape : (int, int)
+        Rows and columns.
 
     Returns
     -------
-    Readout
+    Chip
     """
-    clean = _collect(rng, scene, camera, chip, exposure_time)
-    image = clean + cosmic_rays
-    bleed(clean, camera.full_well)
-    bleed(image, camera.full_well)
-    flag = chip.flag.copy()
-    _read_out(rng, (image, clean), flag, camera, chip, exposure_time)
-    dark = camera.dark * exposure_time
-    variance = np.maximum(image * np.float32(exposure_time) + np.float32(dark), 0)
-    variance += np.float32(camera.read_noise**2)
-    error = np.sqrt(variance, out=variance)
-    error /= np.float32(exposure_time)
-    return Readout(image=image, error=error, flag=flag, image_without_cr=clean)
+    streams = dict(zip(_STREAMS, rng.spawn(len(_STREAMS)), strict=True))
+    response = _draw_response(streams["response"], camera, shape)
+    flag = np.zeros(shape, dtype=np.int32)
+    n_defects = camera.defect_rate * response.size
+    y, x = _positions(streams["defects"], n_defects, shape)
+    response[y, x] = streams["defects"].uniform(0.0, 0.6, y.size)
+    flag[y, x] |= BAD
+    _add_bad_columns(streams["columns"], camera, response, flag)
+    hot_y, hot_x = _positions(streams["hot"], n_defects, shape)
+    hot = 0.2 * (1.0 - streams["hot"].random(hot_y.size)) ** -1.2
+    known = streams["hot"].random(hot_y.size) > _UNKNOWN_HOT
+    np.bitwise_or.at(
+        flag,
+        (hot_y[known], hot_x[known]),
+        np.where(hot[known] > 1.0, HOT, WARM).astype(np.int32),
+    )
+    spread = streams["channels"].standard_normal((3, *camera.channels))
+    curve = streams["curve"].standard_normal(camera.channels)
+    pattern = camera.pattern * 0.5 * streams["pattern"].standard_normal(shape[1])
+    return Chip(
+        response=response,
+        extra_dark=(hot_y, hot_x, np.minimum(hot, 600.0)),
+        known_dark=known,
+        flag=flag,
+        gain=camera.gain * (1.0 + camera.gain_spread * spread[0]),
+        read_noise=camera.read_noise * (1.0 + camera.read_noise_spread * spread[1]),
+        bias=camera.bias + camera.bias_spread * spread[2],
+        nonlinearity=camera.nonlinearity * (1.0 + camera.nonlinearity_spread * curve),
+        column_pattern=pattern.astype(np.float32),
+    )
 
 
-def _collect(rng, scene, camera, chip, exposure_time):
-    """Turn light into photo-electrons and add the dark current, in place."""
-    for rows in _bands(scene.shape[0]):
-        scene[rows] *= chip.response[rows]
-    y, x, hot = chip.extra_dark
-    np.add.at(scene, (y, x), hot.astype(np.float32))
-    for rows in _bands(scene.shape[0]):
-        expected = (scene[rows] + camera.dark) * exposure_time
-        scene[rows] = rng.poisson(np.maximum(expected, 0.0))
-    return scene
+def channel_edges(n_pixels: int, n_channels: int) -> list[int]:
+    """Return where the read-out channels along one axis begin, and the axis' end.
+
+    Parameters
+    ----------
+    n_pixels, n_channels : int
+
+    Returns
+    -------
+    list of n_channels + 1 int
+    """
+    return [-(-i * n_pixels // n_channels) for i in range(n_channels + 1)]
 
 
-def _read_out(rng, images, flag, camera, chip, exposure_time):
-    """Digitise and calibrate in place; the noise is the same for all images."""
-    ny, nx = flag.shape
-    n_rows, n_columns = camera.channels
-    column_of = np.minimum(np.arange(nx) * n_columns // nx, n_columns - 1)
-    gain_error = 1.0 + camera.gain_residual * rng.standard_normal(camera.channels)
-    bias_error = camera.bias_residual * rng.standard_normal(camera.channels)
-    row_pattern = camera.pattern * rng.standard_normal((ny, n_columns))
-    streaks = _draw_streaks(rng, camera, (ny, nx))
-    for rows in _bands(ny):
-        row_of = np.minimum(np.arange(rows.start, rows.stop) * n_rows // ny, n_rows - 1)
-        where = np.ix_(row_of, column_of)
-        gain = chip.gain[where].astype(np.float32)
-        offset = row_pattern[rows][:, column_of].astype(np.float32)
-        offset += chip.column_pattern
-        offset += bias_error[where].astype(np.float32)
-        offset += np.float32(camera.bias)
-        offset += streaks[rows] if streaks is not None else np.float32(0.0)
-        noise = rng.standard_normal(gain.shape, dtype=np.float32)
-        noise *= chip.read_noise[where].astype(np.float32)
-        flat = rng.standard_normal(gain.shape, dtype=np.float32)
-        flat *= np.float32(camera.flat_residual)
-        flat += np.float32(1.0)
-        flat *= np.where(flag[rows] & BAD, np.float32(1.0), chip.response[rows])
-        scale = gain * gain_error[where].astype(np.float32) / flat
-        scale /= np.float32(exposure_time)
-        for number, image in enumerate(images):
-            counts = np.rint((image[rows] + noise) / gain + offset)
-            if number == 0:
-                flag[rows][counts >= camera.adc_max] |= SATURATED
-            np.clip(counts, 0.0, camera.adc_max, out=counts)
-            counts -= np.float32(camera.bias)
-            image[rows] = counts * scale - np.float32(camera.dark)
+def reads_upwards(row: int, n_rows: int) -> bool:
+    """Whether a row of channels has its amplifiers above it: the upper half does."""
+    return row >= (n_rows + 1) // 2
 
 
-def _draw_streaks(rng, camera, shape):
-    """Return streak lines [ADU]: faint bright rows and columns that no light made."""
-    if camera.pattern == 0.0:
-        return None
-    ny, nx = shape
-    streaks = np.zeros(shape, dtype=np.float32)
-    for _ in range(rng.poisson(40.0 * ny * nx / 8.5e7 + 0.3)):
-        amplitude = np.exp(rng.uniform(np.log(2.0), np.log(30.0)))
-        length = int(rng.uniform(40, 1200))
-        y, x = rng.integers(ny), rng.integers(nx)
-        fade = np.exp(-np.arange(length) / (0.5 * length)).astype(np.float32)
-        along_row = rng.random() < 0.6
-        part = streaks[y, x : x + length] if along_row else streaks[y : y + length, x]
-        part += np.float32(amplitude) * fade[: part.size]
-    return streaks
+def _draw_response(rng, camera, shape):
+    """Return the relative response of good pixels, mean 1."""
+    if camera.prnu == 0.0:
+        return np.ones(shape, dtype=np.float32)
+    response = rng.standard_normal(shape, dtype=np.float32)
+    response *= np.float32(camera.prnu)
+    response += np.float32(1.0)
+    return response
 
 
 def _add_bad_columns(rng, camera, response, flag):
-    """Add columns of low response, from a random row to the chip's end, in place."""
+    """Add columns of low response, in place.
+
+    A blockage stops the charge of all pixels that have to pass it: from a random row to
+    the end of the channel that is far from the amplifiers.
+    """
     if camera.defect_rate == 0.0:
         return
     ny, nx = response.shape
+    n_rows = camera.channels[0]
+    edges = channel_edges(ny, n_rows)
     for _ in range(rng.poisson(camera.bad_columns * nx / 9216)):
-        x, y, upwards = rng.integers(nx), rng.integers(ny), rng.random() < 0.5
-        rows = slice(y, ny) if upwards else slice(0, y)
-        response[rows, x] *= rng.uniform(0.0, 0.7)
-        flag[rows, x] |= BAD
+        x, y = rng.integers(nx), int(rng.integers(ny))
+        row = min(y * n_rows // ny, n_rows - 1)
+        blocked = (
+            slice(edges[row], y + 1) if reads_upwards(row, n_rows) else slice(y, edges[row + 1])
+        )
+        response[blocked, x] *= rng.uniform(0.0, 0.7)
+        flag[blocked, x] |= BAD
 
 
-def _positions(rng, n, shape):
-    """Return n random rows and columns."""
+def _positions(rng, mean_number, shape):
+    """Return random rows and columns, a Poisson number of them."""
+    n = rng.poisson(mean_number)
     return rng.integers(shape[0], size=n), rng.integers(shape[1], size=n)
-
-
-def _bands(ny: int) -> Iterator[slice]:
-    """Yield slices over the rows, so that temporaries stay small."""
-    for start in range(0, ny, _BAND_ROWS):
-        yield slice(start, min(start + _BAND_ROWS, ny))

@@ -10,6 +10,7 @@ from astropy.io import fits
 from astropy.table import Table
 
 from crmend.errors import InvalidInputError
+from crmend_training.simulate.config import SimulationConfig
 from crmend_training.simulate.exposure import SimulatedExposure
 
 _FIRST_EXPOSURE = datetime(2027, 1, 1, tzinfo=UTC)
@@ -23,7 +24,9 @@ def write_pair(
     """Write Level 1, the Level 0 cosmic-ray truth and the input catalogue.
 
     Files are named ``CSST_MSC_MS_<kind>_<start>_<end>_<obsid>_<chip>_L<level>_V01.fits``
-    with kind ``SCI`` (Level 1: SCI, ERR, FLAG), ``CRS`` (Level 0: e-/px) and ``CAT``.
+    with kind ``SCI`` (Level 1: SCI, ERR, FLAG), ``CRS`` (Level 0: e-/px, and a table
+    ``EVENTS`` of the particles) and ``CAT``.  Each appears under its name when it is
+    complete; the Level 1 file comes last, so where it is, the others are.
 
     Parameters
     ----------
@@ -50,27 +53,35 @@ def write_pair(
         )
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    level1 = folder / file_name(sim, "SCI", 1)
-    truth = folder / file_name(sim, "CRS", 0)
-    planes = [("SCI", sim.image), ("ERR", sim.error), ("FLAG", sim.flag)]
-    _write_level1(sim, level1, planes)
-    if without_cr:
-        _write_level1(sim, folder / file_name(sim, "NCR", 1), [("SCI", sim.image_without_cr)])
+    level1 = folder / file_name(sim.config, "SCI", 1)
+    truth = folder / file_name(sim.config, "CRS", 0)
     image = fits.ImageHDU(sim.cr_truth, header=_wcs_header(sim), name="CRS")
     image.header["BUNIT"] = ("e-", "charge per pixel")
-    fits.HDUList([_primary(sim), image]).writeto(truth, overwrite=True)
-    _write_catalog(sim, folder / file_name(sim, "CAT", 0))
+    _write([_primary(sim), image, _events(sim)], truth)
+    _write([_primary(sim), _catalog(sim)], folder / file_name(sim.config, "CAT", 0))
+    if without_cr:
+        name = file_name(sim.config, "NCR", 1)
+        _write_level1(sim, folder / name, [("SCI", sim.image_without_cr)])
+    planes = [("SCI", sim.image), ("ERR", sim.error), ("FLAG", sim.flag)]
+    _write_level1(sim, level1, planes)
     return level1, truth
 
 
-def file_name(sim: SimulatedExposure, kind: str, level: int) -> str:
+def file_name(config: SimulationConfig, kind: str, level: int) -> str:
     """Return the official name of one product of an exposure."""
-    start, end = _times(sim)
+    start, end = _times(config)
     stamp = "%Y%m%d%H%M%S"
     return (
         f"CSST_MSC_MS_{kind}_{start.strftime(stamp)}_{end.strftime(stamp)}_"
-        f"{_observation(sim)}_{sim.config.detector:02d}_L{level}_V01.fits"
+        f"{_observation(config)}_{config.detector:02d}_L{level}_V01.fits"
     )
+
+
+def _write(hdus, path):
+    """Write HDUs under a temporary name, then rename."""
+    temporary = path.with_suffix(".part")
+    fits.HDUList(hdus).writeto(temporary, overwrite=True)
+    temporary.replace(path)
 
 
 def _write_level1(sim, path, planes):
@@ -83,18 +94,18 @@ def _write_level1(sim, path, planes):
         if name != "FLAG":
             hdu.header["BUNIT"] = "e-/s"
         hdus.append(hdu)
-    fits.HDUList(hdus).writeto(path, overwrite=True)
+    _write(hdus, path)
 
 
 def _primary(sim):
     """Return the primary HDU: which exposure this is."""
-    start, end = _times(sim)
+    start, end = _times(sim.config)
     config = sim.config
     header = fits.Header()
     header["TELESCOP"] = "CSST"
     header["INSTRUME"] = "MSC"
     header["DETECTOR"] = f"CHIP{config.detector:02d}"
-    header["OBSID"] = _observation(sim)
+    header["OBSID"] = _observation(config)
     header["OBJECT"] = config.field
     header["DATE-OBS"] = start.strftime("%Y-%m-%dT%H:%M:%S")
     header["DATE-END"] = end.strftime("%Y-%m-%dT%H:%M:%S")
@@ -103,6 +114,7 @@ def _primary(sim):
     header["SIMSEED"] = (config.seed, "seed of the simulated exposure")
     header["SIMFIELD"] = (config.field, "kind of simulated sky")
     header["SIMCRLAW"] = (config.law, "cosmic-ray law")
+    header["SIMOFF"] = (",".join(config.without), "effects left out")
     return fits.PrimaryHDU(header=header)
 
 
@@ -143,28 +155,44 @@ def _wcs_header(sim):
     return header
 
 
-def _write_catalog(sim, path):
-    """Write the input catalogue, 0-based pixel positions."""
-    table = Table(sim.catalog)
+def _catalog(sim):
+    """Return the input catalogue, 0-based pixel positions."""
     units = {"x": "pix", "y": "pix", "mag": "mag", "r_half": "pix", "r_bulge": "pix"}
-    for name, unit in {**units, "position_angle": "rad"}.items():
-        table[name].unit = unit
-    hdu = fits.table_to_hdu(table)
-    hdu.name = "CAT"
+    hdu = _table(sim.catalog, "CAT", units | {"position_angle": "rad"})
     # The FITS standard has no unit for electrons.
-    hdu.header.comments[f"TTYPE{table.colnames.index('flux') + 1}"] = "[e-/s]"
-    fits.HDUList([_primary(sim), hdu]).writeto(path, overwrite=True)
+    number = list(sim.catalog.dtype.names).index("flux") + 1
+    hdu.header.comments[f"TTYPE{number}"] = "[e-/s]"
+    return hdu
 
 
-def _times(sim):
+def _events(sim):
+    """Return the table of particles, 0-based pixel positions."""
+    units = {"x": "pix", "y": "pix", "length": "pix", "angle": "rad"}
+    hdu = _table(sim.cr_events, "EVENTS", units)
+    number = list(sim.cr_events.dtype.names).index("energy") + 1
+    hdu.header.comments[f"TTYPE{number}"] = "[e-] charge left in the frame"
+    return hdu
+
+
+def _table(rows, name, units):
+    """Return a structured array as a binary table."""
+    table = Table(rows)
+    for column, unit in units.items():
+        table[column].unit = unit
+    hdu = fits.table_to_hdu(table)
+    hdu.name = name
+    return hdu
+
+
+def _times(config):
     """Return start and end; exposures follow each other by their seed."""
-    start = _FIRST_EXPOSURE + timedelta(seconds=_CADENCE * sim.config.seed)
-    return start, start + timedelta(seconds=sim.exposure_time)
+    start = _FIRST_EXPOSURE + timedelta(seconds=_CADENCE * config.seed)
+    return start, start + timedelta(seconds=config.exposure_time)
 
 
-def _observation(sim):
+def _observation(config):
     """Return the 11-digit observation number."""
-    return f"101{sim.config.seed % 10**8:08d}"
+    return f"101{config.seed % 10**8:08d}"
 
 
 def _pointing(sim):

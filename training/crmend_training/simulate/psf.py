@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.special import j1
 
+from crmend_training.simulate.focal_plane import FieldPattern, Place
+
 _PHASES, _PHASES_WIDE, _WIDE = 16, 8, 3.5
 # Sub-pixel phases per axis of the star stamps, of sharp PSFs and of those wider than so many
 # pixels.
@@ -21,6 +23,8 @@ STAMP_HALF = 24
 _APERTURE = 2.0  # metres, unobstructed (off-axis)
 _AUREOLE_BETA = 1.6
 _AUREOLE_SCALE = 6.0  # px; a weak aureole from dust and micro-roughness, assumed
+_RADIUS_RANGE = (0.11, 0.15)  # arcsec, R_EE80 of CSST images
+_JITTER_RANGE = (0.03, 0.07)  # arcsec
 _ARCSEC = np.pi / 180.0 / 3600.0
 
 
@@ -44,6 +48,15 @@ class Psf:
         Fraction of the light in the aureole.
     g1, g2 : float
         Reduced shear.
+    spikes : int
+        Number of diffraction spikes of a strutted aperture; 0 for none.  (CSST has none: its
+        aperture is off-axis and unobstructed.)
+    spike_share : float
+        Fraction of the light in all spikes together.
+    spike_angle : float
+        Direction of the first spike [rad].
+    spike_reach : float
+        Half of a spike's light lies within so many pixels.
     """
 
     airy: float = 0.0
@@ -53,6 +66,25 @@ class Psf:
     aureole: float = 0.0
     g1: float = 0.0
     g2: float = 0.0
+    spikes: int = 0
+    spike_share: float = 0.0
+    spike_angle: float = 0.0
+    spike_reach: float = 30.0
+
+    @property
+    def core_share(self) -> float:
+        """Fraction of the light outside aureole and spikes."""
+        return 1.0 - self.aureole - (self.spike_share if self.spikes else 0.0)
+
+    @property
+    def spike_width(self) -> float:
+        """Sigma across a spike [px]: as wide as the core, with the pixel."""
+        return float(np.hypot(self.fwhm / 2.3548, 12.0**-0.5))
+
+    @property
+    def r_ee80(self) -> float:
+        """Radius of 80 % of the light of an Airy or Gaussian PSF, without the pixel [px]."""
+        return encircled_radius(self.airy, self.jitter, 0.8, self.aureole)
 
     @property
     def fwhm(self) -> float:
@@ -86,12 +118,36 @@ class Psf:
         """Return unit-flux stamps at every phase, see `_kernels.add_stamps`."""
         phases = _PHASES if self.fwhm < _WIDE else _PHASES_WIDE
         stamps = sample_phases(self.fine, STAMP_HALF, phases)
+        stamps *= np.float32(self.core_share)
+        offsets = np.arange(-STAMP_HALF, STAMP_HALF + 1, dtype=np.float64)
         if self.aureole > 0.0:
-            offsets = np.arange(-STAMP_HALF, STAMP_HALF + 1, dtype=np.float64)
             radius = np.hypot(*np.meshgrid(offsets, offsets))
-            stamps *= 1.0 - self.aureole
             stamps += (self.aureole * _aureole(radius)).astype(np.float32)
+        if self.spikes:
+            shift = (np.arange(phases) + 0.5) / phases - 0.5
+            for p, q in np.ndindex(phases, phases):
+                dx, dy = np.meshgrid(offsets - shift[q], offsets - shift[p])
+                stamps[p, q] += self.spike_brightness(dx, dy).astype(np.float32)
         return stamps
+
+    def spike_brightness(
+        self, dx: NDArray[np.float64], dy: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """Return the surface brightness of all spikes [1/px²] at offsets from the star [px].
+
+        A strut of width w makes a spike that falls like sinc²; its envelope is taken here,
+        2/(π s) / (1 + (r/s)²) along the spike, with a Gaussian across.
+        """
+        total = np.zeros_like(dx)
+        width, reach = self.spike_width, self.spike_reach
+        for i in range(self.spikes):
+            angle = self.spike_angle + 2.0 * np.pi * i / self.spikes
+            along = dx * np.cos(angle) + dy * np.sin(angle)
+            across = (dy * np.cos(angle) - dx * np.sin(angle)) / width
+            lengthwise = 2.0 / (np.pi * reach) / (1.0 + (along / reach) ** 2)
+            profile = lengthwise * np.exp(-0.5 * across**2) / (np.sqrt(2.0 * np.pi) * width)
+            total += np.where(along > 0.0, profile, 0.0)
+        return total * self.spike_share / max(self.spikes, 1)
 
     def wings(self, radius: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the surface brightness far from the core [1/px²], without the shear.
@@ -105,7 +161,7 @@ class Psf:
         if self.moffat_fwhm > 0.0:
             root = np.sqrt(2.0 ** (1.0 / self.moffat_beta) - 1.0)
             core += _moffat(r, self.moffat_fwhm / (2.0 * root), self.moffat_beta)
-        return (1.0 - self.aureole) * core + self.aureole * _aureole(r)
+        return self.core_share * core + self.aureole * _aureole(r)
 
 
 def sample_phases(profile: galsim.GSObject, half: int, phases: int) -> NDArray[np.float32]:
@@ -133,60 +189,125 @@ def sample_phases(profile: galsim.GSObject, half: int, phases: int) -> NDArray[n
     return np.ascontiguousarray(cube.transpose(1, 3, 0, 2), dtype=np.float32)
 
 
+@dataclass(frozen=True)
+class PsfRequest:
+    """What the PSFs of a CSST exposure should be like.
+
+    Attributes
+    ----------
+    r_ee80 : float or None
+        Radius of 80 % of the light at the mean of the field [arcsec], without the pixel.
+        None draws it from 0.11–0.15 arcsec, as far as diffraction and jitter reach.
+    variation : float
+        Scale of the change of R_EE80 over the field; 0 for none.
+    ellipticity : float
+        Scale of the ellipticity; 0 makes all PSFs round, 1 reaches 0.1.
+    aureole : float or None
+        Fraction of the light; None draws 0.002–0.01 (assumed), 0 for none.
+    """
+
+    r_ee80: float | None = None
+    variation: float = 1.0
+    ellipticity: float = 1.0
+    aureole: float | None = None
+
+
 def csst_psfs(
-    rng: np.random.Generator, pivot: float, pixel_scale: float, n_side: int
+    rng: np.random.Generator,
+    pivot: float,
+    pixel_scale: float,
+    n_side: int,
+    place: Place | None = None,
+    request: PsfRequest | None = None,
 ) -> list[Psf]:
-    """Draw the PSFs of one exposure on a grid of field positions.
+    """Draw the PSFs of one exposure on a grid over a frame.
 
     The unobstructed 2 m aperture gives the Airy pattern; the Gaussian (jitter, sigma
-    0.03–0.07 arcsec) is chosen so that 80 % of the light lies within 0.11–0.15 arcsec,
-    as far as that range allows.  Ellipticity varies linearly over the field to ±0.1.
+    0.03–0.07 arcsec) is chosen so that 80 % of the light lies within the wanted radius, as
+    far as that range allows (see `reachable_radius`).
 
     Parameters
     ----------
     rng : numpy.random.Generator
+        The same state for all chips of an exposure gives them one telescope.
     pivot : float
         Wavelength [nm].
     pixel_scale : float
         Arcseconds per pixel.
     n_side : int
-        The grid has n_side² positions, row by row.
+        The grid has n_side² positions, at the centres of equal cells, row by row.
+    place : Place or None
+        Of the frame in the focal plane; None for a chip that fills the field.
+    request : PsfRequest or None
 
     Returns
     -------
     list of Psf
     """
-    airy = pivot * 1e-9 / _APERTURE / _ARCSEC
-    radius = rng.uniform(0.11, 0.15)
-    slope = rng.normal(0.0, 0.004, 2)
-    e1, e2 = rng.normal(0.0, 0.02, 2)
-    gradient = rng.normal(0.0, 0.02, (2, 2))
-    aureole = rng.uniform(0.002, 0.01)
+    place, request = place or Place(), request or PsfRequest()
+    airy = pivot * 1e-9 / _APERTURE / _ARCSEC / pixel_scale
+    u_radius, u_aureole = rng.random(2)
+    pattern = FieldPattern.draw(rng)
+    aureole = 0.002 + 0.008 * u_aureole if request.aureole is None else request.aureole
+    low, high = reachable_radius(pivot, pixel_scale, aureole)
+    radius = request.r_ee80
+    if radius is None:
+        bottom, top = max(low, _RADIUS_RANGE[0]), min(high, _RADIUS_RANGE[1])
+        radius = bottom + u_radius * (top - bottom)
     psfs = []
-    for v in np.linspace(-1.0, 1.0, n_side) if n_side > 1 else [0.0]:
-        for u in np.linspace(-1.0, 1.0, n_side) if n_side > 1 else [0.0]:
-            target = float(np.clip(radius + slope @ [u, v], 0.11, 0.15))
-            jitter = _jitter_for_radius(airy, target)
-            ellipticity = np.clip(np.array([e1, e2]) + gradient @ [u, v], -0.1, 0.1)
-            psfs.append(
-                Psf(
-                    airy=airy / pixel_scale,
-                    jitter=jitter / pixel_scale,
-                    aureole=float(aureole),
-                    g1=float(ellipticity[0] / 2.0),
-                    g2=float(ellipticity[1] / 2.0),
-                )
-            )
+    for position in place.positions(n_side):
+        target = radius + request.variation * pattern.radius(position)
+        target = float(np.clip(target, *_RADIUS_RANGE)) if request.variation else radius
+        e1, e2 = request.ellipticity * pattern.ellipticity(position)
+        jitter = _jitter_for_radius(airy, target / pixel_scale, pixel_scale, aureole)
+        # Shear g of an ellipticity (a² − b²) / (a² + b²) = 2 g / (1 + g²).
+        psfs.append(Psf(airy, jitter, aureole=aureole, g1=float(e1 / 2), g2=float(e2 / 2)))
     return psfs
 
 
-def generic_psf(rng: np.random.Generator) -> Psf:
-    """Draw a PSF of any telescope: pixel-convolved FWHM 1.2–7 px, three families."""
+def reachable_radius(
+    pivot: float, pixel_scale: float, aureole: float = 0.0
+) -> tuple[float, float]:
+    """Return the smallest and largest R_EE80 [arcsec] that jitter 0.03–0.07 arcsec gives.
+
+    Parameters
+    ----------
+    pivot : float
+        Wavelength [nm].
+    pixel_scale : float
+        Arcseconds per pixel.
+    aureole : float
+        Fraction of the light in the aureole.
+    """
+    airy = pivot * 1e-9 / _APERTURE / _ARCSEC / pixel_scale
+    low, high = (
+        encircled_radius(airy, sigma / pixel_scale, 0.8, aureole) * pixel_scale
+        for sigma in _JITTER_RANGE
+    )
+    return low, high
+
+
+def generic_psf(rng: np.random.Generator, spikes: float = 0.35) -> Psf:
+    """Draw a PSF of any telescope: pixel-convolved FWHM 1.2–7 px, three families.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+    spikes : float
+        Share of the telescopes that have 4 or 6 diffraction spikes, which hold 0.3–2 % of
+        the light (assumed); 0 for none.
+    """
+    spike_rng = rng.spawn(1)[0]
     fwhm = float(np.exp(rng.uniform(np.log(1.2), np.log(7.0))))
     core = np.sqrt(max(fwhm**2 - 0.9**2, 0.5**2))  # the pixel adds about 0.9 px in quadrature
     family = rng.integers(3)
     g1, g2 = np.clip(rng.normal(0.0, 0.03, 2), -0.12, 0.12)
     shape = {"g1": float(g1), "g2": float(g2), "aureole": float(rng.uniform(0.0, 0.02))}
+    if spike_rng.random() < spikes:
+        shape["spikes"] = int(spike_rng.choice([4, 6]))
+        shape["spike_share"] = float(np.exp(spike_rng.uniform(np.log(0.003), np.log(0.02))))
+        shape["spike_angle"] = float(spike_rng.uniform(0.0, np.pi))
+        shape["spike_reach"] = float(fwhm * spike_rng.uniform(5.0, 20.0))
     if family == 0:
         return Psf(jitter=float(core / 2.3548), **shape)
     if family == 1:
@@ -197,7 +318,9 @@ def generic_psf(rng: np.random.Generator) -> Psf:
     return Psf(airy=float(share * core / 1.03), jitter=sigma, **shape)
 
 
-def encircled_radius(airy: float, sigma: float, fraction: float = 0.8) -> float:
+def encircled_radius(
+    airy: float, sigma: float, fraction: float = 0.8, aureole: float = 0.0
+) -> float:
     """Return the radius that holds a fraction of the light of Airy ⊗ Gaussian.
 
     Uses the optical transfer function: EE(r) = 2π r ∫ OTF(k) J1(2π k r) dk.
@@ -210,31 +333,38 @@ def encircled_radius(airy: float, sigma: float, fraction: float = 0.8) -> float:
         Of the Gaussian, > 0.
     fraction : float
         Between 0 and about 0.9.
+    aureole : float
+        Fraction of the light in the aureole; with it, lengths are in pixels.
 
     Returns
     -------
     float
     """
-    k = np.linspace(0.0, min(1.0 / airy, 1.2 / sigma), 2001)
+    cutoff = 1.0 / airy if airy > 0.0 else np.inf
+    k = np.linspace(0.0, min(cutoff, 1.2 / sigma), 2001)
     x = k * airy
     otf = (2.0 / np.pi) * (np.arccos(x) - x * np.sqrt(1.0 - x**2))
     otf *= np.exp(-2.0 * (np.pi * sigma * k) ** 2)
 
     def excess(r: float) -> float:
-        return 2.0 * np.pi * r * np.trapezoid(otf * j1(2.0 * np.pi * k * r), k) - fraction
+        core = 2.0 * np.pi * r * np.trapezoid(otf * j1(2.0 * np.pi * k * r), k)
+        wide = 1.0 - (1.0 + (r / _AUREOLE_SCALE) ** 2) ** (1.0 - _AUREOLE_BETA)
+        return (1.0 - aureole) * core + aureole * wide - fraction
 
     # Start where the light must still be lacking, and end inside the first rings.
-    return float(brentq(excess, 0.05 * airy, 1.3 * airy + 2.2 * sigma))
+    return float(brentq(excess, 0.05 * (airy + sigma), 1.5 * airy + 2.4 * sigma))
 
 
-def _jitter_for_radius(airy: float, radius: float) -> float:
-    """Return the Gaussian sigma [arcsec], 0.03 to 0.07, that gives a R_EE80 [arcsec]."""
-    low, high = 0.03, 0.07
-    if encircled_radius(airy, low) >= radius:
+def _jitter_for_radius(airy: float, radius: float, pixel_scale: float, aureole: float) -> float:
+    """Return the Gaussian sigma [px], 0.03 to 0.07 arcsec, that gives a R_EE80 [px]."""
+    low, high = (sigma / pixel_scale for sigma in _JITTER_RANGE)
+    if encircled_radius(airy, low, 0.8, aureole) >= radius:
         return low
-    if encircled_radius(airy, high) <= radius:
+    if encircled_radius(airy, high, 0.8, aureole) <= radius:
         return high
-    return float(brentq(lambda s: encircled_radius(airy, s) - radius, low, high, xtol=1e-4))
+    return float(
+        brentq(lambda s: encircled_radius(airy, s, 0.8, aureole) - radius, low, high, xtol=1e-3)
+    )
 
 
 def _moffat(r: NDArray[np.float64], scale: float, beta: float) -> NDArray[np.float64]:

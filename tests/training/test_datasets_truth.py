@@ -1,0 +1,255 @@
+"""Truth from dark frames and from repeated exposures; the scientific test set."""
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from astropy.table import Table
+from scipy import ndimage
+
+pytest.importorskip("torch")
+
+from crmend.errors import InvalidInputError
+from crmend_training import datasets
+from crmend_training.datasets import harvest, multi_exposure, science
+
+
+def paint_tracks(rng, shape, count, low=600.0, high=6000.0):
+    """Return straight tracks of 1–12 px, isolated, and how much charge each has [e-]."""
+    charge = np.zeros(shape, np.float32)
+    free = np.zeros(shape, bool)
+    free[14:-14, 14:-14] = True
+    energies = []
+    while len(energies) < count:
+        y, x = rng.integers(14, np.array(shape) - 14)
+        length, angle = rng.integers(1, 13), rng.uniform(0, np.pi)
+        along = np.arange(length)
+        ys = np.rint(y + along * np.sin(angle)).astype(int)
+        xs = np.rint(x + along * np.cos(angle)).astype(int)
+        if not free[ys.clip(0, shape[0] - 1), xs.clip(0, shape[1] - 1)].all():
+            continue
+        energy = rng.uniform(low, high)
+        np.add.at(charge, (ys, xs), energy / length)  # a slanted track may stay on a pixel
+        energies.append(energy)
+        free[max(ys.min() - 4, 0) : ys.max() + 5, max(xs.min() - 4, 0) : xs.max() + 5] = False
+    return charge, np.array(energies)
+
+
+# --- dark frames --------------------------------------------------------------------
+
+
+@pytest.fixture
+def darks(rng):
+    """Five darks of 256²: 5 e- read noise, a sloping bias, 40 hot pixels, 30 tracks each."""
+    hot = np.zeros((256, 256))
+    hot.flat[rng.choice(hot.size, 40, replace=False)] = 400.0
+    level = 3.0 + np.linspace(0, 2, 256)[:, None]
+    frames, truths, energies = [], [], []
+    for _ in range(5):
+        truth, energy = paint_tracks(rng, hot.shape, 30)
+        frames.append((rng.normal(0, 5, hot.shape) + level + hot + truth).astype(np.float32))
+        truths.append(truth)
+        energies.append(energy)
+    return frames, truths, np.concatenate(energies), hot
+
+
+def test_harvested_events_have_the_charge_that_was_put_in(darks):
+    frames, _, energies, _ = darks
+    library = harvest.harvest_darks(frames, 150.0)
+    assert 0.93 * len(energies) <= len(library) <= len(energies)
+    found = np.sort(library.energy)
+    assert found.mean() == pytest.approx(energies.mean(), rel=0.03)
+    # Each is one of the true charges to within the noise of its dozen pixels.
+    nearest = np.abs(found[:, None] - energies[None]).min(axis=1)
+    assert np.percentile(nearest, 95) < 4 * 5.0 * np.sqrt(12)
+
+
+def test_hot_pixels_are_no_events(darks):
+    frames, truths, _, _ = darks
+    quiet = [frame - truth for frame, truth in zip(frames, truths, strict=True)]
+    assert len(harvest.harvest_darks(quiet, 150.0)) <= 1
+
+
+def test_a_library_survives_the_disk_and_gives_the_rate_of_its_darks(darks, tmp_path, rng):
+    library = harvest.harvest_darks(darks[0], 150.0, sources=("dark 1",))
+    library.save(tmp_path / "library.npz")
+    again = harvest.load_library(tmp_path / "library.npz")
+    assert again.sources == ("dark 1",)
+    np.testing.assert_array_equal(again.charge, library.charge)
+    drawn = harvest.draw_from_library(rng, (1024, 1024), again, 75.0)
+    expected = darks[2].sum() / (5 * 256**2) * 1024**2 / 2
+    # 240 events of 0.5 relative scatter: a sigma of 7 %.
+    assert drawn.sum() == pytest.approx(expected, rel=0.25)
+    assert (drawn >= 0).all()
+
+
+def test_two_darks_are_not_enough(darks):
+    with pytest.raises(InvalidInputError, match="expected three"):
+        harvest.harvest_darks(darks[0][:2], 150.0)
+
+
+def test_a_dark_is_read_in_electrons(tmp_path):
+    header = fits.Header({"EXPTIME": 300.0, "BUNIT": "ADU", "GAIN": 2.0})
+    fits.writeto(tmp_path / "dark.fits", np.full((70, 70), 10.0, np.float32), header)
+    with pytest.warns(match="no network was trained"):
+        dark, seconds = harvest.read_dark(tmp_path / "dark.fits")
+    assert dark[0, 0] == 20.0
+    assert seconds == 300.0
+
+
+# --- several exposures ----------------------------------------------------------------
+
+
+@pytest.fixture
+def stack(rng):
+    """Six exposures of 128², PSF sigma 1.1–1.6 px, fluxes and positions that differ."""
+    y, x = np.mgrid[:128, :128]
+    stars = np.stack([*rng.uniform(8, 120, (2, 25)), 10 ** rng.uniform(3.0, 4.8, 25)], axis=1)
+    hot = np.zeros((128, 128))
+    hot.flat[rng.choice(hot.size, 12, replace=False)] = 500.0
+    images, truths, shifts = [], [], []
+    for k in range(6):
+        sigma, scale = rng.uniform(1.1, 1.6), rng.uniform(0.8, 1.2)
+        dy, dx = (0.0, 0.0) if k == 0 else rng.uniform(-4, 4, 2)
+        light = np.full((128, 128), 100.0)
+        for sy, sx, flux in stars:
+            r2 = (y - sy - dy) ** 2 + (x - sx - dx) ** 2
+            light += scale * flux * np.exp(-r2 / (2 * sigma**2)) / (2 * np.pi * sigma**2)
+        truth, _ = paint_tracks(rng, light.shape, 12, 800.0, 5000.0)
+        noisy = rng.poisson(light) + rng.normal(0, 5, light.shape) + truth + hot
+        images.append(noisy.astype(np.float32))
+        truths.append(truth > 0)
+        shifts.append((dy, dx))
+    return images, truths, shifts, hot > 0
+
+
+def test_exposures_are_aligned_to_a_fraction_of_a_pixel(stack):
+    images, _, shifts, _ = stack
+    flat, _ = multi_exposure._flattened(images, [np.zeros(i.shape, bool) for i in images])
+    np.testing.assert_allclose(multi_exposure._shifts(flat, 16), shifts, atol=0.15)
+
+
+def test_cosmic_rays_of_a_stack_are_found_and_stars_are_not(stack):
+    images, truths, _, hot = stack
+    settings = multi_exposure.MultiExposureSettings(gain=1.0)
+    found = multi_exposure.compare_exposures(images, settings=settings)
+    hits = wrong = events = 0
+    for one, truth in zip(found, truths, strict=True):
+        labels, count = ndimage.label(truth & ~one.unsure, np.ones((3, 3)))
+        hits += len(set(labels[one.mask]) - {0})
+        events += count
+        wrong += (one.mask & ~ndimage.binary_dilation(truth, np.ones((3, 3)))).sum()
+        assert not (one.mask & hot).any()
+    assert events >= 65
+    assert hits / events >= 0.95
+    assert wrong <= 4
+
+
+def test_masks_alone_are_a_list_in_the_order_of_the_images(stack):
+    images = stack[0][:3]
+    masks = datasets.multi_exposure.multi_exposure_truth(images)
+    assert [mask.dtype for mask in masks] == [np.dtype(bool)] * 3
+    with pytest.raises(InvalidInputError, match="expected three"):
+        multi_exposure.multi_exposure_truth(images[:2])
+
+
+# --- scientific test set -----------------------------------------------------------------
+
+NAME = "CSST_MSC_MS_{}_20280101000000_20280101000230_10100000001_08_L{}_V01.fits"
+ZERO_POINT = 26.29
+
+
+@pytest.fixture
+def science_pair(tmp_path, rng):
+    """Write an exposure with four stars of mag 17–23, its twin, truth and catalogue."""
+    shape, mags = (320, 320), [17.3, 19.0, 20.9, 23.2]
+    places = [(80.3, 80.0), (80.0, 230.6), (240.0, 70.4), (230.0, 240.0)]
+    y, x = np.mgrid[:320, :320]
+    clean = rng.normal(0.3, 0.05, shape)
+    for (sy, sx), mag in zip(places, mags, strict=True):
+        flux = 10 ** (0.4 * (ZERO_POINT - mag))
+        clean += flux * np.exp(-((y - sy) ** 2 + (x - sx) ** 2) / 3.0) / (3.0 * np.pi)
+    truth, energies = paint_tracks(rng, shape, 60)
+    hdus = [fits.PrimaryHDU()]
+    hdus[0].header.update({"INSTRUME": "MSC", "DETECTOR": "CHIP08", "EXPTIME": 150.0})
+    for name, data in (("SCI", clean + truth / 150), ("ERR", clean * 0 + 1)):
+        hdus.append(fits.ImageHDU(data.astype(np.float32), name=name))
+        hdus[-1].header.update({"BUNIT": "e-/s", "ZP": ZERO_POINT})
+    hdus.append(fits.ImageHDU(np.zeros(shape, np.int32), name="FLAG"))
+    fits.HDUList(hdus).writeto(tmp_path / NAME.format("SCI", 1))
+    fits.writeto(tmp_path / NAME.format("NCR", 1), clean.astype(np.float32))
+    fits.writeto(tmp_path / NAME.format("CRS", 0), truth)
+    table = Table({"x": [p[1] for p in places], "y": [p[0] for p in places], "mag": mags})
+    table["type"] = "star"
+    table.write(tmp_path / NAME.format("CAT", 0))
+    (pair,) = datasets.find_pairs(tmp_path)
+    return pair, energies
+
+
+def test_science_files_say_what_is_in_them(science_pair, tmp_path):
+    pair, energies = science_pair
+    paths = science.build_science_set([pair], tmp_path / "science", crs_per_source=40)
+    assert [path.name for path in paths] == [
+        f"CRMEND_SCIENCE_08_{mag}.fits" for mag in ("17.0", "19.0", "21.0", "23.0")
+    ]
+    header = fits.getheader(paths[1], ("HIT", 7))
+    assert header["SRCMAG"] == 19.0
+    assert header["ZP"] == ZERO_POINT
+    assert header["BKGNOISE"] == pytest.approx(0.05, rel=0.05)
+    assert np.abs(energies - header["CRENERGY"]).min() < 1.0
+    cases = list(science.read_science(paths[1]))
+    assert len(cases) == 40
+    source = cases[0].source
+    aperture = (source.clean - source.background)[20:45, 20:45].sum()
+    assert ZERO_POINT - 2.5 * np.log10(aperture) == pytest.approx(19.0, abs=0.01)
+
+
+def test_science_distances_and_charges_are_those_of_the_pixels(science_pair, tmp_path):
+    paths = science.build_science_set(
+        [science_pair[0]], tmp_path / "science", crs_per_source=40
+    )
+    cases = [case for path in paths for case in science.read_science(path)]
+    for case in cases:
+        added = case.hit - case.source.clean
+        assert added.sum() * 150 == pytest.approx(case.energy, rel=1e-2)
+        y, x = ndimage.center_of_mass(np.where(case.mask, added, 0))
+        distance = np.hypot(y - case.source.stamp_y, x - case.source.stamp_x)
+        assert distance == pytest.approx(case.distance, abs=0.05)
+    distances = np.array([case.distance for case in cases])
+    assert distances.max() <= 15.0
+    # 160 distances, even over 0–15 px.
+    np.testing.assert_allclose(np.histogram(distances, 3, (0, 15))[0] / 160, 1 / 3, atol=0.08)
+
+
+def test_the_same_seed_gives_the_same_science_set(science_pair, tmp_path):
+    first, second = (
+        science.build_science_set([science_pair[0]], tmp_path / n, crs_per_source=10)
+        for n in "ab"
+    )
+    assert [p.read_bytes() for p in first] == [p.read_bytes() for p in second]
+
+
+def test_a_pair_without_its_twin_is_named(science_pair, tmp_path):
+    science_pair[0].clean.unlink()
+    with pytest.raises(InvalidInputError, match="no CR-free twin"):
+        science.build_science_set(datasets.find_pairs(tmp_path), tmp_path / "science")
+
+
+def test_injected_charge_is_added_in_the_unit_of_the_exposure(science_pair, rng):
+    """A saturating event is clipped and ignored; flagged cosmic rays take no part."""
+    from dataclasses import replace
+
+    from crmend.exposure import read_exposure
+
+    exposure = read_exposure(science_pair[0].level1)
+    exposure.flag[300, 300] = 1 << 20
+    exposure = replace(exposure, saturation=400.0)
+    cr = np.zeros(exposure.image.shape, np.float32)
+    cr[20, 20], cr[20, 30] = 1500.0, 1e6
+    frame = harvest.injected_frame(exposure, cr)
+    before = harvest.injected_frame(exposure, np.zeros_like(cr))
+    added = frame.image - before.image
+    assert added[20, 20] == pytest.approx(1500 / 150 / 0.05, rel=0.05)
+    assert frame.saturated[20, 30]
+    assert added[20, 30] == pytest.approx(400 / 0.05, rel=0.05)
+    assert frame.ignore[300, 300]
+    assert not frame.ignore[20, 20]

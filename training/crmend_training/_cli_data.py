@@ -1,0 +1,110 @@
+"""``crmend-train dataset | harvest | truth``: from exposures on disk to training material."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from astropy.io import fits
+from tqdm import tqdm
+
+from crmend.errors import CrmendWarning
+from crmend.exposure import read_exposure
+from crmend_training import datasets
+from crmend_training.recipe import load_recipe
+
+
+def add_commands(commands: argparse._SubParsersAction) -> None:
+    """Add ``dataset``, ``harvest`` and ``truth`` to the parser."""
+    command = commands.add_parser("dataset", help="make a data set from pairs on disk")
+    command.add_argument("kind", choices=["detect", "inpaint", "science"])
+    command.add_argument("frames", help="folder with Level 1 and CR-truth files")
+    command.add_argument("--recipe", help="what goes into it (detect, inpaint)")
+    command.add_argument("--seed", type=int, default=0, help="of a science set (default 0)")
+    command.add_argument("--out", required=True, help="folder of the data set")
+    command.set_defaults(run=_dataset)
+
+    command = commands.add_parser("harvest", help="collect cosmic rays from dark frames")
+    command.add_argument("darks", nargs="+", help="three or more FITS files without light")
+    command.add_argument("--gain", type=float, help="e-/ADU, for darks in ADU")
+    command.add_argument("--out", required=True, help="library of cosmic rays (.npz)")
+    command.set_defaults(run=_harvest)
+
+    command = commands.add_parser("truth", help="CR truth from exposures of one field")
+    command.add_argument("exposures", nargs="+", help="three or more FITS files")
+    command.add_argument("--gain", type=float, default=1.0, help="e- per unit (default 1)")
+    command.add_argument("--out", required=True, help="folder for the masks")
+    command.set_defaults(run=_truth)
+
+
+def _dataset(options: argparse.Namespace) -> None:
+    pairs = datasets.find_pairs(Path(options.frames))
+    if options.kind == "science":
+        from crmend_training.datasets.science import build_science_set
+
+        for path in build_science_set(pairs, Path(options.out), seed=options.seed):
+            print(path)
+        return
+    if options.recipe is None:
+        raise ValueError(f"dataset {options.kind} needs --recipe")
+    section = dict(load_recipe(options.recipe).dataset)
+    generic = section.pop("generic")
+
+    def frames() -> Iterator[datasets.Frame]:
+        yield from map(datasets.load_frame, pairs)
+        for number in range(generic["frames"]):
+            yield datasets.generic_frame(generic["seed"] + number, tuple(generic["shape"]))
+
+    bar = tqdm(frames(), desc="data set", total=len(pairs) + generic["frames"], disable=None)
+    build = {
+        "detect": datasets.build_detection_set,
+        "inpaint": datasets.build_inpainting_set,
+    }[options.kind]
+    info = build(bar, Path(options.out), **section[options.kind])
+    print(json.dumps(info["counts"] | {"fingerprint": info["fingerprint"]}, indent=1))
+
+
+def _harvest(options: argparse.Namespace) -> None:
+    from crmend_training.datasets.harvest import harvest_darks, read_dark
+
+    darks = [read_dark(Path(path), options.gain) for path in options.darks]
+    times = sorted({time for _, time in darks})
+    if len(times) > 1:
+        raise ValueError(f"the darks were exposed for {times} s; expected one exposure time")
+    names = [Path(path).name for path in options.darks]
+    library = harvest_darks([image for image, _ in darks], times[0], sources=names)
+    library.save(Path(options.out))
+    print(f"{len(library)} cosmic rays from {len(darks)} darks written to {options.out}")
+
+
+def _truth(options: argparse.Namespace) -> None:
+    from crmend_training.datasets.multi_exposure import (
+        MultiExposureSettings,
+        compare_exposures,
+    )
+
+    paths = [Path(path) for path in options.exposures]
+    with warnings.catch_warnings():
+        # That no network was trained for it does not matter here.
+        warnings.simplefilter("ignore", CrmendWarning)
+        exposures = [read_exposure(path, instrument="generic") for path in paths]
+    found = compare_exposures(
+        [e.image for e in exposures],
+        [e.invalid | e.saturated for e in exposures],
+        MultiExposureSettings(gain=options.gain),
+    )
+    out = Path(options.out)
+    out.mkdir(parents=True, exist_ok=True)
+    for path, one in zip(paths, found, strict=True):
+        target = out / f"{path.name.split('.fits')[0]}_crtruth.fits"
+        planes = [
+            fits.ImageHDU(one.mask.astype(np.uint8), name="CRTRUTH"),
+            fits.ImageHDU(one.unsure.astype(np.uint8), name="UNSURE"),
+            fits.ImageHDU(one.charge.astype(np.float32), name="CHARGE"),
+        ]
+        fits.HDUList([fits.PrimaryHDU(), *planes]).writeto(target, overwrite=True)
+        print(f"{target}: {int(one.mask.sum())} CR pixels")

@@ -1,0 +1,117 @@
+"""``crmend-train simulate``: Level 1 + CR-truth pairs from a recipe or from options."""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from tqdm import tqdm
+
+from crmend_training import simulate
+from crmend_training.recipe import DETECTORS, Recipe, load_recipe
+from crmend_training.simulate import SimulationConfig
+
+
+def add_command(commands: argparse._SubParsersAction) -> None:
+    """Add ``simulate`` to the parser."""
+    command = commands.add_parser("simulate", help="write Level 1 + CR-truth pairs")
+    command.add_argument("--recipe", help="recipe file or bundled name")
+    command.add_argument("--out", required=True, help="folder for the pairs")
+    command.add_argument("--jobs", type=int, default=2, help="processes (default 2)")
+    command.add_argument("--seed", type=int, default=0, help="added to the recipe's seed")
+    command.add_argument("--detector", type=int, help="one frame of this chip, no recipe")
+    command.add_argument("--shape", default="1024x1024", help="rows x columns of that frame")
+    command.add_argument("--field", default="mid", help="star density of that frame")
+    command.add_argument("--law", default="paper", choices=["paper", "physical"])
+    command.add_argument(
+        "--without",
+        default="",
+        metavar="EFFECTS",
+        help=f"effects to leave out of that frame, of {','.join(simulate.EFFECTS)}",
+    )
+    command.add_argument(
+        "--brighter-fatter", action="store_true", help="with this effect in that frame"
+    )
+    command.add_argument(
+        "--resume", action="store_true", help="leave out frames that are there already"
+    )
+    command.add_argument(
+        "--keep-clean",
+        action="store_true",
+        help="also write each frame without CRs, same noise",
+    )
+    command.set_defaults(run=_simulate)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One frame to simulate."""
+
+    config: SimulationConfig
+    folder: Path
+    keep_clean: bool
+    resume: bool
+
+
+def _recipe_configs(recipe: Recipe, seed: int) -> list[SimulationConfig]:
+    """Return the frames of a recipe; fields and laws take turns over the detectors."""
+    section = recipe.simulate
+    choices = itertools.cycle(itertools.product(section["fields"], section["laws"]))
+    return [
+        SimulationConfig(
+            detector,
+            tuple(section["shape"]),
+            seed=section["seed"] + seed + 1000 * detector + number,
+            field=field,
+            law=law,
+            without=tuple(section.get("without", ())),
+        )
+        for detector in section.get("detectors", DETECTORS)
+        for number in range(section["frames_per_detector"])
+        for field, law in [next(choices)]
+    ]
+
+
+def _single_config(options: argparse.Namespace) -> SimulationConfig:
+    """Return the frame that the options describe."""
+    if options.detector is None:
+        raise ValueError("simulate needs --recipe or --detector")
+    ny, nx = (int(n) for n in options.shape.split("x"))
+    without = tuple(name for name in options.without.split(",") if name)
+    return SimulationConfig(
+        options.detector,
+        (ny, nx),
+        seed=options.seed,
+        field=options.field,
+        law=options.law,
+        without=without,
+        brighter_fatter=options.brighter_fatter,
+    )
+
+
+def _simulate_one(job: _Job) -> Path:
+    level1 = job.folder / simulate.file_name(job.config, "SCI", 1)
+    clean = job.folder / simulate.file_name(job.config, "NCR", 1)
+    # The Level 1 file is written last: where it is, the others are.
+    if job.resume and level1.is_file() and (clean.is_file() or not job.keep_clean):
+        return level1
+    exposure = simulate.simulate_exposure(job.config)
+    return simulate.write_pair(exposure, job.folder, without_cr=job.keep_clean)[0]
+
+
+def _simulate(options: argparse.Namespace) -> None:
+    keep_clean = options.keep_clean
+    if options.recipe is not None:
+        recipe = load_recipe(options.recipe)
+        keep_clean = keep_clean or recipe.simulate.get("keep_clean", False)
+        configs = _recipe_configs(recipe, options.seed)
+    else:
+        configs = [_single_config(options)]
+    jobs = [_Job(c, Path(options.out), keep_clean, options.resume) for c in configs]
+    with ProcessPoolExecutor(options.jobs) as pool:
+        done = pool.map(_simulate_one, jobs)
+        for path in tqdm(done, total=len(jobs), desc="simulate", disable=None):
+            tqdm.write(str(path))

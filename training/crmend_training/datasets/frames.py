@@ -1,0 +1,175 @@
+"""Level 1 exposures and their truth: found on disk, read, normalised as the runtime does."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from astropy.io import fits
+from numpy.typing import NDArray
+
+from crmend import _normalise
+from crmend._kernels import fill_invalid
+from crmend.exposure import read_exposure
+from crmend_training.datasets.fields import Place, place_of
+
+LABEL_THRESHOLD = 1.0
+"""A pixel is a CR for training above this charge [e-] (paper, section 2.1)."""
+
+_NAME = re.compile(r"CSST_MSC_MS_([A-Z]+)_(\d{14})_(\d{14})_(\d{9,14})_(\d{2})_L(\d)_(V?\d+)")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A Level 1 exposure and its Level 0 CR truth.
+
+    Attributes
+    ----------
+    level1, truth : Path
+        FITS files; the truth holds e-/px in its first image.
+    clean : Path or None
+        The same exposure without CRs (kind ``NCR``), where a simulation wrote one.
+    catalog : Path or None
+        The input catalogue (kind ``CAT``), where a simulation wrote one.
+    """
+
+    level1: Path
+    truth: Path
+    clean: Path | None = None
+    catalog: Path | None = None
+
+    @property
+    def detector(self) -> int:
+        """Number of the chip, from the file's name."""
+        match = _NAME.match(self.level1.name)
+        if match is None:
+            raise ValueError(f"{self.level1.name} is no CSST_MSC_MS_… name with a chip in it")
+        return int(match[5])
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One pair in memory, in the form the networks see.
+
+    Attributes
+    ----------
+    image : (ny, nx) float32
+        Level 1 in noise units, invalid pixels filled.
+    cr : (ny, nx) float32
+        CR truth [e-/px].
+    invalid, saturated : (ny, nx) bool
+        True = bad, hot or NaN; True = saturated.
+    name : str
+    clean : (ny, nx) float32 or None
+        The same exposure without CRs, in the same noise units, where it is known.
+    unsure : (ny, nx) bool or None
+        True = whether this is a CR is not known (truth that was measured, not simulated).
+    place : Place
+        Where on the sky the frame lies; without any it is a field of its own.
+    """
+
+    image: NDArray[np.float32]
+    cr: NDArray[np.float32]
+    invalid: NDArray[np.bool_]
+    saturated: NDArray[np.bool_]
+    name: str
+    clean: NDArray[np.float32] | None = None
+    unsure: NDArray[np.bool_] | None = None
+    place: Place = field(default_factory=Place)
+
+    @property
+    def ignore(self) -> NDArray[np.bool_]:
+        """True = take no part in training and scoring."""
+        known = self.invalid | self.saturated
+        return known if self.unsure is None else known | self.unsure
+
+
+def find_pairs(folder: Path) -> list[Pair]:
+    """Pair every Level 1 file below a folder with its CR truth by observation and chip.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no pair, or a Level 1 file has no truth.
+    """
+    found: dict[str, dict[tuple[str, str], Path]] = {
+        k: {} for k in ("SCI", "CRS", "NCR", "CAT")
+    }
+    for path in sorted(Path(folder).rglob("*.fits*")):
+        match = _NAME.match(path.name)
+        if match is None or match[1] not in found or (match[1] == "SCI" and match[6] != "1"):
+            continue
+        found[match[1]][match[4], match[5]] = path
+    level1, truth = found["SCI"], found["CRS"]
+    if not level1:
+        raise FileNotFoundError(f"no Level 1 file (CSST_MSC_MS_SCI_…_L1_…) below {folder}")
+    lonely = [path.name for key, path in level1.items() if key not in truth]
+    if lonely:
+        raise FileNotFoundError(
+            f"{lonely[0]} has no CR truth (CSST_MSC_MS_CRS_…_L0_…) of the same observation "
+            f"and chip below {folder}"
+        )
+    return [
+        Pair(level1[key], truth[key], found["NCR"].get(key), found["CAT"].get(key))
+        for key in sorted(level1)
+    ]
+
+
+def read_image(path: Path) -> NDArray[np.float32]:
+    """Return the first image of a file (CR truth in e-/px, CR-free twin), native float32."""
+    with fits.open(path, memmap=False) as hdus:
+        for hdu in hdus:
+            if hdu.data is not None and hdu.data.ndim == 2:
+                return np.ascontiguousarray(hdu.data, dtype=np.float32)
+    raise ValueError(f"{path} holds no 2-D image")
+
+
+def load_frame(pair: Pair) -> Frame:
+    """Read a pair and normalise it exactly as the runtime does."""
+    exposure = read_exposure(pair.level1)
+    cr = read_image(pair.truth)
+    if cr.shape != exposure.image.shape:
+        raise ValueError(
+            f"{pair.truth} has shape {cr.shape}, its Level 1 image {exposure.image.shape}"
+        )
+    frame = make_frame(
+        exposure.image,
+        exposure.invalid,
+        exposure.saturated,
+        cr,
+        pair.level1.stem,
+        None if pair.clean is None else read_image(pair.clean),
+    )
+    return replace(frame, place=place_of(exposure.header, exposure.image.shape))
+
+
+def make_frame(
+    image: NDArray[np.float32],
+    invalid: NDArray[np.bool_],
+    saturated: NDArray[np.bool_],
+    cr: NDArray[np.float32],
+    name: str,
+    clean: NDArray[np.float32] | None = None,
+) -> Frame:
+    """Normalise plain arrays into a `Frame` (see there for shapes and units)."""
+    invalid = invalid | ~np.isfinite(image)
+    scale = _normalise.measure_scale(image, invalid | saturated)
+
+    def normalised(array: NDArray[np.float32]) -> NDArray[np.float32]:
+        filled = np.empty_like(array)
+        fill_invalid(array, invalid, scale.background, filled)
+        return _normalise.to_noise_units(filled, scale)
+
+    clean = None if clean is None else normalised(clean)
+    return Frame(normalised(image), cr, invalid, saturated, name, clean)
+
+
+def generic_frame(seed: int, shape: tuple[int, int]) -> Frame:
+    """Return a simulated frame of some other instrument, for the pack ``generic``."""
+    from crmend_training import simulate
+
+    sim = simulate.generic_exposure(np.random.default_rng(seed), shape)
+    invalid, saturated = (sim.flag & 7) != 0, (sim.flag & 8) != 0
+    return make_frame(sim.image, invalid, saturated, sim.cr_truth, f"generic {seed}")

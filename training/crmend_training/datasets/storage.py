@@ -1,0 +1,202 @@
+"""A data set on disk: written a row at a time, read through memory maps, split by field."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crmend import _normalise
+from crmend_training.datasets import compact
+from crmend_training.datasets.fields import Place, group_fields
+
+FORMAT = 2
+"""1: float32 images and bool masks, frames only.  2: coded columns, the field of each frame."""
+
+PLAIN, ASINH, BITS = "plain", "asinh-int16", "bits"
+
+_BLOCK = 1 << 24
+
+
+class SetWriter:
+    """Writes the columns of a data set as they come, so that no set has to fit into memory.
+
+    Parameters
+    ----------
+    folder : Path
+        Made where it does not exist; columns of the same name are overwritten.
+    columns : mapping of str to (coding, dtype)
+        `PLAIN` columns are stored as `dtype`; for the other codings it is ignored.
+    """
+
+    def __init__(self, folder: Path, columns: Mapping[str, tuple[str, Any]]):
+        self.folder = Path(folder)
+        self.columns = {name: _Column(self.folder, name, *how) for name, how in columns.items()}
+        self.names: list[str] = []
+        self.places: list[Place] = []
+
+    def __enter__(self) -> SetWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for column in self.columns.values():
+            column.close()
+
+    def add_frame(self, name: str, place: Place) -> int:
+        """Note a frame, and return its index."""
+        self.names.append(name)
+        self.places.append(place)
+        return len(self.names) - 1
+
+    def add(self, column: str, row: Any) -> None:
+        """Append one row to a column; rows of a column have one shape."""
+        self.columns[column].append(np.asarray(row))
+
+    def finish(self) -> dict:
+        """Close the columns, write ``set.json`` and return what it says."""
+        digest = hashlib.sha256(_normalise.NAME.encode())
+        for name, column in self.columns.items():
+            column.close()
+            digest.update(name.encode())
+            digest.update(column.description().encode())
+            column.hash_into(digest)
+        info = {
+            "format": FORMAT,
+            "normalisation": _normalise.NAME,
+            "frames": self.names,
+            "fields": group_fields(self.places),
+            "columns": {name: c.coding for name, c in self.columns.items()},
+            "widths": {n: c.width for n, c in self.columns.items() if c.coding == BITS},
+            "counts": {name: column.count for name, column in self.columns.items()},
+            "fingerprint": digest.hexdigest()[:16],
+        }
+        (self.folder / "set.json").write_text(json.dumps(info, indent=1) + "\n")
+        return info
+
+
+class _Column:
+    """One ``.npy`` file that grows along its first axis."""
+
+    def __init__(self, folder: Path, name: str, coding: str, dtype: Any):
+        self.path = folder / f"{name}.npy"
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.coding = coding
+        self.dtype = np.dtype({ASINH: np.int16, BITS: np.uint8}.get(coding, dtype))
+        self.count, self.width = 0, 0
+        self.shape: tuple[int, ...] | None = None
+        self.file: BinaryIO | None = None
+
+    def append(self, row: NDArray) -> None:
+        if self.coding == ASINH:
+            row = compact.encode(row)
+        elif self.coding == BITS:
+            self.width = row.shape[-1]
+            row = compact.pack(row)
+        row = np.ascontiguousarray(row, dtype=self.dtype).reshape(row.shape)
+        if self.shape is None:
+            self.shape = row.shape
+            self._open()
+        if row.shape != self.shape:
+            raise ValueError(f"{self.path} has rows of {self.shape}, got one of {row.shape}")
+        self.file.write(row.tobytes())  # type: ignore[union-attr]
+        self.count += 1
+
+    def close(self) -> None:
+        if self.file is None and self.shape is None:
+            self.shape = ()
+            self._open()
+        if self.file is not None:
+            self.file.seek(0)
+            self._header()
+            self.file.close()
+            self.file = None
+
+    def description(self) -> str:
+        """Return what of the column is not in its bytes."""
+        return f"{self.coding} {self.dtype.str} {(self.count, *(self.shape or ()))}"
+
+    def hash_into(self, digest: Any) -> None:
+        with self.path.open("rb") as file:
+            while block := file.read(_BLOCK):
+                digest.update(block)
+
+    def _open(self) -> None:
+        self.file = self.path.open("wb")
+        self._header()
+
+    def _header(self) -> None:
+        # numpy pads the header for a growing first axis, so its length stays the same.
+        header = {
+            "descr": np.lib.format.dtype_to_descr(self.dtype),
+            "fortran_order": False,
+            "shape": (self.count, *(self.shape or ())),
+        }
+        np.lib.format.write_array_header_1_0(self.file, header)
+
+
+def load_column(folder: Path, column: str) -> Any:
+    """Return one array of a data set through a memory map.
+
+    Coded columns come as `compact.CodedColumn` or `compact.BitColumn`, which decode what is
+    indexed (and all of it under `numpy.asarray`); plain ones as `numpy.memmap`.
+    """
+    folder = Path(folder)
+    stored = np.load(folder / f"{column}.npy", mmap_mode="r")
+    info = load_info(folder) if (folder / "set.json").is_file() else {}
+    coding = info.get("columns", {}).get(column, PLAIN)
+    # Views, since indexing a numpy.memmap costs more than reading the crop does.
+    if coding == ASINH:
+        return compact.CodedColumn(stored.view(np.ndarray))
+    if coding == BITS:
+        return compact.BitColumn(stored.view(np.ndarray), info["widths"][column])
+    return stored
+
+
+def load_info(folder: Path) -> dict:
+    """Return ``set.json``.
+
+    Raises
+    ------
+    FileNotFoundError
+        The folder holds no data set.
+    """
+    path = Path(folder) / "set.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing; make it with `crmend-train dataset`")
+    return json.loads(path.read_text())
+
+
+def split_frames(info: dict, validation: float = 0.1) -> tuple[list[int], list[int]]:
+    """Split frame indices into training and validation, by field.
+
+    A frame, and all frames that show the same piece of sky, are on one side only.
+
+    Parameters
+    ----------
+    info : dict
+        What `load_info` returns; sets of format 1 take every frame for a field of its own.
+    validation : float
+        Share of the fields that is held out, at least one.
+
+    Raises
+    ------
+    ValueError
+        All frames show one field, so that every split would share its sources.
+    """
+    indices = range(len(info["frames"]))
+    fields = info.get("fields", list(indices))
+    groups = list(dict.fromkeys(fields))
+    if len(groups) < 2:
+        raise ValueError(
+            f"the {len(indices)} frame(s) of this set show {len(groups)} field; expected at "
+            "least two, one for training and one to hold out: add frames of another field"
+        )
+    step = max(2, round(1.0 / validation))
+    held = set(groups[step - 1 :: step] or groups[-1:])
+    training = [i for i in indices if fields[i] not in held]
+    return training, [i for i in indices if fields[i] in held]
