@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from crmend_training import simulate
 from crmend_training.recipe import DETECTORS, Recipe, load_recipe
-from crmend_training.simulate import SimulationConfig
+from crmend_training.simulate import LAWS, SimulationConfig
 
 
 def add_command(commands: argparse._SubParsersAction) -> None:
@@ -25,7 +25,7 @@ def add_command(commands: argparse._SubParsersAction) -> None:
     command.add_argument("--detector", type=int, help="one frame of this chip, no recipe")
     command.add_argument("--shape", default="1024x1024", help="rows x columns of that frame")
     command.add_argument("--field", default="mid", help="star density of that frame")
-    command.add_argument("--law", default="paper", choices=["paper", "physical"])
+    command.add_argument("--law", default="paper", choices=LAWS)
     command.add_argument(
         "--without",
         default="",

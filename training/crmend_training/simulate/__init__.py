@@ -6,7 +6,7 @@ Read in this order: `bands` and `config` (what), `catalog`, `focal_plane`, `psf`
 """
 
 from crmend_training.simulate.bands import BANDS, DETECTOR_BANDS, FIELDS
-from crmend_training.simulate.config import EFFECTS, SimulationConfig
+from crmend_training.simulate.config import EFFECTS, LAWS, SimulationConfig
 from crmend_training.simulate.exposure import (
     SimulatedExposure,
     generic_exposure,
@@ -19,6 +19,7 @@ __all__ = [
     "DETECTOR_BANDS",
     "EFFECTS",
     "FIELDS",
+    "LAWS",
     "SimulatedExposure",
     "SimulationConfig",
     "file_name",
