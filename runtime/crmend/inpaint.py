@@ -101,8 +101,8 @@ def inpaint(
 
     Every masked pixel first gets the adaptive median of its neighbours.  Sources are found
     on that image; in the 64×64 cutout around each, masked pixels are filled smoothly and the
-    network then corrects them (paper, section 3.2).  Where its output is not finite, or no source is near, the
-    median stays.
+    network then corrects them (paper, section 3.2).  Where its output is not finite, or no
+    source is near, the median stays.
 
     Parameters
     ----------

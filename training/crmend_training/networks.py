@@ -137,9 +137,7 @@ class UNetPlusPlus(nn.Module):
             dim=1,
         )
         if self.mirror:
-            x = torch.cat(
-                [x, torch.asinh(self.turned(image) / scale), self.turned(cr_mask)], 1
-            )
+            x = torch.cat([x, torch.asinh(self.turned(image) / scale), self.turned(cr_mask)], 1)
         depth = len(self.filters)
         for level in range(depth):
             x = self.nodes[f"{level}_0"](x if level == 0 else functional.max_pool2d(x, 2))

@@ -106,12 +106,12 @@ class InpaintBatches:
         filled = first_fill(hit, mask)
         edge = (truth.shape[0] - recipe.crop) // 2
         dy, dx = rng.integers(-1, 2, size=2) if rng.random() < recipe.off_centre else (0, 0)
-        window = np.s_[
-            edge + dy : edge + dy + recipe.crop, edge + dx : edge + dx + recipe.crop
-        ]
+        window = np.s_[edge + dy : edge + dy + recipe.crop, edge + dx : edge + dx + recipe.crop]
         return filled[window], mask[window], truth[window]
 
-    def _inject(self, hit: NDArray, mask: NDArray, reach: int, rng: np.random.Generator) -> None:
+    def _inject(
+        self, hit: NDArray, mask: NDArray, reach: int, rng: np.random.Generator
+    ) -> None:
         """Add a CR, one of its pixels within `reach` of the centre; pixels go to the mask."""
         ray = rng.choice(self.rays)
         turn = turning(rng)
