@@ -3,7 +3,8 @@
 Both networks see an image in units of its own noise above its own background, so they
 do not depend on gain, exposure time or unit.  The detection network sees it compressed
 with asinh (`to_detect_input`); the inpainting network sees it linear, in units of the
-noise (`to_noise_units`), and does its own scaling inside the graph.
+noise (`to_noise_units`), its CR pixels filled by `crmend._kernels.smooth_fill`, and does its
+own scaling inside the graph.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-NAME = "asinh-noise-v1"
+from crmend._kernels import FILL_MARGIN, FILL_SOFTENING
+
+NAME = "asinh-noise-v2"
 """Name of this preprocessing; it stands in every model card."""
 
 SOFTENING = 3.0
@@ -99,7 +102,12 @@ def to_detect_input(image: NDArray[np.float32], scale: Scale) -> NDArray[np.floa
 
 def parameters() -> dict[str, float]:
     """Return the parameters that the model card records beside `NAME`."""
-    return {"softening": SOFTENING, "clip_sigma": _CLIP_SIGMA}
+    return {
+        "softening": SOFTENING,
+        "clip_sigma": _CLIP_SIGMA,
+        "fill_softening": FILL_SOFTENING,
+        "fill_margin": FILL_MARGIN,
+    }
 
 
 def _row_step(image: NDArray[np.float32]) -> int:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from crmend._inputs import check_count, check_image, check_mask
-from crmend._kernels import MIN_GOOD, adaptive_median
+from crmend._kernels import MIN_GOOD, adaptive_median, smooth_fill
 from crmend._normalise import Scale, from_noise_units, measure_scale, to_noise_units
 from crmend._tiling import Progress
 from crmend.cutouts import CutoutPlan, plan_cutouts
@@ -100,9 +100,9 @@ def inpaint(
     """Mend the cosmic rays of a single exposure.
 
     Every masked pixel first gets the adaptive median of its neighbours.  Sources are found
-    on that image; in the 64×64 cutout around each, the network then replaces the masked
-    pixels (paper, section 3.2).  Where its output is not finite, or no source is near, the
-    median stays.
+    on that image; in the 64×64 cutout around each, masked pixels are filled smoothly and the
+    network then corrects them (paper, section 3.2).  Where its output is not finite, or no
+    source is near, the median stays.
 
     Parameters
     ----------
@@ -323,9 +323,12 @@ def _run_network(
         done += len(stamps.image)
         # What overflows is not finite, and keeps the median.
         with np.errstate(over="ignore", invalid="ignore"):
-            network_input = to_noise_units(stamps.image, scale)[:, np.newaxis]
+            network_input = to_noise_units(stamps.image, scale)
+            smooth_fill(network_input, stamps.cr_mask)
             network_mask = stamps.cr_mask[:, np.newaxis].astype(np.float32)
-            output = model.run(network_input, network_mask, last=done == len(plan))
+            output = model.run(
+                network_input[:, np.newaxis], network_mask, last=done == len(plan)
+            )
             mended = plan.pick(output[:, 0], stamps, image.shape[1])
             values[stamps.pixels] = from_noise_units(mended, scale)
         if progress is not None:

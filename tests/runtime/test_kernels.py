@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from crmend._kernels import MIN_GOOD, adaptive_median, count_events, fill_invalid
+from crmend._kernels import MIN_GOOD, adaptive_median, count_events, fill_invalid, smooth_fill
 
 NAN = np.nan
 
@@ -213,3 +213,63 @@ def test_events_agree_with_scipy():
         mask = rng.random((150, 170)) < density
         expected = ndimage.label(mask, np.ones((3, 3)))[1]
         assert count_events(mask, np.empty(mask.sum(), dtype=np.int32)) == expected
+
+
+def biharmonic_twin(field, cr_mask):
+    """Solve the biharmonic equation on masked pixels directly, as a linear system."""
+    stencil = np.zeros((5, 5))
+    laplacian = np.array([[0, 1, 0], [1, -4, 1], [0, 1, 0]])
+    for (y, x), weight in np.ndenumerate(laplacian):
+        stencil[y : y + 3, x : x + 3] += weight * laplacian
+    places = {tuple(place): i for i, place in enumerate(np.argwhere(cr_mask))}
+    matrix, right = np.zeros((len(places), len(places))), np.zeros(len(places))
+    for (y, x), i in places.items():
+        for (v, u), weight in np.ndenumerate(stencil):
+            neighbour = (y + v - 2, x + u - 2)
+            if neighbour in places:
+                matrix[i, places[neighbour]] += weight
+            else:
+                right[i] -= weight * field[neighbour]
+    solved = field.copy()
+    solved[cr_mask] = np.linalg.solve(matrix, right)
+    return solved
+
+
+def test_smooth_fill_solves_the_biharmonic_equation_of_the_asinh():
+    rng = np.random.default_rng(3)
+    field = ndimage.gaussian_filter(rng.normal(0.0, 8.0, (40, 40)), 2.0)
+    cr_mask = np.zeros(field.shape, dtype=bool)
+    cr_mask[10:13, 8:12] = True
+    cr_mask[np.arange(20, 30), np.arange(15, 25)] = True
+    stamps = (10.0 * np.sinh(field))[np.newaxis].astype(np.float32)
+    expected = 10.0 * np.sinh(biharmonic_twin(np.arcsinh(stamps[0] / 10.0), cr_mask))
+    before = stamps.copy()
+    stamps[0][cr_mask] = 0.0
+    smooth_fill(stamps, cr_mask[np.newaxis])
+    np.testing.assert_array_equal(stamps[0][~cr_mask], before[0][~cr_mask])
+    np.testing.assert_allclose(stamps[0][cr_mask], expected[cr_mask], rtol=2e-3, atol=0.02)
+
+
+def test_smooth_fill_continues_a_star_where_a_median_does_not():
+    y, x = np.mgrid[-20:20, -20:20]
+    star = (3000.0 * np.exp(-0.5 * (x**2 + y**2) / 1.5**2)).astype(np.float32)
+    cr_mask = (abs(x - 1) <= 1) & (abs(y) <= 1)
+    filled, _ = run_adaptive_median(star, cr_mask)
+    smooth = filled[np.newaxis].copy()
+    smooth_fill(smooth, cr_mask[np.newaxis])
+    assert abs(smooth.sum() / star.sum() - 1) < 0.03
+    assert abs(filled.sum() / star.sum() - 1) > 0.2
+
+
+def test_smooth_fill_stays_in_bounds_at_edges_and_without_a_good_pixel():
+    rng = np.random.default_rng(4)
+    stamps = rng.normal(0.0, 1.0, (3, 16, 16)).astype(np.float32)
+    stamps[0, 8, 8] = 1e5
+    cr_mask = np.zeros(stamps.shape, dtype=bool)
+    cr_mask[0, :6, :6] = cr_mask[0, 9:, 2:] = True
+    cr_mask[1] = True
+    before = stamps.copy()
+    smooth_fill(stamps, cr_mask)
+    assert np.isfinite(stamps).all()
+    assert np.abs(stamps[0]).max() < 1e5 * np.exp(1.6)
+    np.testing.assert_array_equal(stamps[1:], before[1:])

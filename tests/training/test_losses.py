@@ -8,9 +8,21 @@ from crmend_training import losses  # noqa: E402
 
 def test_weighted_mse_counts_cr_pixels_five_times_at_alpha_4():
     truth = torch.zeros(1, 1, 1, 2)
-    predicted = torch.tensor([[[[1.0, 1.0]]]])
     mask = torch.tensor([[[[1.0, 0.0]]]])
-    assert float(losses.weighted_mse(predicted, truth, mask, alpha=4.0)) == pytest.approx(3.0)
+    inside, outside = torch.tensor([[[[2.0, 0.0]]]]), torch.tensor([[[[0.0, 2.0]]]])
+    assert float(losses.weighted_mse(inside, truth, mask, alpha=4.0)) == pytest.approx(4.0)
+    assert float(losses.weighted_mse(outside, truth, mask, alpha=4.0)) == pytest.approx(0.8)
+
+
+def test_flux_error_counts_the_circle_around_the_source():
+    truth = torch.zeros(2, 1, 40, 40)
+    truth[:, :, 20, 20] = 1000.0
+    predicted = truth.clone()
+    predicted[0, 0, 20, 25] += 100.0
+    predicted[1, 0, 20, 26] += 100.0
+    errors = losses.flux_error(predicted, truth).tolist()
+    # 81 pixels lie within 5 px of a pixel's centre.
+    assert errors == pytest.approx([100.0 / (1000.0 + 10.0 * 81**0.5), 0.0])
 
 
 def test_ignored_pixels_take_no_part_in_the_detection_loss():
@@ -28,5 +40,9 @@ def test_inpainting_loss_is_zero_for_the_right_correction_at_every_depth():
     mask = torch.ones(1, 1, 4, 4)
     args = (scale, 2 * scale, filled, truth, mask)
     assert float(losses.inpainting_loss([right, right], *args)) == 0.0
-    # Off by 20 in units of a true scale of 40: 0.25, weighted by 5, on one depth of two.
-    assert float(losses.inpainting_loss([right, wrong], *args)) == pytest.approx(0.625)
+    # Off by 20 in units of a true scale of 40: 0.25, on one depth of two.
+    loss = losses.inpainting_loss([right, wrong], *args, flux_weight=0.0)
+    assert float(loss) == pytest.approx(0.125)
+    # The flux: 320 of 480 + 10·√16 missing, squared, on one depth of two.
+    loss = losses.inpainting_loss([right, wrong], *args, flux_weight=1.0)
+    assert float(loss) == pytest.approx(0.125 + 0.5 * (320 / 520) ** 2)

@@ -34,13 +34,34 @@ def test_unetplusplus_has_every_nested_node_and_a_head_per_depth():
     assert len(network.heads) == 3
 
 
-def test_local_scale_of_a_point_source_is_its_peak_nearby_and_the_floor_far_off():
+def test_local_scale_is_the_peak_next_to_a_point_source_and_the_floor_three_pixels_off():
     network = networks.UNetPlusPlus((8, 16))
     image = torch.zeros(1, 1, 64, 64)
     image[0, 0, 32, 32] = 500.0
     scale = network.local_scale(image)[0, 0]
-    assert scale[32, 32] == pytest.approx(530.0)
-    assert scale[5, 5] == pytest.approx(30.0)
+    assert scale[32, 32] == pytest.approx(510.0)
+    assert scale[32, 35] == pytest.approx(10.0)
+
+
+@pytest.mark.parametrize("mirror", [False, True])
+def test_unetplusplus_writes_masked_pixels_only(mirror):
+    torch.manual_seed(0)
+    network = networks.UNetPlusPlus((8, 16), mirror)
+    torch.nn.init.ones_(network.heads[-1].weight)
+    image = torch.randn(2, 1, 64, 64) * 20
+    mask = (torch.rand(2, 1, 64, 64) < 0.1).float()
+    with torch.no_grad():
+        mended = network(image, mask)
+    assert ((mended != image) == (mask > 0)).float().mean() > 0.999
+    np.testing.assert_array_equal(mended[mask == 0], image[mask == 0])
+
+
+def test_mirror_shows_each_pixel_the_one_opposite_the_source():
+    network = networks.UNetPlusPlus((4, 4), mirror=True)
+    image = torch.zeros(1, 1, 64, 64)
+    image[0, 0, 32 + 5, 32 - 7] = 100.0
+    turned = network.turned(image)
+    assert torch.nonzero(turned)[0].tolist() == [0, 0, 32 - 5, 32 + 7]
 
 
 def test_unknown_architecture_is_named():

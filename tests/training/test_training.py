@@ -22,7 +22,7 @@ def sets(tmp_path, rng):
     for number in range(3):
         image = rng.normal(0.0, 1.0, (256, 256))
         for cy, cx in rng.uniform(40, 216, (12, 2)):
-            image += 150.0 * np.exp(-((y - cy) ** 2 + (x - cx) ** 2) / (2 * 1.5**2))
+            image += 400.0 * np.exp(-((y - cy) ** 2 + (x - cx) ** 2) / (2 * 0.9**2))
         cr = np.zeros((256, 256), np.float32)
         for row, column in rng.integers(34, 220, (60, 2)):
             cr[row, column : column + 3] = 60.0
@@ -63,12 +63,12 @@ def test_inpainting_run_writes_a_checkpoint_with_flux_errors(sets):
     settings = train_inpaint.InpaintRecipe(
         {"architecture": "unetplusplus", "filters": [8, 8]}, batch=16
     )
-    schedule = _training.Schedule(steps=60, budget=60.0, rate=5e-3)
+    schedule = _training.Schedule(steps=100, budget=60.0, rate=5e-3)
     run = train_inpaint.train(sets / "inpaint", sets / "run", settings, schedule, resume=False)
     scores = run.info["validation"]
-    # Medians lose the light of a star's core; a little training already gains on that.
-    assert scores["median_mean"] < -0.02
-    assert abs(scores["network_mean"]) < abs(scores["median_mean"])
+    # No fill knows how sharp the stars are; a little training already gains on that.
+    assert scores["fill_scatter"] > 0.02
+    assert scores["network_scatter"] < 0.75 * scores["fill_scatter"]
     assert (sets / "run" / "final.pt").is_file()
 
 
@@ -88,13 +88,14 @@ def test_injected_ray_lands_where_it_is_moved():
     assert not train_inpaint.moved(array, -2, 0).any()
 
 
-def test_first_fill_is_the_median_of_the_good_neighbours():
-    image = np.arange(25, dtype=np.float32).reshape(5, 5)
-    mask = np.zeros((5, 5), bool)
-    mask[2, 2] = True
-    image[2, 2] = 1e6
-    filled = train_inpaint.first_fill(image, mask)
-    assert filled[2, 2] == np.median([6, 7, 8, 11, 13, 16, 17, 18])
+def test_first_fill_continues_a_plane_whatever_the_cosmic_ray_left():
+    # Cubic polynomials solve the biharmonic equation; a small plane is one in its asinh.
+    image = (np.arange(144, dtype=np.float32).reshape(12, 12) - 70.0) * 1e-3
+    mask = np.zeros(image.shape, bool)
+    mask[5, 5] = mask[5, 6] = True
+    damaged = np.where(mask, np.float32(1e6), image)
+    filled = train_inpaint.first_fill(damaged, mask)
+    np.testing.assert_allclose(filled, image, atol=1e-6)
     np.testing.assert_array_equal(filled[~mask], image[~mask])
 
 

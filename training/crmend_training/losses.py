@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -24,9 +25,28 @@ def detection_loss(logits: Tensor, cr_mask: Tensor, ignore: Tensor) -> Tensor:
 def weighted_mse(
     predicted: Tensor, truth: Tensor, cr_mask: Tensor, alpha: float = 4.0
 ) -> Tensor:
-    """MSE weighted with W = α·M + 1 (paper, section 3.2; α = 4 from its grid search)."""
+    """MSE weighted with W = α·M + 1 (paper, section 3.2; α = 4 from its grid search).
+
+    It is divided by the sum of the weights of the CR pixels, not by the number of pixels: a
+    network that leaves all others alone has errors in the mask only, and its loss should
+    not depend on how large that is.
+    """
     weight = alpha * cr_mask + 1.0
-    return (weight * (predicted - truth) ** 2).mean()
+    return (weight * (predicted - truth) ** 2).sum() / (weight * cr_mask).sum().clamp(min=1.0)
+
+
+def flux_error(predicted: Tensor, truth: Tensor, radius: float = 5.0) -> Tensor:
+    """Return the error of the central source's flux, relative to it, (n,).
+
+    The flux is that within a circle around the cutout's centre, in noise units; ten times
+    its noise is added to what the error is divided by, so that faint sources count less.
+    """
+    side = truth.shape[-1]
+    offset = torch.arange(side, dtype=truth.dtype, device=truth.device) - side // 2
+    circle = (offset[:, None] ** 2 + offset[None, :] ** 2 <= radius**2).to(truth.dtype)
+    flux = (truth * circle).sum(dim=(1, 2, 3)).clamp(min=0.0)
+    error = ((predicted - truth) * circle).sum(dim=(1, 2, 3))
+    return error / (flux + 10.0 * circle.sum().sqrt())
 
 
 def inpainting_loss(
@@ -37,8 +57,9 @@ def inpainting_loss(
     truth: Tensor,
     cr_mask: Tensor,
     alpha: float = 4.0,
+    flux_weight: float = 5.0,
 ) -> Tensor:
-    """Weighted MSE in units of the true local scale, mean over the supervised depths.
+    """Weighted MSE in units of the true local scale, and the flux; mean over the depths.
 
     Parameters
     ----------
@@ -48,9 +69,15 @@ def inpainting_loss(
         Local scale of the first fill and of the truth [noise units].
     filled, truth, cr_mask : (n, 1, h, w) tensors
         First fill and CR-free cutout [noise units]; 1 = CR.
+    alpha : float
+        See `weighted_mse`.
+    flux_weight : float
+        Weight of the mean squared `flux_error`.
     """
-    total = 0.0
+    total = torch.zeros(())
+    aim = torch.where(cr_mask > 0, truth, filled)
     for correction in corrections:
-        predicted = (filled + correction * scale) / true_scale
-        total = total + weighted_mse(predicted, truth / true_scale, cr_mask, alpha)
+        predicted = filled + correction * scale
+        total = total + weighted_mse(predicted / true_scale, aim / true_scale, cr_mask, alpha)
+        total = total + flux_weight * flux_error(predicted, aim).square().mean()
     return total / len(corrections)

@@ -69,31 +69,36 @@ class _DoubleConv(nn.Sequential):
 class UNetPlusPlus(nn.Module):
     """UNet++ of Zhou et al. 2020 (nested dense skips, deep supervision) for inpainting.
 
-    The graph takes the cutout in units of the noise, so everything about scaling happens
-    here.  A local scale s(x) (the largest value within `reach` pixels, smoothed, plus a
-    floor) makes faint and bright sources look alike; the network predicts a correction to
-    the first fill, s·sinh(o): a star's core may be many times what its wings suggest, and a
-    linear output learns such corrections very slowly.  The asinh of the cutout and the log of
-    s tell it where the noise is.
+    The graph takes the cutout in units of the noise, its CR pixels filled smoothly, so
+    everything about scaling happens here.  A local scale s(x) (the largest value within
+    `reach` pixels, smoothed, plus a floor) makes faint and bright pixels look alike; the
+    network predicts a correction to the fill of each CR pixel, s·sinh(o): a star's core may
+    be many times what its wings suggest, and a linear output learns such corrections very
+    slowly.  The asinh of the cutout and the log of s tell it where the noise is.  Pixels
+    outside the mask leave the graph as they came.
 
     Parameters
     ----------
     filters : sequence of int
         Channels per level, full resolution first.
+    mirror : bool
+        Also show the network the cutout and its mask turned by 180° around the source:
+        stars and most galaxies look the same that way.
     """
 
-    floor = 30.0
-    reach = 5
+    floor = 10.0
+    reach = 1
     limit = 6.0
 
-    def __init__(self, filters: tuple[int, ...] = (16, 32, 64)):
+    def __init__(self, filters: tuple[int, ...] = (16, 32, 64), mirror: bool = False):
         super().__init__()
+        self.mirror = mirror
         self.filters = tuple(filters)
         depth = len(self.filters)
         self.nodes = nn.ModuleDict()
         self.ups = nn.ModuleDict()
         for level, width in enumerate(self.filters):
-            inputs = 4 if level == 0 else self.filters[level - 1]
+            inputs = (6 if mirror else 4) if level == 0 else self.filters[level - 1]
             self.nodes[f"{level}_0"] = _DoubleConv(inputs, width)
             for column in range(1, depth - level):
                 self.ups[f"{level}_{column}"] = nn.ConvTranspose2d(
@@ -110,9 +115,13 @@ class UNetPlusPlus(nn.Module):
         size = 2 * self.reach + 1
         peak = functional.max_pool2d(image, size, stride=1, padding=self.reach)
         peak = functional.avg_pool2d(
-            functional.pad(peak, (2, 2, 2, 2), mode="replicate"), 5, stride=1
+            functional.pad(peak, (1, 1, 1, 1), mode="replicate"), 3, stride=1
         )
         return functional.relu(peak) + self.floor
+
+    def turned(self, image: Tensor) -> Tensor:
+        """Return a cutout turned by 180° around its source, which is at (h // 2, w // 2)."""
+        return torch.roll(torch.flip(image, (2, 3)), (1, 1), (2, 3))
 
     def corrections(self, image: Tensor, cr_mask: Tensor) -> tuple[list[Tensor], Tensor]:
         """Return the correction of every depth, in units of the local scale, and the scale."""
@@ -120,13 +129,15 @@ class UNetPlusPlus(nn.Module):
         grid: dict[tuple[int, int], Tensor] = {}
         x = torch.cat(
             [
-                image / scale,
+                torch.asinh(image / scale),
                 torch.asinh(image) / 5.0,
                 torch.log(scale) / 5.0,
                 cr_mask,
             ],
             dim=1,
         )
+        if self.mirror:
+            x = torch.cat([x, torch.asinh(self.turned(image) / scale), self.turned(cr_mask)], 1)
         depth = len(self.filters)
         for level in range(depth):
             x = self.nodes[f"{level}_0"](x if level == 0 else functional.max_pool2d(x, 2))
@@ -136,7 +147,10 @@ class UNetPlusPlus(nn.Module):
                 up = self.ups[f"{level}_{column}"](grid[level + 1, column - 1])
                 row = [grid[level, k] for k in range(column)]
                 grid[level, column] = self.nodes[f"{level}_{column}"](torch.cat([*row, up], 1))
-        outputs = [_sinh(head(grid[0, k + 1]), self.limit) for k, head in enumerate(self.heads)]
+        outputs = [
+            cr_mask * _sinh(head(grid[0, k + 1]), self.limit)
+            for k, head in enumerate(self.heads)
+        ]
         return outputs, scale
 
     def forward(self, image: Tensor, cr_mask: Tensor) -> Tensor:
@@ -158,7 +172,7 @@ def build(config: dict[str, Any]) -> nn.Module:
     ----------
     config : dict
         ``{"architecture": "deepcr", "hidden": 32}`` or
-        ``{"architecture": "unetplusplus", "filters": [16, 32, 64]}``.
+        ``{"architecture": "unetplusplus", "filters": [24, 48, 96], "mirror": true}``.
 
     Raises
     ------
@@ -170,7 +184,7 @@ def build(config: dict[str, Any]) -> nn.Module:
     if architecture == "deepcr":
         return DeepCRNet(**options)
     if architecture == "unetplusplus":
-        return UNetPlusPlus(tuple(options["filters"]))
+        return UNetPlusPlus(tuple(options["filters"]), options.get("mirror", False))
     raise ValueError(
         f"architecture {architecture!r} is unknown; expected deepcr or unetplusplus"
     )
