@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import numpy as np
@@ -41,15 +42,14 @@ def test_detection_learns_easy_cosmic_rays_and_resumes(sets):
         {"architecture": "deepcr", "hidden": 8}, crop=64, batch=4
     )
     out = sets / "run"
-    untrained = train_detect.train(
-        sets / "detect", out, settings, _training.Schedule(steps=0, budget=60.0), resume=False
-    )
+    place = _training.Place(sets / "detect", out)
+    untrained = train_detect.train(place, settings, _training.Schedule(steps=0, budget=60.0))
     schedule = _training.Schedule(steps=40, budget=60.0, rate=5e-3)
-    run = train_detect.train(sets / "detect", out, settings, schedule, resume=False)
+    run = train_detect.train(place, settings, schedule)
     before, after = (r.history[-1]["held_out_loss"] for r in (untrained, run))
     assert after < 0.5 * before
     longer = _training.Schedule(steps=60, budget=60.0, rate=5e-3)
-    resumed = train_detect.train(sets / "detect", out, settings, longer, resume=True)
+    resumed = train_detect.train(dataclasses.replace(place, resume=True), settings, longer)
     assert resumed.step == 60
     assert len(resumed.history) == len(run.history) + 1
     rows = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
@@ -59,12 +59,25 @@ def test_detection_learns_easy_cosmic_rays_and_resumes(sets):
     assert final["config"] == {"architecture": "deepcr", "hidden": 8}
 
 
+def test_a_fresh_run_starts_from_the_weights_of_another(sets):
+    settings = train_detect.DetectRecipe({"architecture": "deepcr", "hidden": 8}, crop=64)
+    place = _training.Place(sets / "detect", sets / "base")
+    base = train_detect.train(place, settings, _training.Schedule(steps=30, budget=60.0))
+    tuned = _training.Place(sets / "detect", sets / "tuned", initial=sets / "base" / "final.pt")
+    run = train_detect.train(tuned, settings, _training.Schedule(steps=0, budget=60.0))
+    assert run.step == 0
+    assert run.history[-1]["held_out_loss"] == base.history[-1]["held_out_loss"]
+    assert run.info["initial"]["steps"] == 30
+
+
 def test_inpainting_run_writes_a_checkpoint_with_flux_errors(sets):
     settings = train_inpaint.InpaintRecipe(
         {"architecture": "unetplusplus", "filters": [8, 8]}, batch=16
     )
     schedule = _training.Schedule(steps=100, budget=60.0, rate=5e-3)
-    run = train_inpaint.train(sets / "inpaint", sets / "run", settings, schedule, resume=False)
+    run = train_inpaint.train(
+        _training.Place(sets / "inpaint", sets / "run"), settings, schedule
+    )
     scores = run.info["validation"]
     # No fill knows how sharp the stars are; a little training already gains on that.
     assert scores["fill_scatter"] > 0.02
@@ -75,10 +88,11 @@ def test_inpainting_run_writes_a_checkpoint_with_flux_errors(sets):
 def test_resuming_with_another_network_is_refused(sets):
     settings = train_detect.DetectRecipe({"architecture": "deepcr", "hidden": 8}, crop=64)
     schedule = _training.Schedule(steps=1, budget=60.0)
-    train_detect.train(sets / "detect", sets / "run", settings, schedule, resume=False)
+    place = _training.Place(sets / "detect", sets / "run")
+    train_detect.train(place, settings, schedule)
     other = train_detect.DetectRecipe({"architecture": "deepcr", "hidden": 16}, crop=64)
     with pytest.raises(ValueError, match="the recipe asks for"):
-        train_detect.train(sets / "detect", sets / "run", other, schedule, resume=True)
+        train_detect.train(dataclasses.replace(place, resume=True), other, schedule)
 
 
 def test_injected_ray_lands_where_it_is_moved():

@@ -65,8 +65,14 @@ class Run:
     history: list[dict[str, float]] = field(default_factory=list)
 
 
-def start(config: dict[str, Any], seed: int, info: dict[str, Any], resume: Path | None) -> Run:
-    """Make a fresh run, or go on from a checkpoint.
+def start(
+    config: dict[str, Any],
+    seed: int,
+    info: dict[str, Any],
+    resume: Path | None,
+    initial: Path | None = None,
+) -> Run:
+    """Make a fresh run, from random or `initial` weights, or go on from a checkpoint.
 
     A resumed run goes on from the same weights, optimiser state and random stream; since
     the schedule follows wall time as well as steps, it is not bit-identical to one that
@@ -76,10 +82,12 @@ def start(config: dict[str, Any], seed: int, info: dict[str, Any], resume: Path 
     network = build(config)
     optimiser = torch.optim.Adam(network.parameters(), lr=1e-3)
     run = Run(network, config, optimiser, np.random.default_rng(seed), info)
+    if initial is not None:
+        state = _load(initial, config)
+        network.load_state_dict(state["state_dict"])
+        run.info["initial"] = state["info"]
     if resume is not None and resume.is_file():
-        state = torch.load(resume, weights_only=False)
-        if state["config"] != config:
-            raise ValueError(f"{resume} holds {state['config']}, the recipe asks for {config}")
+        state = _load(resume, config)
         network.load_state_dict(state["state_dict"])
         optimiser.load_state_dict(state["optimiser"])
         run.rng.bit_generator.state = state["rng"]
@@ -87,17 +95,47 @@ def start(config: dict[str, Any], seed: int, info: dict[str, Any], resume: Path 
     return run
 
 
-def start_on(
-    folder: Path, out: Path, recipe: Any, batches: Callable[..., Any], *, resume: bool
-) -> tuple[Run, Any, Any]:
+def _load(path: Path, config: dict[str, Any]) -> dict[str, Any]:
+    """Read a checkpoint and refuse one of another network."""
+    state: dict[str, Any] = torch.load(path, weights_only=False)
+    if state["config"] != config:
+        raise ValueError(f"{path} holds {state['config']}, the recipe asks for {config}")
+    return state
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a run reads and writes, and what it goes on from.
+
+    Attributes
+    ----------
+    folder : Path
+        The data set.
+    out : Path
+        Checkpoints and log.
+    resume : bool
+        Go on from the checkpoint in `out`, if there is one.
+    initial : Path or None
+        Checkpoint whose weights a fresh run starts from.
+    """
+
+    folder: Path
+    out: Path
+    resume: bool = False
+    initial: Path | None = None
+
+
+def start_on(place: Place, recipe: Any, batches: Callable[..., Any]) -> tuple[Run, Any, Any]:
     """Start a run on a data set; return it with its training and its held-out batches."""
+    folder = place.folder
     info = datasets.load_info(folder)
     training, held = datasets.split_frames(info)
     run = start(
         recipe.config,
         recipe.seed,
         {"data_fingerprint": info["fingerprint"], "seed": recipe.seed},
-        out / "checkpoint.pt" if resume else None,
+        place.out / "checkpoint.pt" if place.resume else None,
+        place.initial,
     )
     return run, batches(folder, training, recipe), batches(folder, held, recipe)
 

@@ -28,7 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _train(options: argparse.Namespace) -> None:
-    from crmend_training import train_detect, train_inpaint
+    from crmend_training import _training, train_detect, train_inpaint
 
     recipe = load_recipe(options.recipe)
     train, settings = {
@@ -36,9 +36,13 @@ def _train(options: argparse.Namespace) -> None:
         "inpaint": (train_inpaint.train, recipe.inpaint_recipe),
     }[options.kind]
     schedule = recipe.schedule(options.kind, options.budget)
-    run = train(
-        Path(options.set), Path(options.out), settings(), schedule, resume=options.resume
+    place = _training.Place(
+        Path(options.set),
+        Path(options.out),
+        options.resume,
+        None if options.initial is None else Path(options.initial),
     )
+    run = train(place, settings(), schedule)
     print(json.dumps(run.info, indent=1))
 
 
@@ -144,6 +148,9 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--out", required=True, help="folder for checkpoints and log")
         command.add_argument("--budget", help="wall time, such as 35m (default: the recipe's)")
         command.add_argument("--resume", action="store_true", help="go on from the checkpoint")
+        command.add_argument(
+            "--from", dest="initial", help="checkpoint whose weights to start from"
+        )
         command.set_defaults(run=_train, kind=name)
 
     export = commands.add_parser("export", help="validated graphs and cards from checkpoints")

@@ -92,10 +92,10 @@ def turning(rng: np.random.Generator):
 
 
 def train(
-    folder: Path, out: Path, recipe: DetectRecipe, schedule: _training.Schedule, *, resume: bool
+    place: _training.Place, recipe: DetectRecipe, schedule: _training.Schedule
 ) -> _training.Run:
-    """Train, checkpoint into ``out`` and return the finished run."""
-    run, batches, checks = _training.start_on(folder, out, recipe, DetectBatches, resume=resume)
+    """Train, checkpoint into ``place.out`` and return the finished run."""
+    run, batches, checks = _training.start_on(place, recipe, DetectBatches)
 
     def loss_of_batch(run: _training.Run) -> torch.Tensor:
         image, mask, ignore = batches.draw(run.rng)
@@ -104,7 +104,7 @@ def train(
     def validate(run: _training.Run) -> dict[str, float]:
         return pixel_scores(run.network, checks, np.random.default_rng(0))
 
-    return _training.train(run, schedule, loss_of_batch, validate, out)
+    return _training.train(run, schedule, loss_of_batch, validate, place.out)
 
 
 def pixel_scores(

@@ -146,17 +146,10 @@ def first_fill(image: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[n
 
 
 def train(
-    folder: Path,
-    out: Path,
-    recipe: InpaintRecipe,
-    schedule: _training.Schedule,
-    *,
-    resume: bool,
+    place: _training.Place, recipe: InpaintRecipe, schedule: _training.Schedule
 ) -> _training.Run:
-    """Train, checkpoint into ``out`` and return the finished run."""
-    run, batches, checks = _training.start_on(
-        folder, out, recipe, InpaintBatches, resume=resume
-    )
+    """Train, checkpoint into ``place.out`` and return the finished run."""
+    run, batches, checks = _training.start_on(place, recipe, InpaintBatches)
 
     def loss_of_batch(run: _training.Run) -> torch.Tensor:
         filled, mask, truth = batches.draw(run.rng)
@@ -169,7 +162,9 @@ def train(
     def validate(run: _training.Run) -> dict[str, float]:
         return fill_scores(run.network, checks, np.random.default_rng(0))
 
-    return _training.train(run, schedule, loss_of_batch, validate, out, validate_every=120.0)
+    return _training.train(
+        run, schedule, loss_of_batch, validate, place.out, validate_every=120.0
+    )
 
 
 def fill_scores(
