@@ -6,6 +6,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from crmend._tiling import reflect  # noqa: E402
 from crmend_training import (  # noqa: E402
     _training,
     datasets,
@@ -100,6 +101,12 @@ def test_injected_ray_lands_where_it_is_moved():
     array[1, 2] = True
     assert np.argwhere(train_inpaint.moved(array, 3, -2)).tolist() == [[4, 0]]
     assert not train_inpaint.moved(array, -2, 0).any()
+
+
+def test_a_mirrored_border_is_the_one_that_the_runtime_makes():
+    image = np.arange(12.0).reshape(4, 3)
+    rows = train_detect.mirrored(np.vstack([np.zeros((2, 3)), image]), 2)
+    np.testing.assert_array_equal(rows, image[reflect(np.arange(-2, 4), 4)])
 
 
 def test_first_fill_continues_a_plane_whatever_the_cosmic_ray_left():

@@ -15,6 +15,10 @@ from crmend_training import _training, datasets
 from crmend_training.losses import detection_loss
 
 
+_HALO = 12
+"""Most rows beyond a frame's border that a crop shows: a little more than DeepCR's halo."""
+
+
 @dataclass(frozen=True)
 class DetectRecipe:
     """What one detection training does.
@@ -30,6 +34,9 @@ class DetectRecipe:
         estimate is never exact and other instruments differ.
     offset : float
         The background estimate is moved by up to so many sigma.
+    border : float
+        Share of the crops that end like a frame: beyond one side the inside is mirrored, as
+        the runtime's tiles do it, and takes no part in the loss.
     """
 
     config: dict[str, Any]
@@ -38,6 +45,7 @@ class DetectRecipe:
     batch: int = 8
     noise_range: tuple[float, float] = (0.8, 1.25)
     offset: float = 0.3
+    border: float = 0.1
 
 
 class DetectBatches:
@@ -69,8 +77,21 @@ class DetectBatches:
         low, high = np.log(recipe.noise_range)
         noise = np.exp(rng.uniform(low, high))
         offset = rng.uniform(-recipe.offset, recipe.offset)
-        image = detect_input((turn(self.image[window]) - offset) / noise)
-        return image, turn(self.mask[window]), turn(self.ignore[window])
+        image, mask, ignore = self.image[window], self.mask[window], self.ignore[window]
+        if rng.random() < recipe.border:
+            beyond = int(rng.integers(1, _HALO + 1))
+            image, mask, ignore = (mirrored(part, beyond) for part in (image, mask, ignore))
+            ignore[:beyond] = True
+        image = detect_input((turn(image) - offset) / noise)
+        return image, turn(mask), turn(ignore)
+
+
+def mirrored(array: NDArray, beyond: int) -> NDArray:
+    """Return an array whose first rows are replaced by a mirror image of the next ones.
+
+    The border row is not repeated, as in `crmend._tiling.reflect`.
+    """
+    return np.pad(array[beyond:], ((beyond, 0), (0, 0)), mode="reflect")
 
 
 def detect_input(image: NDArray[np.float32]) -> NDArray[np.float32]:
