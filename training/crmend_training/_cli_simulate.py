@@ -57,21 +57,23 @@ class _Job:
 
 
 def _recipe_configs(recipe: Recipe, seed: int) -> list[SimulationConfig]:
-    """Return the frames of a recipe; fields and laws take turns over the detectors."""
+    """Return the frames of a recipe; fields, and laws within each field, take turns."""
     section = recipe.simulate
-    choices = itertools.cycle(itertools.product(section["fields"], section["laws"]))
+    fields, laws = section["fields"], section["laws"]
+    frames = itertools.product(
+        section.get("detectors", DETECTORS), range(section["frames_per_detector"])
+    )
     return [
         SimulationConfig(
             detector,
             tuple(section["shape"]),
             seed=section["seed"] + seed + 1000 * detector + number,
-            field=field,
-            law=law,
+            field=fields[i % len(fields)],
+            # After all fields the law is another one: every pair of them comes up.
+            law=laws[(i + i // len(fields)) % len(laws)],
             without=tuple(section.get("without", ())),
         )
-        for detector in section.get("detectors", DETECTORS)
-        for number in range(section["frames_per_detector"])
-        for field, law in [next(choices)]
+        for i, (detector, number) in enumerate(frames)
     ]
 
 

@@ -14,7 +14,6 @@ from crmend import _normalise
 from crmend_training import _training, datasets
 from crmend_training.losses import detection_loss
 
-
 _HALO = 12
 """Most rows beyond a frame's border that a crop shows: a little more than DeepCR's halo."""
 
