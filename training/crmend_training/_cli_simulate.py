@@ -70,7 +70,7 @@ def _recipe_configs(recipe: Recipe, seed: int) -> list[SimulationConfig]:
             seed=section["seed"] + seed + 1000 * detector + number,
             field=fields[i % len(fields)],
             # After all fields the law is another one: every pair of them comes up.
-            law=laws[(i + i // len(fields)) % len(laws)],
+            law=laws[(i % len(fields) + i // len(fields)) % len(laws)],
             without=tuple(section.get("without", ())),
         )
         for i, (detector, number) in enumerate(frames)

@@ -253,7 +253,9 @@ def _draw_globular(rng, shape, sky):
 
 def _draw_galaxy_cluster(rng, shape, sky):
     """Draw a rich cluster: bulge-dominated members around a bright central galaxy."""
-    n = rng.poisson(250 * sky.richness)
+    # A frame smaller than the cluster shows a part of its members.
+    part = min(1.0, min(shape) / 2000.0)
+    n = rng.poisson(250 * part * sky.richness)
     if sky.richness == 0.0:
         return np.zeros(0, dtype=SOURCE_DTYPE)
     galaxies = np.zeros(n + 1, dtype=SOURCE_DTYPE)
@@ -265,7 +267,7 @@ def _draw_galaxy_cluster(rng, shape, sky):
     _draw_shapes(rng, galaxies, sky)
     galaxies["bulge_fraction"] = rng.beta(3.0, 1.5, n + 1)
     u = rng.uniform(0.0, 0.9, n + 1)
-    r = 700.0 * np.sqrt(u / (1.0 - u)) * min(1.0, min(shape) / 2000.0)
+    r = 700.0 * np.sqrt(u / (1.0 - u)) * part
     r[0] = 0.0
     angle = rng.uniform(0.0, 2.0 * np.pi, n + 1)
     centre = rng.uniform(0.3, 0.7, 2)

@@ -15,7 +15,6 @@ from crmend.errors import InvalidInputError
 BAD, HOT, WARM, SATURATED = 1, 2, 4, 8
 """Bits of the FLAG plane (2022 pipeline)."""
 
-_UNKNOWN_HOT = 0.02  # of the hot pixels are new since the last dark, assumed
 _STREAMS = ("response", "defects", "columns", "hot", "channels", "pattern", "curve")
 
 
@@ -65,6 +64,9 @@ class Camera:
         Pixel response, rms (assumed).
     defect_rate : float
         Bad and, as many again, hot pixels per pixel (assumed).  0 also removes bad columns.
+    unknown_hot : float
+        Share of the hot pixels that are new since the last dark: neither subtracted nor
+        flagged (assumed).
     bad_columns : float
         Mean number in a full frame (assumed).
     pattern : float
@@ -120,6 +122,7 @@ class Camera:
     full_well: float = 90_000.0
     prnu: float = 0.01
     defect_rate: float = 5e-5
+    unknown_hot: float = 0.02
     bad_columns: float = 4.0
     pattern: float = 0.25
     streaks: float = 40.0
@@ -224,7 +227,7 @@ def make_chip(rng: np.random.Generator, camera: Camera, shape: tuple[int, int]) 
     _add_bad_columns(streams["columns"], camera, response, flag)
     hot_y, hot_x = _positions(streams["hot"], n_defects, shape)
     hot = 0.2 * (1.0 - streams["hot"].random(hot_y.size)) ** -1.2
-    known = streams["hot"].random(hot_y.size) > _UNKNOWN_HOT
+    known = streams["hot"].random(hot_y.size) > camera.unknown_hot
     np.bitwise_or.at(
         flag,
         (hot_y[known], hot_x[known]),

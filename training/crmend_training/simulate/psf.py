@@ -40,6 +40,11 @@ class Psf:
     ----------
     airy : float
         Wavelength over aperture diameter [px]; 0 for none.
+    obscuration : float
+        Diameter of the central obstruction over that of the aperture.
+    trail, trail_angle : float
+        Length [px] and direction [rad] of a trail that every source draws, as when the
+        telescope follows something else; 0 for none.
     jitter : float
         Sigma of the Gaussian [px].
     moffat_fwhm, moffat_beta : float
@@ -60,6 +65,9 @@ class Psf:
     """
 
     airy: float = 0.0
+    obscuration: float = 0.0
+    trail: float = 0.0
+    trail_angle: float = 0.0
     jitter: float = 0.6
     moffat_fwhm: float = 0.0
     moffat_beta: float = 3.0
@@ -107,10 +115,14 @@ class Psf:
         params = galsim.GSParams(folding_threshold=folding, maximum_fft_size=16384)
         parts = [galsim.Gaussian(sigma=self.jitter, gsparams=params)]
         if self.airy > 0.0:
-            parts.append(galsim.Airy(lam_over_diam=self.airy, gsparams=params))
+            pupil = {"lam_over_diam": self.airy, "obscuration": self.obscuration}
+            parts.append(galsim.Airy(**pupil, gsparams=params))
         if self.moffat_fwhm > 0.0:
             moffat = {"beta": self.moffat_beta, "fwhm": self.moffat_fwhm}
             parts.append(galsim.Moffat(**moffat, gsparams=params))
+        if self.trail > 0.0:
+            line = galsim.Box(self.trail, 0.05, gsparams=params)
+            parts.append(line.rotate(self.trail_angle * galsim.radians))
         core = galsim.Convolve(parts) if len(parts) > 1 else parts[0]
         return core.shear(g1=self.g1, g2=self.g2)
 
@@ -261,7 +273,9 @@ def csst_psfs(
         e1, e2 = request.ellipticity * pattern.ellipticity(position)
         jitter = _jitter_for_radius(airy, target / pixel_scale, pixel_scale, aureole)
         # Shear g of an ellipticity (a² − b²) / (a² + b²) = 2 g / (1 + g²).
-        psfs.append(Psf(airy, jitter, aureole=aureole, g1=float(e1 / 2), g2=float(e2 / 2)))
+        psfs.append(
+            Psf(airy, jitter=jitter, aureole=aureole, g1=float(e1 / 2), g2=float(e2 / 2))
+        )
     return psfs
 
 
@@ -287,7 +301,7 @@ def reachable_radius(
     return low, high
 
 
-def generic_psf(rng: np.random.Generator, spikes: float = 0.35) -> Psf:
+def generic_psf(rng: np.random.Generator, spikes: float = 0.35, trails: float = 0.06) -> Psf:
     """Draw a PSF of any telescope: pixel-convolved FWHM 1.2–7 px, three families.
 
     Parameters
@@ -296,18 +310,25 @@ def generic_psf(rng: np.random.Generator, spikes: float = 0.35) -> Psf:
     spikes : float
         Share of the telescopes that have 4 or 6 diffraction spikes, which hold 0.3–2 % of
         the light (assumed); 0 for none.
+    trails : float
+        Share of the exposures whose stars are trailed by 1–20 px (assumed).
     """
-    spike_rng = rng.spawn(1)[0]
+    spike_rng, trail_rng = rng.spawn(2)
     fwhm = float(np.exp(rng.uniform(np.log(1.2), np.log(7.0))))
     core = np.sqrt(max(fwhm**2 - 0.9**2, 0.5**2))  # the pixel adds about 0.9 px in quadrature
     family = rng.integers(3)
-    g1, g2 = np.clip(rng.normal(0.0, 0.03, 2), -0.12, 0.12)
+    # One in four is badly guided or out of focus: up to 1.5 : 1.
+    spread, most = (0.1, 0.2) if rng.random() < 0.25 else (0.03, 0.12)
+    g1, g2 = np.clip(rng.normal(0.0, spread, 2), -most, most)
     shape = {"g1": float(g1), "g2": float(g2), "aureole": float(rng.uniform(0.0, 0.02))}
     if spike_rng.random() < spikes:
         shape["spikes"] = int(spike_rng.choice([4, 6]))
         shape["spike_share"] = float(np.exp(spike_rng.uniform(np.log(0.003), np.log(0.02))))
         shape["spike_angle"] = float(spike_rng.uniform(0.0, np.pi))
-        shape["spike_reach"] = float(fwhm * spike_rng.uniform(5.0, 20.0))
+        shape["spike_reach"] = float(fwhm * spike_rng.uniform(2.0, 10.0))
+    if trail_rng.random() < trails:
+        shape["trail"] = float(trail_rng.uniform(1.0, 20.0))
+        shape["trail_angle"] = float(trail_rng.uniform(0.0, np.pi))
     if family == 0:
         return Psf(jitter=float(core / 2.3548), **shape)
     if family == 1:
@@ -315,6 +336,7 @@ def generic_psf(rng: np.random.Generator, spikes: float = 0.35) -> Psf:
         return Psf(jitter=0.15, moffat_fwhm=float(core), moffat_beta=beta, **shape)
     share = rng.uniform(0.3, 0.9)  # of the width that is diffraction
     sigma = float(core * np.sqrt(1.0 - share**2) / 2.3548)
+    shape["obscuration"] = float(rng.uniform(0.1, 0.4)) if rng.random() < 0.7 else 0.0
     return Psf(airy=float(share * core / 1.03), jitter=sigma, **shape)
 
 

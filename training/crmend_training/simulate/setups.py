@@ -188,10 +188,15 @@ def _csst_artefacts(config: SimulationConfig, noise: float) -> Artefacts:
 
 def generic_setup(rng: np.random.Generator, shape: tuple[int, int]) -> Setup:
     """Draw a telescope, a camera and a sky."""
-    for_psf, for_chip, for_slit = rng.spawn(3)
+    for_psf, for_chip, for_slit, for_defects = rng.spawn(4)
     exposure_time = _log_uniform(rng, 30.0, 1500.0)
     sky_electrons = _log_uniform(rng, 1.0, 5000.0)
-    camera = _generic_camera(rng, sky_electrons)
+    # Many a camera has thousands of hot pixels, and no dark frame to know them by.
+    camera = replace(
+        _generic_camera(rng, sky_electrons),
+        defect_rate=_log_uniform(for_defects, 1e-5, 3e-3),
+        unknown_hot=float(for_defects.choice([0.02, 0.3, 1.0])),
+    )
     psf = generic_psf(for_psf)
     noise = sky_noise(camera, sky_electrons / exposure_time, exposure_time)
     # A source of 5 sigma in an aperture as wide as the PSF.
@@ -233,7 +238,7 @@ def _generic_sky(rng: np.random.Generator, limit_flux: float) -> SkyModel:
         size_factor=float(rng.uniform(0.8, 1.5)),
         cluster=(None, None, None, "stars", "galaxies")[rng.integers(5)],
         richness=_log_uniform(rng, 0.3, 30.0),
-        core_radius=(0.05, 1.0),
+        core_radius=(0.05, 3.0),
         close_pairs=_CLOSE_PAIRS,
         large_galaxy=_LARGE_GALAXY,
     )
