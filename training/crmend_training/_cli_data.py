@@ -5,8 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import warnings
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from astropy.io import fits
@@ -17,6 +20,8 @@ from crmend.exposure import read_exposure
 from crmend_training import datasets
 from crmend_training.recipe import load_recipe
 
+_Task = tuple[Callable[..., datasets.Frame], tuple[Any, ...]]
+
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
     """Add ``dataset``, ``harvest`` and ``truth`` to the parser."""
@@ -25,6 +30,10 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     command.add_argument("frames", help="folder with Level 1 and CR-truth files")
     command.add_argument("--recipe", help="what goes into it (detect, inpaint)")
     command.add_argument("--seed", type=int, default=0, help="of a science set (default 0)")
+    command.add_argument("--jobs", type=int, default=2, help="processes (default 2)")
+    command.add_argument(
+        "--resume", action="store_true", help="keep a set that is complete already"
+    )
     command.add_argument("--out", required=True, help="folder of the data set")
     command.set_defaults(run=_dataset)
 
@@ -51,21 +60,36 @@ def _dataset(options: argparse.Namespace) -> None:
         return
     if options.recipe is None:
         raise ValueError(f"dataset {options.kind} needs --recipe")
+    if options.resume and (Path(options.out) / "set.json").is_file():
+        # It is written last.
+        print(f"{options.out} is complete")
+        return
     section = dict(load_recipe(options.recipe).dataset)
     generic = section.pop("generic")
-
-    def frames() -> Iterator[datasets.Frame]:
-        yield from map(datasets.load_frame, pairs)
-        for number in range(generic["frames"]):
-            yield datasets.generic_frame(generic["seed"] + number, tuple(generic["shape"]))
-
-    bar = tqdm(frames(), desc="data set", total=len(pairs) + generic["frames"], disable=None)
+    shape = tuple(generic["shape"])
+    seeds = range(generic["seed"], generic["seed"] + generic["frames"])
+    tasks = [(datasets.load_frame, (pair,)) for pair in pairs]
+    tasks += [(datasets.generic_frame, (seed, shape)) for seed in seeds]
     build = {
         "detect": datasets.build_detection_set,
         "inpaint": datasets.build_inpainting_set,
     }[options.kind]
+    frames = _in_order(tasks, options.jobs)
+    bar = tqdm(frames, desc="data set", total=len(tasks), disable=None)
     info = build(bar, Path(options.out), **section[options.kind])
     print(json.dumps(info["counts"] | {"fingerprint": info["fingerprint"]}, indent=1))
+
+
+def _in_order(tasks: list[_Task], jobs: int) -> Iterator[datasets.Frame]:
+    """Yield the frames in order, made by `jobs` processes that stay a little ahead."""
+    with ProcessPoolExecutor(jobs) as pool:
+        waiting: deque[Future[datasets.Frame]] = deque()
+        for function, arguments in tasks:
+            waiting.append(pool.submit(function, *arguments))
+            if len(waiting) > jobs:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
 def _harvest(options: argparse.Namespace) -> None:

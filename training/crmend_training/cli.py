@@ -105,9 +105,9 @@ def _all(options: argparse.Namespace) -> None:
     recipe = ["--recipe", options.recipe]
     frames, sets, runs = (str(work / name) for name in ("frames", "sets", "runs"))
     steps = [
-        ["simulate", *recipe, "--out", frames, "--jobs", str(options.jobs)],
-        ["dataset", "detect", frames, *recipe, "--out", f"{sets}/detect"],
-        ["dataset", "inpaint", frames, *recipe, "--out", f"{sets}/inpaint"],
+        ["simulate", *recipe, "--out", frames, "--jobs", str(options.jobs), "--resume"],
+        ["dataset", "detect", frames, *recipe, "--out", f"{sets}/detect", "--resume"],
+        ["dataset", "inpaint", frames, *recipe, "--out", f"{sets}/inpaint", "--resume"],
         ["detect", f"{sets}/detect", *recipe, "--out", f"{runs}/detect", "--resume"],
         ["inpaint", f"{sets}/inpaint", *recipe, "--out", f"{runs}/inpaint", "--resume"],
         [

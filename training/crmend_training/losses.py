@@ -8,6 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+FLUX_SOFTENING = 0.02
+"""Relative error of a source's flux below which its loss is quadratic."""
+
 
 def detection_loss(logits: Tensor, cr_mask: Tensor, ignore: Tensor) -> Tensor:
     """Binary cross entropy over the pixels that are not ignored.
@@ -57,7 +60,7 @@ def inpainting_loss(
     truth: Tensor,
     cr_mask: Tensor,
     alpha: float = 4.0,
-    flux_weight: float = 5.0,
+    flux_weight: float = 2.0,
 ) -> Tensor:
     """Weighted MSE in units of the true local scale, and the flux; mean over the depths.
 
@@ -72,12 +75,15 @@ def inpainting_loss(
     alpha : float
         See `weighted_mse`.
     flux_weight : float
-        Weight of the mean squared `flux_error`.
+        Weight of the mean size of the `flux_error`: quadratic below `FLUX_SOFTENING`, linear
+        above.  Squares would be the errors of a few lost star cores and of nothing else.
     """
     total = torch.zeros(())
     aim = torch.where(cr_mask > 0, truth, filled)
     for correction in corrections:
         predicted = filled + correction * scale
         total = total + weighted_mse(predicted / true_scale, aim / true_scale, cr_mask, alpha)
-        total = total + flux_weight * flux_error(predicted, aim).square().mean()
+        error = flux_error(predicted, aim)
+        size = torch.sqrt(error.square() + FLUX_SOFTENING**2) - FLUX_SOFTENING
+        total = total + flux_weight * size.mean()
     return total / len(corrections)

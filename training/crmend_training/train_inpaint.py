@@ -69,14 +69,15 @@ class InpaintBatches:
         self.recipe = recipe
 
     def _weights(self) -> NDArray[np.float64]:
-        """Return the chance of each cutout: sources with a peak below 15 sigma less often.
+        """Return the chance of each cutout: sources with a S/N below 20 less often.
 
-        There are many of them, and noise hides what could be learnt from them.
+        There are many of them, and noise hides what could be learnt from them.  The S/N is
+        that of 9×9 pixels against the sky's noise alone.
         """
         half = self.image.shape[-1] // 2
-        core = np.s_[half - 4 : half + 5]
-        peak = np.array([self.image[i, core, core].max() for i in self.sources])
-        weight = np.clip(peak / 15.0, 0.2, 1.0)
+        core = np.s_[half - 4 : half + 5, half - 4 : half + 5]
+        snr = np.array([self.image[i][core].sum() / 9.0 for i in self.sources])
+        weight = np.clip(snr / 20.0, 0.2, 1.0)
         return weight / weight.sum()
 
     def draw(self, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
