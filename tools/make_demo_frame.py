@@ -12,20 +12,24 @@ TARGET = Path(__file__).resolve().parents[1] / "runtime/crmend/demo/csst_demo_08
 
 # No recipe has this seed, so no network was trained on this sky or these cosmic rays.
 CONFIG = SimulationConfig(
-    detector=8, shape=(768, 768), seed=990_001, field="cluster", law="paper"
+    detector=8, shape=(768, 768), seed=990_001, field="cluster", law="paper-subpixel"
 )
 
 
 def main() -> None:
     """Simulate the frame, pack its planes without loss, and compare."""
     with TemporaryDirectory() as folder:
-        level1, _ = write_pair(simulate_exposure(CONFIG), folder)
+        sim = simulate_exposure(CONFIG)
+        level1, _ = write_pair(sim, folder)
         with fits.open(level1) as hdus:
             packed = [fits.PrimaryHDU(header=hdus[0].header), *map(_packed, hdus[1:])]
             fits.HDUList(packed).writeto(TARGET, overwrite=True)
             with fits.open(TARGET) as again:
                 for before, after in zip(hdus[1:], again[1:], strict=True):
                     np.testing.assert_array_equal(before.data, after.data)
+    # What tests/runtime/test_demo.py knows of the truth.
+    hit = np.mean(sim.cr_truth > 1.0)
+    print(f"cosmic rays: {100 * hit:.1f} % of the pixels, {sim.cr_truth.sum():.4g} e-")
     print(f"{TARGET}: {TARGET.stat().st_size / 1e6:.2f} MB")
 
 
