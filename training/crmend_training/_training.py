@@ -140,6 +140,15 @@ def start_on(place: Place, recipe: Any, batches: Callable[..., Any]) -> tuple[Ru
     return run, batches(folder, training, recipe), batches(folder, held, recipe)
 
 
+def stacked(rows: list[tuple[Any, Any, Any]]) -> tuple[Tensor, Tensor, Tensor]:
+    """Return rows of three (h, w) arrays as three (n, 1, h, w) float32 tensors."""
+    first, second, third = (
+        torch.from_numpy(np.stack(column)[:, None].astype(np.float32))
+        for column in zip(*rows, strict=True)
+    )
+    return first, second, third
+
+
 def save(run: Run, path: Path, *, final: bool = False) -> None:
     """Write a checkpoint atomically; a final one holds the weights alone."""
     state: dict[str, Any] = {

@@ -82,11 +82,7 @@ class InpaintBatches:
 
     def draw(self, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Return (filled, mask, truth), each (batch, 1, crop, crop) float32."""
-        rows = [self._one(rng) for _ in range(self.recipe.batch)]
-        return tuple(  # type: ignore[return-value]
-            torch.from_numpy(np.stack(column)[:, None].astype(np.float32))
-            for column in zip(*rows, strict=True)
-        )
+        return _training.stacked([self._one(rng) for _ in range(self.recipe.batch)])
 
     def _one(self, rng: np.random.Generator) -> tuple[NDArray, NDArray, NDArray]:
         recipe = self.recipe
