@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import warnings
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -15,8 +14,6 @@ import numpy as np
 from astropy.io import fits
 from tqdm import tqdm
 
-from crmend.errors import CrmendWarning
-from crmend.exposure import read_exposure
 from crmend_training import datasets
 from crmend_training.recipe import load_recipe
 
@@ -112,10 +109,7 @@ def _truth(options: argparse.Namespace) -> None:
     )
 
     paths = [Path(path) for path in options.exposures]
-    with warnings.catch_warnings():
-        # That no network was trained for it does not matter here.
-        warnings.simplefilter("ignore", CrmendWarning)
-        exposures = [read_exposure(path, instrument="generic") for path in paths]
+    exposures = [datasets.read_any(path) for path in paths]
     found = compare_exposures(
         [e.image for e in exposures],
         [e.invalid | e.saturated for e in exposures],

@@ -22,7 +22,9 @@ def add_command(commands: argparse._SubParsersAction) -> None:
     command.add_argument("--out", required=True, help="folder for the pairs")
     command.add_argument("--jobs", type=int, default=2, help="processes (default 2)")
     command.add_argument("--seed", type=int, default=0, help="added to the recipe's seed")
-    command.add_argument("--detector", type=int, help="one frame of this chip, no recipe")
+    command.add_argument(
+        "--detector", type=int, help="of a recipe, this chip only; without one, a frame of it"
+    )
     command.add_argument("--shape", default="1024x1024", help="rows x columns of that frame")
     command.add_argument("--field", default="mid", help="star density of that frame")
     command.add_argument("--law", default="paper", choices=LAWS)
@@ -110,6 +112,13 @@ def _simulate(options: argparse.Namespace) -> None:
         recipe = load_recipe(options.recipe)
         keep_clean = keep_clean or recipe.simulate.get("keep_clean", False)
         configs = _recipe_configs(recipe, options.seed)
+        if options.detector is not None:
+            configs = [c for c in configs if c.detector == options.detector]
+        if not configs:
+            raise ValueError(
+                f"recipe {options.recipe} has no frame of detector {options.detector}; "
+                "expected a detector that it simulates"
+            )
     else:
         configs = [_single_config(options)]
     jobs = [_Job(c, Path(options.out), keep_clean, options.resume) for c in configs]

@@ -39,6 +39,7 @@ from crmend_training.datasets.frames import (
     generic_frame,
     load_frame,
     make_frame,
+    read_any,
     read_image,
 )
 from crmend_training.datasets.inpainting import (
@@ -66,6 +67,7 @@ __all__ = [
     "load_info",
     "make_frame",
     "prefetch",
+    "read_any",
     "read_image",
     "source_cutouts",
     "split_frames",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -12,7 +13,8 @@ from numpy.typing import NDArray
 
 from crmend import _normalise
 from crmend._kernels import fill_invalid
-from crmend.exposure import read_exposure
+from crmend.errors import CrmendWarning
+from crmend.exposure import Exposure, read_exposure
 from crmend_training.datasets.fields import Place, place_of
 
 LABEL_THRESHOLD = 1.0
@@ -124,6 +126,20 @@ def read_image(path: Path) -> NDArray[np.float32]:
             if hdu.data is not None and hdu.data.ndim == 2:
                 return np.ascontiguousarray(hdu.data, dtype=np.float32)
     raise ValueError(f"{path} holds no 2-D image")
+
+
+def read_any(path: Path, gain: float | None = None) -> Exposure:
+    """Read an exposure of any instrument, without a word on whether a network suits it.
+
+    Parameters
+    ----------
+    path : Path
+    gain : float or None
+        e-/ADU, for files in ADU whose header does not say it.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CrmendWarning)
+        return read_exposure(path, instrument="generic", gain=gain)
 
 
 def load_frame(pair: Pair) -> Frame:

@@ -21,9 +21,9 @@ from scipy import ndimage
 
 from crmend import _normalise
 from crmend.errors import InvalidInputError
-from crmend.exposure import Exposure, read_exposure
+from crmend.exposure import Exposure
 from crmend_training.datasets.fields import place_of
-from crmend_training.datasets.frames import Frame, make_frame
+from crmend_training.datasets.frames import Frame, make_frame, read_any
 
 _EIGHT = np.ones((3, 3), dtype=bool)
 _CR_BITS = (1 << 20) | 16
@@ -100,7 +100,7 @@ def read_dark(path: Path, gain: float | None = None) -> tuple[NDArray[np.float32
     InvalidInputError
         The header does not say what the unit or the exposure time is.
     """
-    dark = read_exposure(path, instrument="generic", gain=gain)
+    dark = read_any(path, gain)
     if dark.electrons_per_unit is None or dark.exposure_time is None:
         raise InvalidInputError(
             f"{path} has unit {dark.unit!r} and exposure time {dark.exposure_time}; expected "

@@ -114,7 +114,7 @@ def _primary(sim):
     header["SIMSEED"] = (config.seed, "seed of the simulated exposure")
     header["SIMFIELD"] = (config.field, "kind of simulated sky")
     header["SIMCRLAW"] = (config.law, "cosmic-ray law")
-    header["SIMOFF"] = (",".join(config.without), "effects left out")
+    header["SIMOFF"] = ",".join(config.without)
     return fits.PrimaryHDU(header=header)
 
 
