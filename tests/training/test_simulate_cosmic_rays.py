@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
+pytest.importorskip("galsim")
+
 from crmend_training.simulate._tracks import (
     add_paper_events,
     deposit,
