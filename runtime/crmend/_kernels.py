@@ -214,6 +214,49 @@ def adaptive_median(
 
 
 @_njit
+def _harmonic_sweep(
+    field: NDArray[np.float64], ys: NDArray[np.int64], xs: NDArray[np.int64]
+) -> None:
+    """Set each pixel listed to the mean of its four neighbours, in place, in order."""
+    ny, nx = field.shape
+    for i in range(ys.size):
+        y, x = ys[i], xs[i]
+        above, below = max(y - 1, 0), min(y + 1, ny - 1)
+        left, right = max(x - 1, 0), min(x + 1, nx - 1)
+        field[y, x] = 0.25 * (
+            field[above, x] + field[below, x] + field[y, left] + field[y, right]
+        )
+
+
+@_njit
+def _biharmonic_sweep(
+    field: NDArray[np.float64],
+    ys: NDArray[np.int64],
+    xs: NDArray[np.int64],
+    least: float,
+    most: float,
+) -> None:
+    """Move each pixel listed towards the biharmonic equation, in place, in order.
+
+    Pixels within two of the edge stay; none leaves least … most.
+    """
+    ny, nx = field.shape
+    for i in range(ys.size):
+        y, x = ys[i], xs[i]
+        if y < 2 or x < 2 or y >= ny - 2 or x >= nx - 2:
+            continue
+        near = field[y - 1, x] + field[y + 1, x] + field[y, x - 1] + field[y, x + 1]
+        diagonal = (
+            field[y - 1, x - 1] + field[y - 1, x + 1]
+            + field[y + 1, x - 1] + field[y + 1, x + 1]
+        )  # fmt: skip
+        far = field[y - 2, x] + field[y + 2, x] + field[y, x - 2] + field[y, x + 2]
+        solved = (8.0 * near - 2.0 * diagonal - far) / 20.0
+        value = field[y, x] + OVER_RELAXATION * (solved - field[y, x])
+        field[y, x] = min(max(value, least), most)
+
+
+@_njit
 def smooth_fill(stamps: NDArray[np.float32], cr_mask: NDArray[np.bool_]) -> None:
     """Fill cosmic-ray pixels smoothly from their surroundings, in place.
 
@@ -248,27 +291,9 @@ def smooth_fill(stamps: NDArray[np.float32], cr_mask: NDArray[np.bool_]) -> None
         if low > high:
             continue
         for _ in range(HARMONIC_SWEEPS):
-            for i in range(ys.size):
-                y, x = ys[i], xs[i]
-                above, below = max(y - 1, 0), min(y + 1, ny - 1)
-                left, right = max(x - 1, 0), min(x + 1, nx - 1)
-                field[y, x] = 0.25 * (
-                    field[above, x] + field[below, x] + field[y, left] + field[y, right]
-                )
+            _harmonic_sweep(field, ys, xs)
         for _ in range(BIHARMONIC_SWEEPS):
-            for i in range(ys.size):
-                y, x = ys[i], xs[i]
-                if y < 2 or x < 2 or y >= ny - 2 or x >= nx - 2:
-                    continue
-                near = field[y - 1, x] + field[y + 1, x] + field[y, x - 1] + field[y, x + 1]
-                diagonal = (
-                    field[y - 1, x - 1] + field[y - 1, x + 1]
-                    + field[y + 1, x - 1] + field[y + 1, x + 1]
-                )  # fmt: skip
-                far = field[y - 2, x] + field[y + 2, x] + field[y, x - 2] + field[y, x + 2]
-                solved = (8.0 * near - 2.0 * diagonal - far) / 20.0
-                value = field[y, x] + OVER_RELAXATION * (solved - field[y, x])
-                field[y, x] = min(max(value, low - FILL_MARGIN), high + FILL_MARGIN)
+            _biharmonic_sweep(field, ys, xs, low - FILL_MARGIN, high + FILL_MARGIN)
         for i in range(ys.size):
             stamps[k, ys[i], xs[i]] = FILL_SOFTENING * np.sinh(field[ys[i], xs[i]])
 

@@ -43,7 +43,7 @@ def test_detection_learns_easy_cosmic_rays_and_resumes(sets):
         {"architecture": "deepcr", "hidden": 8}, crop=64, batch=4
     )
     out = sets / "run"
-    place = _training.Place(sets / "detect", out)
+    place = _training.Paths(sets / "detect", out)
     untrained = train_detect.train(place, settings, _training.Schedule(steps=0, budget=60.0))
     schedule = _training.Schedule(steps=40, budget=60.0, rate=5e-3)
     run = train_detect.train(place, settings, schedule)
@@ -62,9 +62,9 @@ def test_detection_learns_easy_cosmic_rays_and_resumes(sets):
 
 def test_a_fresh_run_starts_from_the_weights_of_another(sets):
     settings = train_detect.DetectRecipe({"architecture": "deepcr", "hidden": 8}, crop=64)
-    place = _training.Place(sets / "detect", sets / "base")
+    place = _training.Paths(sets / "detect", sets / "base")
     base = train_detect.train(place, settings, _training.Schedule(steps=30, budget=60.0))
-    tuned = _training.Place(sets / "detect", sets / "tuned", initial=sets / "base" / "final.pt")
+    tuned = _training.Paths(sets / "detect", sets / "tuned", initial=sets / "base" / "final.pt")
     run = train_detect.train(tuned, settings, _training.Schedule(steps=0, budget=60.0))
     assert run.step == 0
     assert run.history[-1]["held_out_loss"] == base.history[-1]["held_out_loss"]
@@ -77,7 +77,7 @@ def test_inpainting_run_writes_a_checkpoint_with_flux_errors(sets):
     )
     schedule = _training.Schedule(steps=100, budget=60.0, rate=5e-3)
     run = train_inpaint.train(
-        _training.Place(sets / "inpaint", sets / "run"), settings, schedule
+        _training.Paths(sets / "inpaint", sets / "run"), settings, schedule
     )
     scores = run.info["validation"]
     # No fill knows how sharp the stars are; a little training already gains on that.
@@ -89,7 +89,7 @@ def test_inpainting_run_writes_a_checkpoint_with_flux_errors(sets):
 def test_resuming_with_another_network_is_refused(sets):
     settings = train_detect.DetectRecipe({"architecture": "deepcr", "hidden": 8}, crop=64)
     schedule = _training.Schedule(steps=1, budget=60.0)
-    place = _training.Place(sets / "detect", sets / "run")
+    place = _training.Paths(sets / "detect", sets / "run")
     train_detect.train(place, settings, schedule)
     other = train_detect.DetectRecipe({"architecture": "deepcr", "hidden": 16}, crop=64)
     with pytest.raises(ValueError, match="the recipe asks for"):

@@ -104,7 +104,7 @@ def _load(path: Path, config: dict[str, Any]) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class Place:
+class Paths:
     """Where a run reads and writes, and what it goes on from.
 
     Attributes
@@ -125,17 +125,17 @@ class Place:
     initial: Path | None = None
 
 
-def start_on(place: Place, recipe: Any, batches: Callable[..., Any]) -> tuple[Run, Any, Any]:
+def start_on(paths: Paths, recipe: Any, batches: Callable[..., Any]) -> tuple[Run, Any, Any]:
     """Start a run on a data set; return it with its training and its held-out batches."""
-    folder = place.folder
+    folder = paths.folder
     info = datasets.load_info(folder)
     training, held = datasets.split_frames(info)
     run = start(
         recipe.config,
         recipe.seed,
         {"data_fingerprint": info["fingerprint"], "seed": recipe.seed},
-        place.out / "checkpoint.pt" if place.resume else None,
-        place.initial,
+        paths.out / "checkpoint.pt" if paths.resume else None,
+        paths.initial,
     )
     return run, batches(folder, training, recipe), batches(folder, held, recipe)
 

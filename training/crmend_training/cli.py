@@ -36,13 +36,13 @@ def _train(options: argparse.Namespace) -> None:
         "inpaint": (train_inpaint.train, recipe.inpaint_recipe),
     }[options.kind]
     schedule = recipe.schedule(options.kind, options.budget)
-    place = _training.Place(
+    paths = _training.Paths(
         Path(options.set),
         Path(options.out),
         options.resume,
         None if options.initial is None else Path(options.initial),
     )
-    run = train(place, settings(), schedule)
+    run = train(paths, settings(), schedule)
     print(json.dumps(run.info, indent=1))
 
 

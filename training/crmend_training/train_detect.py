@@ -108,10 +108,10 @@ def turning(rng: np.random.Generator):
 
 
 def train(
-    place: _training.Place, recipe: DetectRecipe, schedule: _training.Schedule
+    paths: _training.Paths, recipe: DetectRecipe, schedule: _training.Schedule
 ) -> _training.Run:
-    """Train, checkpoint into ``place.out`` and return the finished run."""
-    run, batches, checks = _training.start_on(place, recipe, DetectBatches)
+    """Train, checkpoint into ``paths.out`` and return the finished run."""
+    run, batches, checks = _training.start_on(paths, recipe, DetectBatches)
 
     def loss_of_batch(run: _training.Run) -> torch.Tensor:
         image, mask, ignore = batches.draw(run.rng)
@@ -120,7 +120,7 @@ def train(
     def validate(run: _training.Run) -> dict[str, float]:
         return pixel_scores(run.network, checks, np.random.default_rng(0))
 
-    return _training.train(run, schedule, loss_of_batch, validate, place.out)
+    return _training.train(run, schedule, loss_of_batch, validate, paths.out)
 
 
 def pixel_scores(

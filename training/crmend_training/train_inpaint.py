@@ -143,10 +143,10 @@ def first_fill(image: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[n
 
 
 def train(
-    place: _training.Place, recipe: InpaintRecipe, schedule: _training.Schedule
+    paths: _training.Paths, recipe: InpaintRecipe, schedule: _training.Schedule
 ) -> _training.Run:
-    """Train, checkpoint into ``place.out`` and return the finished run."""
-    run, batches, checks = _training.start_on(place, recipe, InpaintBatches)
+    """Train, checkpoint into ``paths.out`` and return the finished run."""
+    run, batches, checks = _training.start_on(paths, recipe, InpaintBatches)
 
     def loss_of_batch(run: _training.Run) -> torch.Tensor:
         filled, mask, truth = batches.draw(run.rng)
@@ -160,7 +160,7 @@ def train(
         return fill_scores(run.network, checks, np.random.default_rng(0))
 
     return _training.train(
-        run, schedule, loss_of_batch, validate, place.out, validate_every=120.0
+        run, schedule, loss_of_batch, validate, paths.out, validate_every=120.0
     )
 
 
