@@ -113,7 +113,7 @@ def test_the_halo_is_the_receptive_field(network, hidden):
             changed = (made(image) != before)[0, 0].numpy()
         distance = np.abs(np.argwhere(changed) - at).max()
         reach = max(reach, int(distance))
-    halo, stride = networks.HALO["deepcr"], made.stride
+    halo, stride = networks.halo_of({"architecture": "deepcr"}), made.stride
     assert halo - stride < reach <= halo
     assert halo % stride == 0
 

@@ -32,12 +32,12 @@ class OperatingPoint:
     frames: int
 
 
-def load_network(checkpoint: Path) -> tuple[nn.Module, str]:
-    """Return the network of a checkpoint, in evaluation mode, and its architecture."""
+def load_network(checkpoint: Path) -> tuple[nn.Module, int]:
+    """Return the network of a checkpoint, in evaluation mode, and its halo [px]."""
     saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
     network = networks.build(saved["config"])
     network.load_state_dict(saved["state_dict"])
-    return network.eval(), saved["config"]["architecture"]
+    return network.eval(), networks.halo_of(saved["config"])
 
 
 def operating_points(
@@ -50,9 +50,9 @@ def operating_points(
     frames together.  Probabilities come from the network itself, run through the runtime's
     tiling.
     """
-    network, architecture = load_network(checkpoint)
+    network, halo = load_network(checkpoint)
     run = validate.network_runner(network)
-    field = (networks.HALO[architecture], network.stride)
+    field = (halo, network.stride)
     counters: dict[str, list[evaluate.CurveCounter]] = {"generic": []}
     for pair in pairs:
         exposure = read_exposure(pair.level1)

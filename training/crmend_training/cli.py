@@ -41,6 +41,7 @@ def _train(options: argparse.Namespace) -> None:
         Path(options.out),
         options.resume,
         None if options.initial is None else Path(options.initial),
+        None if getattr(options, "teacher", None) is None else Path(options.teacher),
     )
     run = train(paths, settings(), schedule)
     print(json.dumps(run.info, indent=1))
@@ -151,6 +152,10 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument(
             "--from", dest="initial", help="checkpoint whose weights to start from"
         )
+        if name == "detect":
+            command.add_argument(
+                "--teacher", help="checkpoint of a larger network whose output is learnt too"
+            )
         command.set_defaults(run=_train, kind=name)
 
     export = commands.add_parser("export", help="validated graphs and cards from checkpoints")

@@ -199,7 +199,7 @@ def prepare(
     network = _rebuild(saved)
     origin = _training_info({**saved["info"], **training}, checkpoint)
     architecture = saved["config"]["architecture"]
-    halo = networks.HALO.get(architecture, 0)
+    halo = networks.halo_of(saved["config"])
     stride = stride_of(network)
     model = build_graph(without_weight_norm(_rebuild(saved)), kind)
     with tempfile.TemporaryDirectory() as folder:

@@ -12,17 +12,22 @@ FLUX_SOFTENING = 0.02
 """Relative error of a source's flux below which its loss is quadratic."""
 
 
-def detection_loss(logits: Tensor, cr_mask: Tensor, ignore: Tensor) -> Tensor:
-    """Binary cross entropy over the pixels that are not ignored.
+def cross_entropy(logits: Tensor, target: Tensor, ignore: Tensor) -> Tensor:
+    """Return the binary cross entropy of every pixel, 0 where it is ignored.
 
     Parameters
     ----------
-    logits, cr_mask, ignore : (n, 1, h, w) tensors
-        Log-odds; 1 = CR; 1 = leave the pixel out (bad, saturated).
+    logits, target, ignore : (n, 1, h, w) tensors
+        Log-odds; probability of a CR, 1 = CR; 1 = leave the pixel out (bad, saturated).
     """
-    loss = functional.binary_cross_entropy_with_logits(logits, cr_mask, reduction="none")
+    loss = functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    return loss * (1.0 - ignore)
+
+
+def detection_loss(logits: Tensor, cr_mask: Tensor, ignore: Tensor) -> Tensor:
+    """Return the mean `cross_entropy` over the pixels that are not ignored."""
     keep = 1.0 - ignore
-    return (loss * keep).sum() / keep.sum().clamp(min=1.0)
+    return cross_entropy(logits, cr_mask, ignore).sum() / keep.sum().clamp(min=1.0)
 
 
 def weighted_mse(
@@ -50,6 +55,27 @@ def flux_error(predicted: Tensor, truth: Tensor, radius: float = 5.0) -> Tensor:
     flux = (truth * circle).sum(dim=(1, 2, 3)).clamp(min=0.0)
     error = ((predicted - truth) * circle).sum(dim=(1, 2, 3))
     return error / (flux + 10.0 * circle.sum().sqrt())
+
+
+ONE_SIGMA = 0.6827
+"""Share of a Gaussian within one standard deviation."""
+
+
+def spread_loss(spread: Tensor, error: Tensor, cr_mask: Tensor) -> Tensor:
+    """Quantile loss of an uncertainty: least where 68 % of errors of its kind lie below it.
+
+    A quantile does not care how far out the rare large errors are; a Gaussian likelihood
+    would widen every error bar for them.
+
+    Parameters
+    ----------
+    spread, error, cr_mask : (n, 1, h, w) tensors
+        Predicted 1-sigma and true error in the same unit; 1 = CR.  No gradient flows into
+        `error`.
+    """
+    difference = torch.log(error.detach().abs().clamp(min=1e-6)) - torch.log(spread)
+    loss = torch.maximum(ONE_SIGMA * difference, (ONE_SIGMA - 1.0) * difference)
+    return (loss * cr_mask).sum() / cr_mask.sum().clamp(min=1.0)
 
 
 def inpainting_loss(

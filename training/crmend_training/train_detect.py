@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from crmend import _normalise
 from crmend_training import _training, datasets
-from crmend_training.losses import detection_loss
+from crmend_training.losses import cross_entropy, detection_loss
 
 _HALO = 12
 """Most rows beyond a frame's border that a crop shows: a little more than DeepCR's halo."""
@@ -36,6 +36,11 @@ class DetectRecipe:
     border : float
         Share of the crops that end like a frame: beyond one side the inside is mirrored, as
         the runtime's tiles do it, and takes no part in the loss.
+    hard : float
+        Share of the crops from stamps on which the network did badly lately: of eight drawn
+        at random, the one with the largest loss when it was last seen.
+    distil : float
+        Weight of the teacher's probabilities in what is learnt, if there is a teacher.
     """
 
     config: dict[str, Any]
@@ -45,6 +50,8 @@ class DetectRecipe:
     noise_range: tuple[float, float] = (0.8, 1.25)
     offset: float = 0.3
     border: float = 0.1
+    hard: float = 0.0
+    distil: float = 0.5
 
 
 class DetectBatches:
@@ -57,14 +64,27 @@ class DetectBatches:
         owner = datasets.load_column(folder, "detect/frame")
         self.stamps = np.flatnonzero(np.isin(owner, frames))
         self.recipe = recipe
+        self.losses = np.zeros(len(self.image), dtype=np.float32)
+        self.drawn: list[int] = []
 
     def draw(self, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Return (input, mask, ignore), each (batch, 1, crop, crop) float32."""
-        return _training.stacked([self._one(rng) for _ in range(self.recipe.batch)])
+        self.drawn = [self._choose(rng) for _ in range(self.recipe.batch)]
+        return _training.stacked([self._one(stamp, rng) for stamp in self.drawn])
 
-    def _one(self, rng: np.random.Generator) -> tuple[NDArray, NDArray, NDArray]:
+    def learn_losses(self, losses: NDArray[np.float32]) -> None:
+        """Remember the mean loss of every crop of the last batch, for hard examples."""
+        self.losses[self.drawn] = losses
+
+    def _choose(self, rng: np.random.Generator) -> int:
+        """Return a stamp, drawn at random or as a hard one."""
+        if rng.random() >= self.recipe.hard:
+            return int(rng.choice(self.stamps))
+        candidates = rng.choice(self.stamps, 8)
+        return int(candidates[np.argmax(self.losses[candidates])])
+
+    def _one(self, stamp: int, rng: np.random.Generator) -> tuple[NDArray, NDArray, NDArray]:
         recipe = self.recipe
-        stamp = rng.choice(self.stamps)
         room = self.image.shape[1] - recipe.crop + 1
         y, x = rng.integers(room, size=2)
         window = np.s_[stamp, y : y + recipe.crop, x : x + recipe.crop]
@@ -112,15 +132,32 @@ def train(
 ) -> _training.Run:
     """Train, checkpoint into ``paths.out`` and return the finished run."""
     run, batches, checks = _training.start_on(paths, recipe, DetectBatches)
+    teacher = None if paths.teacher is None else _teacher(paths.teacher, run)
 
     def loss_of_batch(run: _training.Run) -> torch.Tensor:
-        image, mask, ignore = batches.draw(run.rng)
-        return detection_loss(run.network.logits(image), mask, ignore)
+        image, mask, ignore = (part.to(run.device) for part in batches.draw(run.rng))
+        target = mask
+        with run.autocast():
+            if teacher is not None:
+                with torch.no_grad():
+                    soft = torch.sigmoid(teacher.logits(image).float())
+                target = (1.0 - recipe.distil) * mask + recipe.distil * soft
+            logits = run.network.logits(image).float()
+        losses = cross_entropy(logits, target, ignore)
+        batches.learn_losses(losses.detach().mean(dim=(1, 2, 3)).cpu().numpy())
+        return losses.sum() / (1.0 - ignore).sum().clamp(min=1.0)
 
     def validate(run: _training.Run) -> dict[str, float]:
         return pixel_scores(run.network, checks, np.random.default_rng(0))
 
     return _training.train(run, schedule, loss_of_batch, validate, paths.out)
+
+
+def _teacher(checkpoint: Path, run: _training.Run) -> torch.nn.Module:
+    """Return the teacher where the student is; the checkpoint is noted in the run's info."""
+    run.info["teacher"] = torch.load(checkpoint, map_location="cpu", weights_only=False)["info"]
+    network = _training.load_network(checkpoint)
+    return network.to(run.device, memory_format=torch.channels_last)
 
 
 def pixel_scores(
@@ -129,8 +166,9 @@ def pixel_scores(
     """Return loss, recall and precision at 0.5 on pixels > 1 e- of held-out frames."""
     hits = truths = flagged = 0.0
     losses = []
+    device = next(network.parameters()).device
     for _ in range(draws):
-        image, mask, ignore = batches.draw(rng)
+        image, mask, ignore = (part.to(device) for part in batches.draw(rng))
         logits = network.logits(image)
         losses.append(float(detection_loss(logits, mask, ignore)))
         found = (logits > 0) & (ignore == 0)
