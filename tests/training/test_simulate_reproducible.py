@@ -1,8 +1,12 @@
-"""The same settings give the same FITS data: in other processes, threads, numbers of jobs."""
+"""The same settings give the same FITS data: in other processes, threads, jobs, machines."""
 
+import hashlib
+import json
 import os
 import subprocess
 import sys
+from importlib import metadata
+from pathlib import Path
 
 import pytest
 from astropy.io import fits
@@ -55,6 +59,25 @@ def read(folder):
                 if hdu.data is not None:
                     data[path.name, number] = hdu.data.tobytes()
     return data
+
+
+RECORDED = Path(__file__).parents[1] / "data/simulated_frames.json"
+"""SHA-256 of frames made by tools/record_frames.py on another machine."""
+
+
+def test_another_machine_gave_the_same_bits():
+    from crmend_training.simulate import SimulationConfig, simulate_exposure
+
+    recorded = json.loads(RECORDED.read_text())
+    here = {name: metadata.version(name) for name in recorded["versions"]}
+    if here != recorded["versions"]:
+        pytest.skip(f"recorded with {recorded['versions']}, here are {here}")
+    for frame in recorded["frames"]:
+        options = frame["config"] | {"shape": tuple(frame["config"]["shape"])}
+        sim = simulate_exposure(SimulationConfig(**options))
+        for plane, digest in frame["sha256"].items():
+            found = hashlib.sha256(getattr(sim, plane).tobytes()).hexdigest()
+            assert found == digest, (frame["config"], plane)
 
 
 def test_another_process_with_other_threads_gives_the_same_bits(tmp_path):
