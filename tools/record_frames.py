@@ -29,8 +29,7 @@ def main() -> None:
     for config in FRAMES:
         sim = simulate_exposure(SimulationConfig(**config))
         digests = {
-            plane: hashlib.sha256(getattr(sim, plane).tobytes()).hexdigest()
-            for plane in PLANES
+            plane: hashlib.sha256(getattr(sim, plane).tobytes()).hexdigest() for plane in PLANES
         }
         frames.append({"config": config, "sha256": digests})
     recorded = {

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -152,6 +153,8 @@ class Paths:
         Checkpoint whose weights a fresh run starts from.
     teacher : Path or None
         Checkpoint of a larger detection network whose probabilities are learnt too.
+    frames : str
+        Only frames whose name matches this pattern, such as ``*_08_L1_*``.
     """
 
     folder: Path
@@ -159,6 +162,7 @@ class Paths:
     resume: bool = False
     initial: Path | None = None
     teacher: Path | None = None
+    frames: str = "*"
 
 
 def load_network(checkpoint: Path) -> nn.Module:
@@ -173,7 +177,15 @@ def start_on(paths: Paths, recipe: Any, batches: Callable[..., Any]) -> tuple[Ru
     """Start a run on a data set; return it with its training and its held-out batches."""
     folder = paths.folder
     info = datasets.load_info(folder)
-    training, held = datasets.split_frames(info)
+    training, held = (
+        [i for i in side if fnmatch(info["frames"][i], paths.frames)]
+        for side in datasets.split_frames(info)
+    )
+    if not training or not held:
+        raise ValueError(
+            f"{len(training)} training and {len(held)} held-out frames of {folder} match "
+            f"{paths.frames!r}; expected at least one of each"
+        )
     run = start(
         recipe.config,
         recipe.seed,

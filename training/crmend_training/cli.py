@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
+import shutil
 import subprocess
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
 from crmend_training import _cli_data, _cli_simulate
-from crmend_training.recipe import load_recipe
+from crmend_training.recipe import DETECTORS, load_recipe
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -43,8 +45,19 @@ def _train(options: argparse.Namespace) -> None:
         None if options.initial is None else Path(options.initial),
         None if getattr(options, "teacher", None) is None else Path(options.teacher),
     )
-    run = train(paths, settings(), schedule)
-    print(json.dumps(run.info, indent=1))
+    if not options.per_detector:
+        print(json.dumps(train(paths, settings(), schedule).info, indent=1))
+        return
+    for detector in DETECTORS:
+        final = paths.out / f"{detector:02d}.pt"
+        if options.resume and final.is_file():
+            continue
+        own = dataclasses.replace(
+            paths, out=paths.out / f"{detector:02d}", frames=f"*_{detector:02d}_L1_*"
+        )
+        run = train(own, settings(), schedule)
+        shutil.copyfile(own.out / "final.pt", final)
+        print(f"{detector:02d}: {json.dumps(run.info['validation'])}", flush=True)
 
 
 def _export(options: argparse.Namespace) -> None:
@@ -151,6 +164,12 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--resume", action="store_true", help="go on from the checkpoint")
         command.add_argument(
             "--from", dest="initial", help="checkpoint whose weights to start from"
+        )
+        command.add_argument(
+            "--per-detector",
+            action="store_true",
+            help="train one network for each of the 18 detectors, on its frames alone; "
+            "--budget is for each",
         )
         if name == "detect":
             command.add_argument(
