@@ -83,7 +83,7 @@ def _in_order(tasks: list[_Task], jobs: int) -> Iterator[datasets.Frame]:
         waiting: deque[Future[datasets.Frame]] = deque()
         for function, arguments in tasks:
             waiting.append(pool.submit(function, *arguments))
-            if len(waiting) > jobs:
+            if len(waiting) > 4 * jobs:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
