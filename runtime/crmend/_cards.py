@@ -16,13 +16,19 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from crmend import _normalise
-from crmend.errors import ModelError
+from crmend.errors import InvalidInputError, ModelError
 
 FORMAT = 1
 """Version of the card's layout; another one is refused."""
 
 KINDS = ("detect", "inpaint")
-"""The graphs of a pack."""
+"""The graphs that every pack has."""
+
+FAST = "detect_fast"
+"""The third graph, of packs that have it: detection in a fraction of the time."""
+
+QUALITIES = {"reference": "detect", "fast": FAST}
+"""Which graph finds the cosmic rays at each quality."""
 
 _T = TypeVar("_T")
 _REMEDY = "Install the pack again, or export it again with crmend-train export."
@@ -94,6 +100,25 @@ class ParityCard:
 
 
 @dataclass(frozen=True)
+class CurvePoint:
+    """What a threshold gives on the frames that thresholds are chosen on.
+
+    Attributes
+    ----------
+    threshold : float
+        On cr_probability.
+    recall : float
+        Share of the CR pixels above 5 e- that are found.
+    precision : float
+        Share of the found pixels that hold any CR charge.
+    """
+
+    threshold: float
+    recall: float
+    precision: float
+
+
+@dataclass(frozen=True)
 class GraphCard:
     """One graph of a pack.
 
@@ -121,6 +146,8 @@ class GraphCard:
         Figure or test-set name by metric name.
     parity : ParityCard
         Agreement with torch.
+    curve : tuple of CurvePoint
+        By ascending threshold (detect); empty where it was not measured.
     """
 
     file: str
@@ -136,11 +163,39 @@ class GraphCard:
     training: TrainingCard
     metrics: dict[str, float | str]
     parity: ParityCard
+    curve: tuple[CurvePoint, ...] = ()
+
+    def threshold_for(self, precision: float) -> float:
+        """Return the lowest threshold that gives a precision, between points of the curve.
+
+        Raises
+        ------
+        InvalidInputError
+            The card has no curve, or the precision lies outside of it.
+        """
+        if not self.curve:
+            raise InvalidInputError(
+                f"target_precision is {precision}, and the card of {self.file} has no curve; "
+                "give a threshold instead"
+            )
+        best = max(point.precision for point in self.curve)
+        least = self.curve[0].precision
+        if not least <= precision <= best:
+            raise InvalidInputError(
+                f"target_precision is {precision}; expected {least:.4f} to {best:.4f}, what "
+                f"the curve on the card of {self.file} reaches"
+            )
+        for before, after in zip((self.curve[0], *self.curve), self.curve, strict=False):
+            if after.precision >= precision:
+                gain = after.precision - before.precision
+                share = 1.0 if gain <= 0.0 else (precision - before.precision) / gain
+                return before.threshold + share * (after.threshold - before.threshold)
+        raise AssertionError("unreachable: the best point is on the curve")
 
 
 @dataclass(frozen=True)
 class ModelCard:
-    """The card of a pack: whose data it is for, and its two graphs.
+    """The card of a pack: whose data it is for, and its graphs.
 
     Attributes
     ----------
@@ -150,6 +205,12 @@ class ModelCard:
         Such as ``08`` and ``g``; None for a pack that is for any.
     detect, inpaint : GraphCard
         The graphs.
+    detect_fast : GraphCard or None
+        The fast variant of detection, where there is one.
+    default_quality : str
+        ``reference`` or ``fast``: what finds cosmic rays unless the user says.
+    quality_note : str
+        Why.
     """
 
     instrument: str
@@ -157,6 +218,14 @@ class ModelCard:
     band: str | None
     detect: GraphCard
     inpaint: GraphCard
+    detect_fast: GraphCard | None = None
+    default_quality: str = "reference"
+    quality_note: str = ""
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """Return the graphs that the pack has."""
+        return KINDS if self.detect_fast is None else (*KINDS, FAST)
 
     @property
     def name(self) -> str:
@@ -166,8 +235,19 @@ class ModelCard:
         )
 
     def graph(self, kind: str) -> GraphCard:
-        """Return the card of the ``detect`` or the ``inpaint`` graph."""
-        return self.detect if kind == "detect" else self.inpaint
+        """Return the card of the ``detect``, ``detect_fast`` or ``inpaint`` graph.
+
+        Raises
+        ------
+        ModelError
+            The pack has no such graph.
+        """
+        graph = {"detect": self.detect, "inpaint": self.inpaint, FAST: self.detect_fast}[kind]
+        if graph is None:
+            raise ModelError(
+                f"model pack {self.name} has no {kind} graph; use quality 'reference'"
+            )
+        return graph
 
     def identity(self, kind: str) -> dict[str, str]:
         """Return what the metadata of the graph itself must say."""
@@ -215,13 +295,18 @@ def parse_card(text: str, path: Path) -> ModelCard:
         )
     del content["format"]
     card = _build(ModelCard, content, path, "")
-    for kind in KINDS:
+    for kind in card.kinds:
         _check_graph(card.graph(kind), kind, path)
+    if QUALITIES.get(card.default_quality) not in card.kinds:
+        raise ModelError(
+            f"{path}: card key 'default_quality' is {card.default_quality!r}; expected the "
+            f"quality of a graph that the pack has. {_REMEDY}"
+        )
     return card
 
 
 def _build(kind: type[_T], content: object, path: Path, where: str) -> _T:
-    """Make a dataclass from a JSON object that has exactly its fields."""
+    """Make a dataclass from a JSON object with its fields; those with a default may lack."""
     if not isinstance(content, dict):
         raise ModelError(f"{path}: card key '{where}' is {content!r}; expected keys. {_REMEDY}")
     hints = typing.get_type_hints(kind)
@@ -231,11 +316,15 @@ def _build(kind: type[_T], content: object, path: Path, where: str) -> _T:
                 f"{path}: unknown card key '{_join(where, key)}'; "
                 f"known are {', '.join(hints)}. {_REMEDY}"
             )
-    for key in hints:
-        if key not in content:
-            raise ModelError(f"{path}: card key '{_join(where, key)}' is missing. {_REMEDY}")
+    for field in dataclasses.fields(kind):  # type: ignore[arg-type]
+        if field.name not in content and field.default is dataclasses.MISSING:
+            name = _join(where, field.name)
+            raise ModelError(f"{path}: card key '{name}' is missing. {_REMEDY}")
     return kind(
-        **{key: _convert(h, content[key], path, _join(where, key)) for key, h in hints.items()}
+        **{
+            key: _convert(hints[key], value, path, _join(where, key))
+            for key, value in content.items()
+        }
     )
 
 
@@ -284,9 +373,9 @@ def _check_graph(graph: GraphCard, kind: str, path: Path) -> None:
             f"implements {wanted}. Use the crmend that the pack was made for."
         )
     threshold = graph.threshold
-    if kind == "detect" and (threshold is None or not 0.0 < threshold < 1.0):
+    if kind != "inpaint" and (threshold is None or not 0.0 < threshold < 1.0):
         raise ModelError(
-            f"{path}: card key 'detect.threshold' is {threshold!r}; expected a number "
+            f"{path}: card key '{kind}.threshold' is {threshold!r}; expected a number "
             f"between 0 and 1. {_REMEDY}"
         )
     if graph.stride < 1 or graph.halo < 0:

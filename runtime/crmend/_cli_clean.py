@@ -128,6 +128,8 @@ def _job(options: argparse.Namespace, output: Path | None) -> Job:
         options=CleanOptions(
             model=options.model,
             threshold=options.threshold,
+            target_precision=options.target_precision,
+            quality=options.quality,
             device=options.device,
             threads=options.threads,
             memory=options.memory,

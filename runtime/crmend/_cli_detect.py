@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from crmend._kernels import count_events
 from crmend._memory import plan_work
 from crmend._provenance import Provenance
-from crmend.detect import Detection, detect_into
+from crmend.detect import Detection, choose_threshold, detect_into
 from crmend.exposure import Exposure
 from crmend.models import Model, choose_model
 from crmend.pipeline import CleanOptions, cr_rate, options_for
@@ -53,7 +53,10 @@ def flag_in_place(exposure: Exposure, options: CleanOptions) -> Flagged:
     """
     start = time.perf_counter()
     chosen = options_for(exposure, options)
-    model = choose_model(chosen.detector, chosen.model, "detect", chosen.device, chosen.threads)
+    model = choose_model(
+        chosen.detector, chosen.model, "detect", chosen.device, chosen.threads, chosen.quality
+    )
+    threshold = choose_threshold(model, chosen.threshold, chosen.target_precision)
     invalid = exposure.invalid
     excluded = exposure.saturated
     excluded |= invalid
@@ -62,7 +65,7 @@ def flag_in_place(exposure: Exposure, options: CleanOptions) -> Flagged:
         invalid,
         excluded,
         model,
-        threshold=chosen.threshold,
+        threshold=threshold,
         tile=plan_work(exposure.image.shape, chosen.memory).tile,
         progress=None if chosen.progress is None else partial(chosen.progress, "detect"),
     )
@@ -71,24 +74,23 @@ def flag_in_place(exposure: Exposure, options: CleanOptions) -> Flagged:
         flag = np.zeros(exposure.image.shape, dtype=np.int32)
     bit = np.int32(exposure.instrument.cr_bit)
     np.bitwise_or(flag, bit, out=flag, where=found.cr_mask)
-    provenance = _describe(exposure, found, model, chosen, time.perf_counter() - start)
+    provenance = _describe(exposure, found, model, threshold, time.perf_counter() - start)
     return Flagged(flag, found.cr_mask, found.cr_probability, provenance)
 
 
 def _describe(
-    exposure: Exposure, found: Detection, model: Model, options: CleanOptions, seconds: float
+    exposure: Exposure, found: Detection, model: Model, threshold: float, seconds: float
 ) -> Provenance:
     """Return the figures of the detection."""
     pixels = int(np.count_nonzero(found.cr_mask))
     events = int(count_events(found.cr_mask, np.empty(pixels, dtype=np.int32)))
-    threshold = model.graph.threshold if options.threshold is None else options.threshold
     return Provenance(
         version=version("crmend"),
         detect_model=model.name,
         detect_sha256=model.graph.sha256,
         inpaint_model=None,
         inpaint_sha256=None,
-        threshold=float("nan") if threshold is None else float(threshold),
+        threshold=threshold,
         provider=model.provider,
         cr_pixels=pixels,
         cr_events=events,

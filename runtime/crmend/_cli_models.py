@@ -36,6 +36,8 @@ class Listing:
                     "name": card.name,
                     "band": card.band,
                     "detect": card.detect.architecture,
+                    "qualities": list(_qualities(card)),
+                    "default_quality": card.default_quality,
                     "inpaint": card.inpaint.architecture,
                     "threshold": card.detect.threshold,
                     "date": card.detect.training.date,
@@ -49,12 +51,13 @@ class Listing:
         if not self.cards:
             return "no model packs are installed"
         lines = [
-            f"{'model':<20}{'band':<6}{'detect':<14}{'inpaint':<16}{'threshold':>9}  trained"
+            f"{'model':<20}{'band':<6}{'detect':<14}{'quality':<18}{'inpaint':<16}{'threshold':>9}"
+            "  trained"
         ]
         for card in self.cards:
             lines.append(
                 f"{card.name:<20}{card.band or '-':<6}{card.detect.architecture:<14}"
-                f"{card.inpaint.architecture:<16}{card.detect.threshold:>9}"
+                f"{'|'.join(_qualities(card)):<18}{card.inpaint.architecture:<16}{card.detect.threshold:>9}"
                 f"  {card.detect.training.date}"
             )
         return "\n".join(lines)
@@ -100,12 +103,22 @@ class Verdict:
         """Return one line per pack and one for all."""
         lines = [
             f"ok      {v.name:<20}|dp| {v.detect_difference:.1e}   inpainted "
-            f"{v.inpaint_difference:.1e}   {v.provider}"
+            f"{v.inpaint_difference:.1e}   {_fast(v)}{v.provider}"
             for v in self.passed
         ]
         lines += [f"FAILED  {name:<20}{text}" for name, text in self.failed]
         lines.append(f"{len(self.passed)} verified, {len(self.failed)} failed")
         return "\n".join(lines)
+
+
+def _qualities(card: ModelCard) -> tuple[str, ...]:
+    """Return the qualities of detection that a pack has."""
+    return ("reference",) if card.detect_fast is None else ("reference", "fast")
+
+
+def _fast(found: Verification) -> str:
+    """Return the fast variant's column of a line."""
+    return "" if found.fast_difference is None else f"fast |dp| {found.fast_difference:.1e}   "
 
 
 def run_list(options: argparse.Namespace) -> Listing:

@@ -50,20 +50,21 @@ class Session:
         The onnxruntime provider that was granted, such as ``CPUExecutionProvider``.
     metadata : dict
         The graph's own metadata.
-    input_names : tuple of str
+    input_names, output_names : tuple of str
         In the graph's order.
     """
 
     provider: str
     metadata: dict[str, str]
     input_names: tuple[str, ...]
+    output_names: tuple[str, ...]
     _session: Any
     _last_run: Any
 
     def run(
         self, arrays: tuple[NDArray[np.float32], ...], *, last: bool = False
-    ) -> NDArray[np.float32]:
-        """Run the graph once and return its first output.
+    ) -> tuple[NDArray[np.float32], ...]:
+        """Run the graph once and return its outputs.
 
         Parameters
         ----------
@@ -79,15 +80,13 @@ class Session:
         """
         feed = dict(zip(self.input_names, arrays, strict=True))
         try:
-            (output,) = self._session.run(None, feed, self._last_run if last else None)
+            return tuple(self._session.run(None, feed, self._last_run if last else None))
         except Exception as error:  # onnxruntime's exceptions share no public base
             shapes = ", ".join(str(array.shape) for array in arrays)
             raise ModelError(
                 f"onnxruntime ({self.provider}) failed on input of shape {shapes}: "
                 f"{_first_line(error)}. If it ran out of memory, use smaller tiles."
             ) from error
-        result: NDArray[np.float32] = output
-        return result
 
 
 def get_session(graph: bytes, sha256: str, device: str, threads: int | None) -> Session:
@@ -182,6 +181,7 @@ def _load(ort: Any, graph: bytes, providers: tuple[str, ...], threads: int) -> S
         provider=session.get_providers()[0],
         metadata=dict(session.get_modelmeta().custom_metadata_map),
         input_names=tuple(item.name for item in session.get_inputs()),
+        output_names=tuple(item.name for item in session.get_outputs()),
         _session=session,
         _last_run=last_run,
     )

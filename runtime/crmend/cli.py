@@ -15,6 +15,7 @@ from importlib.metadata import version
 from types import FrameType
 from typing import Any
 
+from crmend._cards import QUALITIES
 from crmend._cli_clean import run_clean, run_detect
 from crmend._cli_demo import run_demo
 from crmend._cli_models import run_info, run_list, run_verify
@@ -254,11 +255,25 @@ def _add_input(command: argparse.ArgumentParser, output_help: str) -> None:
 
 
 def _add_running(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
+    limit = command.add_mutually_exclusive_group()
+    limit.add_argument(
         "--threshold",
         type=probability,
         metavar="T",
         help="smallest probability of a cosmic ray, 0 to 1 (default: the model card's)",
+    )
+    limit.add_argument(
+        "--target-precision",
+        type=probability,
+        metavar="P",
+        help="choose the threshold so that this share of the flagged pixels holds cosmic rays, "
+        "by the curve on the model card",
+    )
+    command.add_argument(
+        "--quality",
+        choices=tuple(QUALITIES),
+        help="network that finds cosmic rays; fast takes a fraction of the time "
+        "(default: the model card's)",
     )
     _add_device(command)
     command.add_argument(

@@ -54,6 +54,8 @@ def detect(
     invalid: ArrayLike | None = None,
     saturated: ArrayLike | None = None,
     threshold: float | None = None,
+    target_precision: float | None = None,
+    quality: str | None = None,
     device: str = "auto",
     threads: int | None = None,
     tile: int | None = None,
@@ -77,6 +79,11 @@ def detect(
         True = saturated: seen by the network, but never becomes a cosmic ray.
     threshold : float or None
         Smallest cr_probability of a cosmic ray; None = the model card's.
+    target_precision : float or None
+        Instead of `threshold`: the share of flagged pixels that shall hold cosmic rays, 0…1;
+        the threshold comes from the curve on the model card, measured on simulated frames.
+    quality : str or None
+        ``reference`` or ``fast``; None = the card's default.
     device : str
         ``auto``, ``cpu`` or ``cuda``.
     threads : int or None
@@ -102,15 +109,45 @@ def detect(
     pixels = check_image(image)
     bad = check_mask(invalid, pixels.shape, "invalid")
     full = check_mask(saturated, pixels.shape, "saturated")
-    loaded = choose_model(detector, model, "detect", device, threads)
+    loaded = choose_model(detector, model, "detect", device, threads, quality)
+    limit = choose_threshold(loaded, threshold, target_precision)
     all_bad = np.isfinite(pixels)
     np.logical_not(all_bad, out=all_bad)
     if bad is not None:
         all_bad |= bad
     excluded = all_bad if full is None else all_bad | full
     return detect_into(
-        pixels, all_bad, excluded, loaded, threshold=threshold, tile=tile, progress=progress
+        pixels, all_bad, excluded, loaded, threshold=limit, tile=tile, progress=progress
     )
+
+
+def choose_threshold(
+    model: Model, threshold: float | None, target_precision: float | None
+) -> float:
+    """Return the smallest cr_probability of a cosmic ray.
+
+    Parameters
+    ----------
+    model : Model
+        A detection graph.
+    threshold, target_precision
+        As in `detect`; with neither, the card's threshold.
+
+    Raises
+    ------
+    InvalidInputError
+        Both are given, one is out of range, or the model is not for detection.
+    """
+    graph = model.graph
+    if graph.threshold is None:
+        raise InvalidInputError(f"model {model.name} has no threshold; expected a detect graph")
+    if target_precision is None:
+        return check_threshold(threshold, graph.threshold)
+    if threshold is not None:
+        raise InvalidInputError(
+            f"threshold is {threshold} and target_precision {target_precision}; expected one"
+        )
+    return graph.threshold_for(float(target_precision))
 
 
 def detect_into(
@@ -157,9 +194,7 @@ def detect_into(
             "saturated. Check the file and its flag plane."
         )
     graph = model.graph
-    if graph.threshold is None:
-        raise InvalidInputError(f"model {model.name} has no threshold; expected a detect graph")
-    limit = check_threshold(threshold, graph.threshold)
+    limit = choose_threshold(model, threshold, None)
     side = check_count(_default_tile(model) if tile is None else tile, "tile")
     grid = make_grid((image.shape[0], image.shape[1]), side, graph.halo, graph.stride)
     cr_probability = np.empty(image.shape, dtype=np.float32)
@@ -168,7 +203,7 @@ def detect_into(
         invalid,
         measure_scale(image, excluded),
         grid,
-        lambda x, last: model.run(x, last=last),
+        lambda x, last: model.run(x, last=last)[0],
         cr_probability,
         progress,
     )

@@ -218,12 +218,18 @@ def inpaint_into(
             )
         plan = plan_cutouts(cr_mask, sources, reach=reach)
     with stopwatch(seconds, "network"):
-        values = _run_network(image, cr_mask, invalid, scale, plan, model, batch, progress)
-        done = np.isfinite(values)
+        values, sigma = _run_network(
+            image, cr_mask, invalid, scale, plan, model, batch, progress
+        )
+        done = np.isfinite(values) & ~np.isinf(sigma)
         pixels, order, values = plan.pixels[done], plan.order[done], values[done]
         spread[order] = NETWORK_FRACTION * np.abs(values - image.flat[pixels])
         image.flat[pixels] = values
-        error.flat[flat] = raised_error(neighbours, spread, scale.noise)
+        raised = raised_error(neighbours, spread, scale.noise)
+        # NaN where the graph gives no uncertainty.
+        own = np.maximum(sigma[done], neighbours[order])
+        raised[order] = np.where(np.isfinite(own), own, raised[order])
+        error.flat[flat] = raised
         method = cr_mask.astype(np.uint8)
         method.flat[pixels] = NETWORK
     return Mending(method, sources, len(plan), seconds)
@@ -312,12 +318,14 @@ def _run_network(
     model: Model,
     batch: int,
     progress: Progress | None,
-) -> NDArray[np.float32]:
-    """Return the network's values, in the image's unit, at the pixels of the plan.
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return values and 1-sigma, in the image's unit, at the pixels of the plan.
 
+    The uncertainty is NaN where the graph gives none.
     The image stays as it is meanwhile, so that no cutout depends on the one before it.
     """
     values = np.empty(plan.pixels.size, dtype=np.float32)
+    sigma = np.full_like(values, np.nan)
     done = 0
     for stamps in plan.batches(image, cr_mask, invalid, scale.background, batch):
         done += len(stamps.image)
@@ -326,11 +334,14 @@ def _run_network(
             network_input = to_noise_units(stamps.image, scale)
             smooth_fill(network_input, stamps.cr_mask)
             network_mask = stamps.cr_mask[:, np.newaxis].astype(np.float32)
-            output = model.run(
+            mended, *spread = model.run(
                 network_input[:, np.newaxis], network_mask, last=done == len(plan)
             )
-            mended = plan.pick(output[:, 0], stamps, image.shape[1])
-            values[stamps.pixels] = from_noise_units(mended, scale)
+            picked = plan.pick(mended[:, 0], stamps, image.shape[1])
+            values[stamps.pixels] = from_noise_units(picked, scale)
+            for one in spread:
+                picked = plan.pick(one[:, 0], stamps, image.shape[1])
+                sigma[stamps.pixels] = picked * np.float32(scale.noise)
         if progress is not None:
             progress(done, len(plan))
-    return values
+    return values, sigma

@@ -1,9 +1,9 @@
 """Model packs: finding, checking and loading the graphs and their cards.
 
-A pack is a folder with ``card.json``, ``detect.onnx``, ``inpaint.onnx`` and
-``reference.npz``; or, for an instrument with several detectors, one such folder per
-detector.  Packs come with crmend (``crmend.exported_models``); the environment variable
-``CRMEND_MODELS`` may name more folders of packs, which come first.
+A pack is a folder with ``card.json``, ``detect.onnx``, ``inpaint.onnx``, perhaps
+``detect_fast.onnx``, and ``reference.npz``; or, for an instrument with several detectors, one
+such folder per detector.  Packs come with crmend (``crmend.exported_models``); the
+environment variable ``CRMEND_MODELS`` may name more folders of packs, which come first.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from crmend._cards import KINDS, GraphCard, ModelCard, parse_card
+from crmend._cards import FAST, KINDS, QUALITIES, GraphCard, ModelCard, parse_card
 from crmend._packs import CARD_FILE, available_detectors, available_packs, detector_folder
 from crmend._sessions import Session, get_session
 from crmend.errors import InvalidInputError, ModelError
@@ -56,7 +56,7 @@ class Model:
     card : ModelCard
         Of the whole pack.
     kind : str
-        ``detect`` or ``inpaint``.
+        ``detect``, ``detect_fast`` or ``inpaint``.
     """
 
     card: ModelCard
@@ -78,7 +78,9 @@ class Model:
         """Return the onnxruntime provider that was granted."""
         return self._session.provider
 
-    def run(self, *arrays: NDArray[np.float32], last: bool = False) -> NDArray[np.float32]:
+    def run(
+        self, *arrays: NDArray[np.float32], last: bool = False
+    ) -> tuple[NDArray[np.float32], ...]:
         """Run the graph once.
 
         Parameters
@@ -91,8 +93,9 @@ class Model:
 
         Returns
         -------
-        (n, 1, h, w) float32 array
-            cr_probability, or the inpainted image in units of the noise.
+        tuple of (n, 1, h, w) float32 arrays
+            The outputs in the order of the card: ``cr_probability``; or ``inpainted`` and,
+            from graphs that give it, ``sigma``, both in units of the noise.
 
         Raises
         ------
@@ -116,12 +119,15 @@ class Verification:
         Largest |Δ| of cr_probability.
     inpaint_difference : float
         Largest |Δ| of a pixel, relative to it or to one noise unit if larger.
+    fast_difference : float or None
+        Largest |Δ| of the fast variant's cr_probability; None for a pack without one.
     """
 
     name: str
     provider: str
     detect_difference: float
     inpaint_difference: float
+    fast_difference: float | None = None
 
 
 def load_card(pack: str, detector: int | str | None = None) -> ModelCard:
@@ -158,7 +164,7 @@ def load_model(
     pack, detector
         As in `load_card`.
     kind : str
-        ``detect`` or ``inpaint``.
+        ``detect``, ``detect_fast`` or ``inpaint``.
     device : str
         ``auto`` (CUDA where it works, else CPU), ``cpu`` or ``cuda``.
     threads : int or None
@@ -182,8 +188,9 @@ def load_model(
     InvalidInputError
         `kind`, `device` or `threads` is not one of those above.
     """
-    if kind not in KINDS:
-        raise InvalidInputError(f"kind is {kind!r}; expected one of {', '.join(KINDS)}")
+    kinds = (*KINDS, FAST)
+    if kind not in kinds:
+        raise InvalidInputError(f"kind is {kind!r}; expected one of {', '.join(kinds)}")
     return _load(detector_folder(pack, detector), kind, device, threads)
 
 
@@ -206,6 +213,7 @@ def choose_model(
     kind: str,
     device: str = "auto",
     threads: int | None = None,
+    quality: str | None = None,
 ) -> Model:
     """Load the graph that the arguments of `crmend.detect` and `crmend.inpaint` name.
 
@@ -215,16 +223,27 @@ def choose_model(
         A CSST detector such as 8, or a detector of the pack that `model` names.
     model : str, Model or None
         ``pack``, ``pack/detector``, or a loaded model, which is returned as it is.
-    kind, device, threads
+    kind : str
+        ``detect`` or ``inpaint``.
+    device, threads
         As in `load_model`.
+    quality : str or None
+        Of detection: ``reference`` or ``fast``; None = the card's default.
 
     Raises
     ------
     InvalidInputError
-        Neither is given, or two detectors are, or `model` is loaded and of another kind.
+        Neither is given, or two detectors are, or `model` is loaded and of another kind, or
+        there is no such quality.
+    ModelError
+        The pack has no graph of that quality.
     """
+    if quality is not None and quality not in QUALITIES:
+        raise InvalidInputError(
+            f"quality is {quality!r}; expected one of {', '.join(QUALITIES)}"
+        )
     if isinstance(model, Model):
-        if model.kind != kind:
+        if (model.kind == "inpaint") != (kind == "inpaint"):
             raise InvalidInputError(f"model is {model.name}; expected a graph of kind {kind}")
         return model
     if model is None and detector is None:
@@ -238,7 +257,10 @@ def choose_model(
             f"model={model!r} names a detector and detector={detector!r} is given too; "
             "expected one of them"
         )
-    return load_model(pack, named or detector, kind, device, threads)
+    folder = detector_folder(pack, named or detector)
+    if kind == "detect":
+        kind = QUALITIES[quality or _read_card(folder).default_quality]
+    return _load(folder, kind, device, threads)
 
 
 def verify(
@@ -263,25 +285,38 @@ def verify_folder(
     folder: Path, *, device: str = "auto", threads: int | None = None
 ) -> Verification:
     """Check the pack or detector in one folder, installed or not, as `verify` does."""
-    detect = _load(folder, "detect", device, threads)
-    inpaint = _load(folder, "inpaint", device, threads)
+    card = _read_card(folder)
     path = folder / REFERENCE_FILE
-    stored = _read_reference(path)
-    probability = detect.run(stored["detect_image"], last=True)
-    mended = inpaint.run(stored["inpaint_image"], stored["inpaint_cr_mask"], last=True)
-    differences = (
-        _difference(probability, stored["detect_cr_probability"]),
-        relative_difference(mended, stored["inpaint_inpainted"], stored["inpaint_cr_mask"]),
-    )
-    limits = (DETECT_TOLERANCE, INPAINT_TOLERANCE)
-    for kind, found, limit in zip(KINDS, differences, limits, strict=True):
-        if not found <= limit:
+    stored = _read_reference(path, card)
+    found = {}
+    for kind in card.kinds:
+        model = _load(folder, kind, device, threads)
+        found[kind] = _reference_difference(model, stored)
+        limit = INPAINT_TOLERANCE if kind == "inpaint" else DETECT_TOLERANCE
+        if not found[kind] <= limit:
             raise ModelError(
-                f"{path}: the {kind} graph on {detect.provider} differs from the stored output "
-                f"by {found:.2g}; at most {limit:g} was expected. Use device='cpu' or another "
-                "onnxruntime version, and report this."
+                f"{path}: the {kind} graph on {model.provider} differs from the stored output "
+                f"by {found[kind]:.2g}; at most {limit:g} was expected. Use device='cpu' or "
+                "another onnxruntime version, and report this."
             )
-    return Verification(detect.card.name, detect.provider, *differences)
+    return Verification(
+        card.name, model.provider, found["detect"], found["inpaint"], found.get(FAST)
+    )
+
+
+def _reference_difference(model: Model, stored: dict[str, NDArray[np.float32]]) -> float:
+    """Return the largest |Δ| between a graph's output here and the stored one."""
+    inputs, expected = (
+        [stored[f"{model.kind}_{tensor.name}"] for tensor in tensors]
+        for tensors in (model.graph.inputs, model.graph.outputs)
+    )
+    outputs = model.run(*inputs, last=True)
+    if model.kind != "inpaint":
+        return _difference(outputs[0], expected[0])
+    return max(
+        relative_difference(found, wanted, inputs[1])
+        for found, wanted in zip(outputs, expected, strict=True)
+    )
 
 
 def relative_difference(
@@ -353,23 +388,26 @@ def _check_identity(path: Path, card: ModelCard, kind: str, session: Session) ->
                 f"{path}: the graph was swapped: its metadata says {key} = {found!r}, the card "
                 f"says {wanted!r}. Install the pack again."
             )
-    names = tuple(item.name for item in card.graph(kind).inputs)
-    if session.input_names != names:
-        raise ModelError(
-            f"{path}: the graph's inputs are {session.input_names}, the card says {names}. "
-            "Install the pack again."
-        )
+    graph = card.graph(kind)
+    for what, found_names, tensors in (
+        ("inputs", session.input_names, graph.inputs),
+        ("outputs", session.output_names, graph.outputs),
+    ):
+        names = tuple(item.name for item in tensors)
+        if found_names != names:
+            raise ModelError(
+                f"{path}: the graph's {what} are {found_names}, the card says {names}. "
+                "Install the pack again."
+            )
 
 
-def _read_reference(path: Path) -> dict[str, NDArray[np.float32]]:
+def _read_reference(path: Path, card: ModelCard) -> dict[str, NDArray[np.float32]]:
     """Read the stored reference inputs and outputs."""
-    wanted = (
-        "detect_image",
-        "detect_cr_probability",
-        "inpaint_image",
-        "inpaint_cr_mask",
-        "inpaint_inpainted",
-    )
+    wanted = [
+        f"{kind}_{tensor.name}"
+        for kind in card.kinds
+        for tensor in (*card.graph(kind).inputs, *card.graph(kind).outputs)
+    ]
     try:
         # From memory: numpy leaves the file open where it is damaged.
         with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as stored:

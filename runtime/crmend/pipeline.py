@@ -18,7 +18,7 @@ from crmend._kernels import count_events
 from crmend._memory import plan_work
 from crmend._provenance import Provenance
 from crmend._tiling import Progress
-from crmend.detect import detect_into
+from crmend.detect import choose_threshold, detect_into
 from crmend.exposure import Exposure
 from crmend.flags import CR_BIT
 from crmend.inpaint import NETWORK, Mending, flat_error, inpaint_into, own_copy, stopwatch
@@ -44,6 +44,10 @@ class CleanOptions:
         the CSST detectors.
     threshold : float or None
         Smallest cr_probability of a cosmic ray; None = the model card's.
+    target_precision : float or None
+        Instead of a threshold, see `crmend.detect`.
+    quality : str or None
+        Of detection: ``reference`` or ``fast``; None = the model card's default.
     catalog : SourceCatalog, str, Path or None
         Stars and galaxies, or a FITS table of them (see `crmend.sources.read_catalog`);
         None = find them.
@@ -62,6 +66,8 @@ class CleanOptions:
     detector: int | str | None = None
     model: str | None = None
     threshold: float | None = None
+    target_precision: float | None = None
+    quality: str | None = None
     catalog: SourceCatalog | str | Path | None = None
     device: str = "auto"
     threads: int | None = None
@@ -186,6 +192,8 @@ def clean(
     detector: int | str | None = None,
     model: str | None = None,
     threshold: float | None = None,
+    target_precision: float | None = None,
+    quality: str | None = None,
     catalog: SourceCatalog | str | Path | None = None,
     device: str = "auto",
     threads: int | None = None,
@@ -199,8 +207,10 @@ def clean(
     exposure : Exposure or (ny, nx) array-like
         From `crmend.read_exposure`, or an image in any linear unit, of any real dtype; not
         changed.  NaN and infinite pixels count as invalid, and stay.
-    detector, model, threshold, catalog, device, threads, memory, progress
+    detector, model, threshold, target_precision, quality, catalog, device, threads
         See `CleanOptions`.  An array needs `detector` or `model`.
+    memory, progress
+        See `CleanOptions`.
 
     Returns
     -------
@@ -217,8 +227,9 @@ def clean(
         As `crmend.models.load_model`.
     """
     options = CleanOptions(
-        detector, model, threshold, catalog, device, threads, memory, progress
-    )
+        detector, model, threshold, target_precision, quality, catalog, device, threads,
+        memory, progress,
+    )  # fmt: skip
     if not isinstance(exposure, Exposure):
         image = own_copy(exposure)
         invalid = ~np.isfinite(image)
@@ -291,11 +302,12 @@ def _clean(
     seconds: dict[str, float] = {}
     sizes = plan_work(frame.image.shape, options.memory)
     finder, inpainter = _load_models(options)
+    threshold = choose_threshold(finder, options.threshold, options.target_precision)
     catalog = _read_sources(options.catalog, frame.header)
     with stopwatch(seconds, "detect"):
         found = detect_into(
             frame.image, invalid, excluded, finder,
-            threshold=options.threshold, tile=sizes.tile,
+            threshold=threshold, tile=sizes.tile,
             progress=_stage(options.progress, "detect"),
         )  # fmt: skip
         flag = frame.flag if frame.flag is not None else np.zeros(invalid.shape, np.int32)
@@ -311,7 +323,7 @@ def _clean(
     seconds |= mended.seconds
     stats = Stats(
         **_count(frame, found.cr_mask, mended),
-        **_describe(finder, inpainter, options.threshold),
+        **_describe(finder, inpainter, threshold),
         seconds=seconds | {"total": time.perf_counter() - start},
     )
     return CleanResult(
@@ -323,9 +335,12 @@ def _clean(
 def _load_models(options: CleanOptions) -> tuple[Model, Model]:
     """Load both graphs before any work is done."""
     finder, inpainter = (
-        choose_model(options.detector, options.model, kind, options.device, options.threads)
+        choose_model(
+            options.detector, options.model, kind, options.device, options.threads,
+            options.quality,
+        )
         for kind in ("detect", "inpaint")
-    )
+    )  # fmt: skip
     return finder, inpainter
 
 
@@ -367,7 +382,7 @@ def cr_rate(
     return events / (pixels * pixel_size_um**2 / _UM2_PER_CM2 * exposure_time)
 
 
-def _describe(finder: Model, inpainter: Model, threshold: float | None) -> dict[str, Any]:
+def _describe(finder: Model, inpainter: Model, threshold: float) -> dict[str, Any]:
     """Return what `Stats` says about the models."""
     return {
         "provider": finder.provider,
@@ -375,5 +390,5 @@ def _describe(finder: Model, inpainter: Model, threshold: float | None) -> dict[
         "detect_sha256": finder.graph.sha256,
         "inpaint_model": inpainter.name,
         "inpaint_sha256": inpainter.graph.sha256,
-        "threshold": finder.graph.threshold if threshold is None else float(threshold),
+        "threshold": threshold,
     }

@@ -4,6 +4,7 @@ Their graphs are a few hundred bytes and can be computed by hand, so tests know 
 come out, and can damage and swap them.  They find and mend nothing worth having.
 
 detect:   p = sigmoid(4·x − Σ(4 neighbours) − ¼·max of the pixel's 2×2 block − 1)
+fast:     the same with − 2 (tiny_chips/02 alone has it, as its default)
 inpaint:  image where cr_mask is 0, else the mean of the 3×3 pixels (zero outside)
 """
 
@@ -19,6 +20,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from crmend import _normalise
 from crmend._cards import (
+    FAST,
+    CurvePoint,
     GraphCard,
     ModelCard,
     NormalisationCard,
@@ -27,11 +30,12 @@ from crmend._cards import (
     TrainingCard,
 )
 
+CURVE = (CurvePoint(0.2, 0.9, 0.6), CurvePoint(0.5, 0.8, 0.8), CurvePoint(0.9, 0.5, 0.9))
 PACKS = Path(__file__).parent / "packs"
 OPSET = 17
 
 
-def detect_graph() -> onnx.GraphProto:
+def detect_graph(offset: float = 1.0) -> onnx.GraphProto:
     """Return the detection graph: a Laplacian and a pooled branch, halo 2, stride 2."""
     laplacian = np.array([[0, -1, 0], [-1, 4, -1], [0, -1, 0]], np.float32)[None, None]
     weights = {"laplacian": laplacian, "twos": np.full((1, 1, 2, 2), -0.25, np.float32)}
@@ -43,7 +47,7 @@ def detect_graph() -> onnx.GraphProto:
         helper.make_node("Sub", ["sum", "one"], ["logit"]),
         helper.make_node("Sigmoid", ["logit"], ["cr_probability"]),
     ]
-    weights["one"] = np.array(1.0, np.float32)
+    weights["one"] = np.array(offset, np.float32)
     return _graph("detect", nodes, weights, ["image"], "cr_probability", ["n", 1, "h", "w"])
 
 
@@ -71,13 +75,13 @@ def _graph(name, nodes, weights, inputs, output, shape) -> onnx.GraphProto:
     )
 
 
-def detect_twin(x: NDArray[np.float32]) -> NDArray[np.float64]:
+def detect_twin(x: NDArray[np.float32], offset: float = 1.0) -> NDArray[np.float64]:
     """Compute the detection graph of one (h, w) image with numpy."""
     p = np.pad(x.astype(np.float64), 1)
     sharp = 4 * x - p[:-2, 1:-1] - p[2:, 1:-1] - p[1:-1, :-2] - p[1:-1, 2:]
     h, w = x.shape
     pooled = x.reshape(h // 2, 2, w // 2, 2).max(axis=(1, 3))
-    return 1 / (1 + np.exp(1 + 0.25 * pooled.repeat(2, 0).repeat(2, 1) - sharp))
+    return 1 / (1 + np.exp(offset + 0.25 * pooled.repeat(2, 0).repeat(2, 1) - sharp))
 
 
 def inpaint_twin(x: NDArray[np.float32], mask: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -89,7 +93,7 @@ def inpaint_twin(x: NDArray[np.float32], mask: NDArray[np.float32]) -> NDArray[n
 
 def graph_card(kind: str, content: bytes) -> GraphCard:
     """Return the card of one graph."""
-    detect = kind == "detect"
+    detect = kind != "inpaint"
     shape = ("n", 1, "h", "w") if detect else ("n", 1, 64, 64)
     unit = "asinh(noise)" if detect else "noise"
     inputs = [TensorCard("image", shape, unit)]
@@ -112,6 +116,7 @@ def graph_card(kind: str, content: bytes) -> GraphCard:
         training=TrainingCard("none", 0, "none", "none", "2025-01-01", None),
         metrics={"test_set": "none", "recall": 0.0},
         parity=ParityCard(0, 0.0, None, 0, ()),
+        curve=CURVE if detect else (),
     )
 
 
@@ -119,7 +124,10 @@ def write_pack(folder: Path, instrument: str, detector: str | None, band: str | 
     """Write one pack: graphs with their identity, card, reference outputs."""
     folder.mkdir(parents=True, exist_ok=True)
     contents = {}
-    for kind, graph in (("detect", detect_graph()), ("inpaint", inpaint_graph())):
+    graphs = {"detect": detect_graph(), "inpaint": inpaint_graph()}
+    if detector == "02":
+        graphs[FAST] = detect_graph(2.0)
+    for kind, graph in graphs.items():
         model = helper.make_model(
             graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=8
         )
@@ -136,7 +144,8 @@ def write_pack(folder: Path, instrument: str, detector: str | None, band: str | 
         contents[kind] = model.SerializeToString(deterministic=True)
         (folder / f"{kind}.onnx").write_bytes(contents[kind])
     cards = {kind: graph_card(kind, content) for kind, content in contents.items()}
-    card = ModelCard(instrument, detector, band, cards["detect"], cards["inpaint"])
+    fast = {} if FAST not in cards else {"default_quality": "fast", "quality_note": "a test"}
+    card = ModelCard(instrument, detector, band, **cards, **fast)
     (folder / "card.json").write_text(card.to_json(), encoding="utf-8")
     write_reference(folder / "reference.npz")
 
@@ -152,6 +161,8 @@ def write_reference(path: Path) -> None:
     arrays = {
         "detect_image": image,
         "detect_cr_probability": detect_twin(image),
+        "detect_fast_image": image,
+        "detect_fast_cr_probability": detect_twin(image, 2.0),
         "inpaint_image": cutout,
         "inpaint_cr_mask": mask,
         "inpaint_inpainted": inpaint_twin(cutout, mask),

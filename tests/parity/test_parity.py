@@ -1,5 +1,6 @@
 """Exported graphs against the torch networks they come from."""
 
+import itertools
 import json
 import os
 from collections import Counter
@@ -10,20 +11,31 @@ import numpy as np
 import pytest
 
 from crmend import models
+from crmend._cards import CurvePoint
 from crmend._normalise import measure_scale
 from crmend.detect import detect
 from crmend.exposure import read_exposure
+from crmend.inpaint import inpaint
+from crmend.sources import SourceCatalog
 
 torch = pytest.importorskip("torch")
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("deepCR")
 
-from crmend_training import export, networks, validate  # noqa: E402
+from crmend_training import export, networks, train_inpaint, validate  # noqa: E402
 from crmend_training._graphs import build_graph, without_weight_norm  # noqa: E402
-from crmend_training.calibrate import load_network  # noqa: E402
+from crmend_training._training import Weights, load_network  # noqa: E402
 
 DETECT = {"architecture": "deepcr", "hidden": 4}
-INPAINT = {"architecture": "unetplusplus", "filters": [4, 8]}
+FOLDED = {"architecture": "folded", "width": 4, "depth": 2}
+INPAINT = {"architecture": "unetplusplus", "filters": [4, 8], "mirror": True, "sigma": True}
+CONFIGS = {"detect": DETECT, "detect_fast": FOLDED, "inpaint": INPAINT}
+CURVE = (CurvePoint(0.25, 0.9, 0.8), CurvePoint(0.5, 0.8, 0.9), CurvePoint(0.75, 0.6, 0.98))
+CHOICES = {
+    "detect": {"generic": export.Choice(0.5)},
+    "detect_fast": {"generic": export.Choice(0.5)},
+    "inpaint": {"generic": export.Choice()},
+}
 TRAINING = {"recipe": "none", "commit": "none", "date": "2025-01-01"}
 SIZES = ((1, 1), (1, 37), (253, 255))
 CHECKPOINTS = Path(__file__).resolve().parents[2] / "exported_models" / "checkpoints"
@@ -56,24 +68,24 @@ def network():
 
 @pytest.fixture(scope="session")
 def checkpoints(network, tmp_path_factory):
-    """Return the paths of two checkpoints as the trainings save them."""
+    """Return checkpoints of every kind as the trainings save them."""
     folder = tmp_path_factory.mktemp("checkpoints")
-    for name, config in (("detect", DETECT), ("inpaint", INPAINT)):
+    for name, config in CONFIGS.items():
         state = network(config).state_dict()
         info = {"seed": 3, "data_fingerprint": "none"}
         torch.save({"state_dict": state, "config": config, "info": info}, folder / f"{name}.pt")
-    return folder / "detect.pt", folder / "inpaint.pt"
+    return {name: Weights(folder / f"{name}.pt") for name in CONFIGS}
 
 
 @pytest.fixture(scope="session")
 def packs(checkpoints, tmp_path_factory):
     """Return a folder with the packs generic, csst_msc/08 and csst_msc/12."""
     folder = tmp_path_factory.mktemp("packs")
+    own = export.Choice(0.45, CURVE, {"recall": 0.9, "test_set": "none"})
     export.export_all(
-        *checkpoints, folder, TRAINING,
+        checkpoints, folder, TRAINING,
         bands={"08": "g", "12": "NUV"},
-        thresholds={"generic": 0.5, "08": 0.45},
-        metrics={"08": {"detect": {"recall": 0.9, "test_set": "none"}}},
+        choices=CHOICES | {"detect": CHOICES["detect"] | {"08": own}},
         sizes=SIZES,
     )  # fmt: skip
     return folder
@@ -99,21 +111,29 @@ def whole_frame(network, image):
 # --- the receptive field ----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("hidden", [2, 8])
-def test_the_halo_is_the_receptive_field(network, hidden):
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"architecture": "deepcr", "hidden": 2},
+        {"architecture": "deepcr", "hidden": 8},
+        {"architecture": "folded", "width": 4, "depth": 2},
+        {"architecture": "folded", "width": 4, "depth": 3},
+    ],
+)
+def test_the_halo_is_the_receptive_field(network, config):
     """Perturb one input pixel strongly; see how far the output changes."""
-    made = network({"architecture": "deepcr", "hidden": hidden}).double()
+    made = network(config).double()
     rng = np.random.default_rng(1)
     reach = 0
-    for at in ((40, 40), (40, 41), (41, 40), (41, 41)):
-        image = torch.from_numpy(rng.normal(size=(1, 1, 80, 80)))
+    for at in itertools.product(range(80, 80 + made.stride), repeat=2):
+        image = torch.from_numpy(rng.normal(size=(1, 1, 160, 160)))
         with torch.inference_mode():
             before = made(image)
-            image[0, 0, at[0], at[1]] = 60.0
+            image[0, 0, at[0], at[1]] = 600.0
             changed = (made(image) != before)[0, 0].numpy()
         distance = np.abs(np.argwhere(changed) - at).max()
         reach = max(reach, int(distance))
-    halo, stride = networks.halo_of({"architecture": "deepcr"}), made.stride
+    halo, stride = networks.halo_of(config), made.stride
     assert halo - stride < reach <= halo
     assert halo % stride == 0
 
@@ -130,19 +150,79 @@ def test_detection_equals_torch_on_the_whole_frame(exported, network, shape):
     assert np.array_equal(found.cr_mask, expected >= 0.45)
 
 
+def test_the_fast_variant_equals_torch_on_the_whole_frame(exported, network):
+    image = np.nan_to_num(validate.example_frame((253, 255), np.random.default_rng(4)), nan=0.0)
+    # Its stride is 4, so the far edges are mirrored up to a multiple of that.
+    scale = measure_scale(image, np.zeros(image.shape, bool))
+    x = np.arcsinh((image.astype(np.float64) - scale.background) / (3.0 * scale.noise))
+    padded = np.pad(x, [(24, 24 + -n % 4) for n in image.shape], mode="reflect")
+    with torch.inference_mode():
+        out = network(FOLDED)(torch.from_numpy(padded.astype(np.float32))[None, None])[0, 0]
+    found = detect(image, detector=8, quality="fast", device="cpu", tile=70)
+    expected = out.numpy()[24 : 24 + 253, 24 : 24 + 255]
+    assert np.abs(found.cr_probability - expected).max() <= 1e-5
+
+
+def test_a_detector_with_weights_of_its_own_gets_them(checkpoints, network, tmp_path):
+    config = {**DETECT, "hidden": 2}
+    info = {"seed": 5, "data_fingerprint": "none"}
+    own = tmp_path / "own" / "12.pt"
+    own.parent.mkdir()
+    state = network(config).state_dict()
+    torch.save({"state_dict": state, "config": config, "info": info}, own)
+    weights = checkpoints | {"detect": Weights.found(checkpoints["detect"].base, own.parent)}
+    bands = {"08": "g", "12": "NUV"}
+    cards = export.export_all(
+        weights, tmp_path / "packs", TRAINING, bands=bands, choices=CHOICES, sizes=SIZES
+    )
+    found = {card.name: card.detect.training for card in cards}
+    assert (found["csst_msc/12"].base, found["csst_msc/12"].seed) == (None, 5)
+    assert (found["csst_msc/08"].base, found["csst_msc/08"].seed) == ("generic", 3)
+    assert cards[0].inpaint.training.base is None
+    assert cards[2].inpaint.training.base == "generic"
+
+
 @pytest.mark.parametrize("count", [1, 2, 9])
 def test_inpainting_equals_torch(exported, network, count):
     rng = np.random.default_rng(3)
     pairs = [validate.example_cutout(rng) for _ in range(count)]
     image, mask = (np.stack(arrays)[:, None] for arrays in zip(*pairs, strict=True))
     with torch.inference_mode():
-        expected = network(INPAINT)(torch.from_numpy(image), torch.from_numpy(mask)).numpy()
+        outputs = network(INPAINT)(torch.from_numpy(image), torch.from_numpy(mask))
     found = models.load_model("csst_msc", "12", "inpaint", "cpu").run(image, mask)
-    assert found.shape == (count, 1, 64, 64)
-    near = np.abs(found - expected) <= 1e-4 * np.maximum(np.abs(expected), 1.0)
-    assert near[mask > 0].all()
-    # The untrained network does something: this is no comparison of the input with itself.
-    assert np.abs(expected - image)[mask > 0].max() > 1.0
+    assert len(found) == 2
+    for one, output in zip(found, outputs, strict=True):
+        expected = output.numpy()
+        assert one.shape == (count, 1, 64, 64)
+        near = np.abs(one - expected) <= 1e-4 * np.maximum(np.abs(expected), 1.0)
+        assert near[mask > 0].all()
+        # The untrained network does something: this is no comparison of the input with itself.
+        assert np.abs(expected - image)[mask > 0].max() > 1.0
+    assert (found[1][mask > 0] > 0).all()
+    assert (found[1][mask == 0] == 0).all()
+
+
+def test_the_error_of_a_mended_pixel_is_the_networks(exported, network):
+    """One star in the middle of a 64×64 image, so that the cutout is the whole image."""
+    rng = np.random.default_rng(7)
+    y, x = np.mgrid[:64, :64] - 32.0
+    image = (rng.normal(100.0, 5.0, (64, 64)) + 4e3 * np.exp(-(x**2 + y**2) / 3)).astype("f4")
+    mask = np.zeros((64, 64), bool)
+    mask[30:33, 33:38] = True
+    columns = dict.fromkeys(SourceCatalog.__annotations__, np.array([np.nan]))
+    one = SourceCatalog(**columns | {"x": np.array([32.0]), "y": np.array([32.0])})
+    found = inpaint(
+        image, mask, model="csst_msc/12", sources=one, error=np.full_like(image, 5.0)
+    )
+    scale = measure_scale(image, mask)
+    filled = train_inpaint.first_fill((image - scale.background) / scale.noise, mask)
+    tensors = (torch.from_numpy(a.astype("f4"))[None, None] for a in (filled, mask))
+    with torch.inference_mode():
+        mended, sigma = (out[0, 0].numpy() * scale.noise for out in network(INPAINT)(*tensors))
+    assert (found.method[mask] == 2).all()
+    assert found.image[mask] == pytest.approx(mended[mask] + scale.background, rel=1e-4)
+    assert found.error[mask] == pytest.approx(np.maximum(sigma[mask], 5.0), rel=1e-3)
+    assert (found.error[~mask] == 5.0).all()
 
 
 # --- the graphs that ship -----------------------------------------------------------------
@@ -170,10 +250,11 @@ def test_shipped_inpainting_equals_its_checkpoint():
     pairs = [validate.example_cutout(rng) for _ in range(9)]
     image, mask = (np.stack(arrays)[:, None] for arrays in zip(*pairs, strict=True))
     with torch.inference_mode():
-        expected = shipped("inpaint")(torch.from_numpy(image), torch.from_numpy(mask)).numpy()
+        outputs = shipped("inpaint")(torch.from_numpy(image), torch.from_numpy(mask))
+    outputs = outputs if isinstance(outputs, tuple) else (outputs,)
     found = models.load_model("csst_msc", "12", "inpaint", "cpu").run(image, mask)
-    near = np.abs(found - expected) <= 1e-4 * np.maximum(np.abs(expected), 1.0)
-    assert near[mask > 0].all()
+    for one, expected in zip(found, outputs, strict=True):
+        assert models.relative_difference(one, expected.numpy(), mask) <= 1e-4
 
 
 def test_every_exported_pack_verifies(exported):
@@ -216,9 +297,7 @@ def test_a_graph_is_plain_and_says_whose_it_is(exported):
 
 
 def test_the_same_checkpoint_gives_the_same_bytes(checkpoints, exported, tmp_path):
-    export.export_all(
-        *checkpoints, tmp_path, TRAINING, bands={}, thresholds={"generic": 0.5}, sizes=SIZES
-    )
+    export.export_all(checkpoints, tmp_path, TRAINING, bands={}, choices=CHOICES, sizes=SIZES)
     for name in ("detect.onnx", "inpaint.onnx", "reference.npz"):
         again = (tmp_path / "generic" / name).read_bytes()
         assert again == (exported / "generic" / name).read_bytes()
@@ -226,9 +305,7 @@ def test_the_same_checkpoint_gives_the_same_bytes(checkpoints, exported, tmp_pat
 
 def test_training_information_may_not_be_missing(checkpoints, tmp_path):
     with pytest.raises(ValueError, match="lack commit"):
-        export.prepare(
-            checkpoints[0], "detect", {"recipe": "none", "date": "none"}, sizes=SIZES
-        )
+        export.prepare(checkpoints["detect"].base, "detect", {"recipe": "none", "date": "none"})
 
 
 # --- what is refused ----------------------------------------------------------------------

@@ -280,6 +280,8 @@ def test_models_verify(crmend_cli):
         ("clean",),
         ("polish", "a.fits"),
         ("clean", "a.fits", "--threshold", "1.5"),
+        ("clean", "a.fits", "--threshold", "0.5", "--target-precision", "0.9"),
+        ("clean", "a.fits", "--quality", "best"),
         ("clean", "a.fits", "--threads", "0"),
         ("clean", "a.fits", "--memory", "lots"),
         ("clean", "a.fits", "--device", "tpu"),

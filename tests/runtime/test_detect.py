@@ -8,7 +8,7 @@ import pytest
 from crmend import models
 from crmend._normalise import measure_scale
 from crmend.detect import Detection, detect, detect_into
-from crmend.errors import InvalidInputError
+from crmend.errors import InvalidInputError, ModelError
 
 PACKS = Path(__file__).resolve().parents[1] / "data" / "packs"
 TINY_HALO = 2
@@ -119,6 +119,31 @@ def test_progress_counts_tiles(sky):
 def test_a_detector_of_a_pack(sky):
     one = detect(sky, model="tiny_chips", detector=1, device="cpu")
     assert np.array_equal(one.cr_probability, tiny(sky).cr_probability)
+
+
+def test_quality_chooses_the_graph(sky):
+    """tiny_chips/02 has a fast graph, its default; its log-odds are lower by one."""
+    reference, fast, default = (
+        detect(sky, model="tiny_chips/02", quality=quality, device="cpu").cr_probability
+        for quality in ("reference", "fast", None)
+    )
+    assert np.array_equal(reference, tiny(sky).cr_probability)
+    assert np.array_equal(fast, default)
+    clear = (reference > 1e-3) & (reference < 1 - 1e-3)
+    odds = fast[clear] / (1 - fast[clear]) / (reference[clear] / (1 - reference[clear]))
+    assert odds == pytest.approx(np.exp(-1.0), rel=1e-2)
+
+
+def test_a_quality_that_the_pack_lacks(sky):
+    with pytest.raises(ModelError, match="tiny has no detect_fast graph; use quality"):
+        tiny(sky, quality="fast")
+
+
+def test_target_precision_takes_the_threshold_from_the_curve(sky):
+    """The tiny packs' curve: precision 0.6 at 0.2, 0.8 at 0.5, 0.9 at 0.9."""
+    found = tiny(sky, target_precision=0.85)
+    assert np.array_equal(found.cr_mask, found.cr_probability >= 0.7)
+    assert np.array_equal(tiny(sky, target_precision=0.6).cr_mask, found.cr_probability >= 0.2)
 
 
 # --- invalid and saturated pixels -----------------------------------------------------
@@ -235,6 +260,10 @@ def test_images_that_cannot_be_used(image, message):
         ({"threshold": 1.0}, r"threshold is 1\.0"),
         ({"threshold": np.nan}, "threshold is nan"),
         ({"threshold": "0.5"}, r"threshold is '0\.5'"),
+        ({"target_precision": 0.95}, r"target_precision is 0\.95; expected 0\.6000 to 0\.9"),
+        ({"target_precision": np.nan}, "target_precision is nan"),
+        ({"threshold": 0.5, "target_precision": 0.8}, "expected one"),
+        ({"quality": "best"}, "quality is 'best'; expected one of reference, fast"),
         ({"tile": 0}, "tile is 0; expected a whole number >= 1"),
         ({"tile": 2.5}, r"tile is 2\.5"),
     ],

@@ -138,7 +138,7 @@ def test_detector_and_pack_come_from_the_exposure(exposure):
     with pytest.raises(CrmendError, match="'8'"):
         crmend.clean(dataclasses.replace(exposure), model="tiny_chips")
     stats = crmend.clean(exposure, model="tiny_chips", detector=2).stats
-    assert stats.detect_model == "tiny_chips/02/detect"
+    assert stats.detect_model == "tiny_chips/02/detect_fast"
     assert crmend.clean(exposure, model="tiny_chips/01").stats.inpaint_model == (
         "tiny_chips/01/inpaint"
     )

@@ -15,7 +15,7 @@ from astropy.io import fits
 from tqdm import tqdm
 
 from crmend_training import datasets
-from crmend_training.recipe import load_recipe
+from crmend_training.recipe import DETECTORS, load_recipe
 
 _Task = tuple[Callable[..., datasets.Frame], tuple[Any, ...]]
 
@@ -61,12 +61,8 @@ def _dataset(options: argparse.Namespace) -> None:
         # It is written last.
         print(f"{options.out} is complete")
         return
-    section = dict(load_recipe(options.recipe).dataset)
-    generic = section.pop("generic")
-    shape = tuple(generic["shape"])
-    seeds = range(generic["seed"], generic["seed"] + generic["frames"])
-    tasks = [(datasets.load_frame, (pair,)) for pair in pairs]
-    tasks += [(datasets.generic_frame, (seed, shape)) for seed in seeds]
+    section = load_recipe(options.recipe).dataset
+    tasks = [(datasets.load_frame, (pair,)) for pair in pairs] + _drawn_tasks(section)
     build = {
         "detect": datasets.build_detection_set,
         "inpaint": datasets.build_inpainting_set,
@@ -75,6 +71,19 @@ def _dataset(options: argparse.Namespace) -> None:
     bar = tqdm(frames, desc="data set", total=len(tasks), disable=None)
     info = build(bar, Path(options.out), **section[options.kind])
     print(json.dumps(info["counts"] | {"fingerprint": info["fingerprint"]}, indent=1))
+
+
+def _drawn_tasks(section: dict[str, Any]) -> list[_Task]:
+    """Return the frames of a recipe that are drawn for the set alone, not read from files."""
+    generic = section["generic"]
+    shape = tuple(generic["shape"])
+    seeds = range(generic["seed"], generic["seed"] + generic["frames"])
+    tasks: list[_Task] = [(datasets.generic_frame, (seed, shape)) for seed in seeds]
+    zoo = section.get("zoo", {"seed": 0, "frames": 0})
+    for number in range(zoo["frames"]):
+        detector = DETECTORS[number % len(DETECTORS)]
+        tasks.append((datasets.zoo_frame, (zoo["seed"] + number, detector)))
+    return tasks
 
 
 def _in_order(tasks: list[_Task], jobs: int) -> Iterator[datasets.Frame]:

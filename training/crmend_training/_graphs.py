@@ -10,17 +10,26 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize, remove_weight_norm
 
+from crmend._cards import FAST
+
 OPSET = 17
 
 CUTOUT = 64
 """Side of an inpainting cutout [px] (paper, section 2.2)."""
 
-INPUTS = {"detect": ("image",), "inpaint": ("image", "cr_mask")}
-OUTPUT = {"detect": "cr_probability", "inpaint": "inpainted"}
+INPUTS = {"detect": ("image",), FAST: ("image",), "inpaint": ("image", "cr_mask")}
 SHAPE: dict[str, tuple[int | str, ...]] = {
     "detect": ("n", 1, "h", "w"),
+    FAST: ("n", 1, "h", "w"),
     "inpaint": ("n", 1, CUTOUT, CUTOUT),
 }
+
+
+def outputs_of(network: nn.Module, kind: str) -> tuple[str, ...]:
+    """Return the names of a network's outputs."""
+    if kind != "inpaint":
+        return ("cr_probability",)
+    return ("inpainted", "sigma") if network.sigma else ("inpainted",)
 
 
 def build_graph(network: nn.Module, kind: str) -> onnx.ModelProto:
@@ -31,12 +40,13 @@ def build_graph(network: nn.Module, kind: str) -> onnx.ModelProto:
     network : torch.nn.Module
         In evaluation mode, with plain weights.
     kind : str
-        ``detect`` (free n, h and w) or ``inpaint`` (free n).
+        ``detect``, ``detect_fast`` (free n, h and w) or ``inpaint`` (free n).
     """
     shape = [{"n": 2, "h": CUTOUT, "w": CUTOUT}.get(str(size), size) for size in SHAPE[kind]]
     examples = tuple(torch.zeros(shape) for _ in INPUTS[kind])
     axes = {i: size for i, size in enumerate(SHAPE[kind]) if isinstance(size, str)}
-    names = [*INPUTS[kind], OUTPUT[kind]]
+    outputs = outputs_of(network, kind)
+    names = [*INPUTS[kind], *outputs]
     # This exporter knows no asinh, ONNX does (since opset 9).
     torch.onnx.register_custom_op_symbolic("aten::asinh", lambda g, x: g.op("Asinh", x), 9)
     buffer = io.BytesIO()
@@ -50,7 +60,7 @@ def build_graph(network: nn.Module, kind: str) -> onnx.ModelProto:
             dynamo=False,
             opset_version=OPSET,
             input_names=list(INPUTS[kind]),
-            output_names=[OUTPUT[kind]],
+            output_names=list(outputs),
             dynamic_axes=dict.fromkeys(names, axes),
         )
     return _tidied(onnx.load_from_string(buffer.getvalue()), kind)
@@ -82,10 +92,12 @@ def _tidied(model: onnx.ModelProto, kind: str) -> onnx.ModelProto:
     model.graph.doc_string = ""
     model.graph.name = kind
     del model.graph.value_info[:]
-    output = onnx.helper.make_tensor_value_info(
-        OUTPUT[kind], onnx.TensorProto.FLOAT, list(SHAPE[kind])
-    )
-    model.graph.output[0].CopyFrom(output)
+    for output in model.graph.output:
+        output.CopyFrom(
+            onnx.helper.make_tensor_value_info(
+                output.name, onnx.TensorProto.FLOAT, list(SHAPE[kind])
+            )
+        )
     for node in model.graph.node:
         node.doc_string = ""
         del node.metadata_props[:]

@@ -8,7 +8,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from crmend_training import datasets
-from crmend_training.networks import build
+from crmend_training.networks import build, widen
 
 
 @dataclass(frozen=True)
@@ -110,8 +110,11 @@ def start(
     optimiser = torch.optim.Adam(network.parameters(), lr=1e-3)
     run = Run(network, config, optimiser, np.random.default_rng(seed), info)
     if initial is not None:
-        state = _load(initial, config)
-        _load_matching(network, state["state_dict"])
+        state = _load(initial, config, widths=False)
+        if state["config"].get("filters") != config.get("filters"):
+            widen(network, state["state_dict"], state["config"]["filters"])
+        else:
+            _load_matching(network, state["state_dict"])
         run.info["initial"] = state["info"]
     if resume is not None and resume.is_file():
         state = _load(resume, config)
@@ -129,10 +132,11 @@ def _load_matching(network: nn.Module, weights: dict[str, Tensor]) -> None:
         raise ValueError(f"weights do not fit: missing {missing}, unexpected {unexpected}")
 
 
-def _load(path: Path, config: dict[str, Any]) -> dict[str, Any]:
-    """Read a checkpoint and refuse one of another network."""
+def _load(path: Path, config: dict[str, Any], *, widths: bool = True) -> dict[str, Any]:
+    """Read a checkpoint and refuse one of another network, or only of another width."""
     state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=False)
-    if state["config"] | {"sigma": None} != config | {"sigma": None}:
+    free = {"sigma": None} if widths else {"sigma": None, "filters": None}
+    if state["config"] | free != config | free:
         raise ValueError(f"{path} holds {state['config']}, the recipe asks for {config}")
     return state
 
@@ -165,12 +169,40 @@ class Paths:
     frames: str = "*"
 
 
-def load_network(checkpoint: Path) -> nn.Module:
-    """Return the network of a checkpoint, in evaluation mode."""
+@dataclass(frozen=True)
+class Weights:
+    """Checkpoints of one kind of network.
+
+    Attributes
+    ----------
+    base : Path
+        Of all detectors together.
+    own : mapping
+        Of detectors that have weights of their own, by name (``08``).
+    """
+
+    base: Path
+    own: Mapping[str, Path] = field(default_factory=dict)
+
+    @classmethod
+    def found(cls, base: str | Path, folder: str | Path | None) -> Weights:
+        """Return a base and the ``08.pt`` … that a training per detector left in a folder."""
+        paths = [] if folder is None else sorted(Path(folder).glob("[0-9][0-9].pt"))
+        if folder is not None and not paths:
+            raise FileNotFoundError(f"{folder} holds no checkpoint such as 08.pt")
+        return cls(Path(base), {path.stem: path for path in paths})
+
+    def of(self, name: str) -> Path:
+        """Return the checkpoint of a detector, or the base for any other name."""
+        return self.own.get(name, self.base)
+
+
+def load_network(checkpoint: Path) -> tuple[nn.Module, dict[str, Any]]:
+    """Return the network of a checkpoint, in evaluation mode, and its configuration."""
     saved = torch.load(checkpoint, map_location="cpu", weights_only=False)
     network = build(saved["config"])
     network.load_state_dict(saved["state_dict"])
-    return network.eval()
+    return network.eval(), saved["config"]
 
 
 def start_on(paths: Paths, recipe: Any, batches: Callable[..., Any]) -> tuple[Run, Any, Any]:

@@ -2,78 +2,138 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
-from torch import nn
+from numpy.typing import NDArray
 
+from crmend._cards import CurvePoint
 from crmend.exposure import read_exposure
 from crmend_training import datasets, evaluate, networks, validate
+from crmend_training._training import Weights, load_network
 
 TILE = 256
+
+PRECISION = 0.9867
+"""Precision (> 0 e-) that thresholds aim at: the paper's operating point (section 4.1)."""
+
+CURVE_LOGITS = np.linspace(-7.0, 7.0, 29)
+"""Log-odds of the thresholds that a card's curve holds."""
 
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """A threshold, with recall (> 5 e-) and precision (> 0 e-) at it.
+    """A threshold, and what it gives on the frames that it was chosen on.
 
     Attributes
     ----------
+    threshold, recall, precision : float
+        Recall of CR pixels > 5 e-, precision counting > 0 e- as true.
+    calibration_error : float
+        Expected calibration error of the probability that a pixel holds more than 1 e-,
+        over all pixels (`evaluate.calibration_error`).
     frames : int
         Validation frames that it was chosen on.
+    curve : tuple of CurvePoint
+        For the card.
     """
 
     threshold: float
     recall: float
     precision: float
+    calibration_error: float
     frames: int
+    curve: tuple[CurvePoint, ...] = ()
 
 
-def load_network(checkpoint: Path) -> tuple[nn.Module, int]:
-    """Return the network of a checkpoint, in evaluation mode, and its halo [px]."""
-    saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    network = networks.build(saved["config"])
-    network.load_state_dict(saved["state_dict"])
-    return network.eval(), networks.halo_of(saved["config"])
+@dataclass(frozen=True)
+class ValidationFrame:
+    """A frame with its truth: (ny, nx) image (NaN where invalid), CR charge [e-], ignore."""
+
+    name: str
+    image: NDArray[np.float32]
+    cr: NDArray[np.float32]
+    ignore: NDArray[np.bool_]
 
 
-def operating_points(
-    checkpoint: Path, pairs: Sequence[datasets.Pair]
-) -> dict[str, OperatingPoint]:
-    """Return the threshold of best F1 over all frames, and what it gives per detector.
-
-    Detectors that share weights share the threshold: one frame each would fit its own sky
-    and CR rate rather than the detector.  Keys are ``08`` and so on, and ``generic`` for all
-    frames together.  Probabilities come from the network itself, run through the runtime's
-    tiling.
-    """
-    network, halo = load_network(checkpoint)
-    run = validate.network_runner(network)
-    field = (halo, network.stride)
-    counters: dict[str, list[evaluate.CurveCounter]] = {"generic": []}
+def read_frames(pairs: Sequence[datasets.Pair]) -> Iterator[ValidationFrame]:
+    """Yield pairs on disk; their name is their detector's, such as ``08``."""
     for pair in pairs:
         exposure = read_exposure(pair.level1)
         image = np.where(exposure.invalid, np.float32(np.nan), exposure.image)
-        probability = validate.tiled_probability(image, run, field, TILE)
-        counter = evaluate.CurveCounter()
         ignore = exposure.invalid | exposure.saturated
-        counter.add(probability, datasets.read_image(pair.truth), ignore)
-        name = f"{int(exposure.detector or 0):02d}"
-        counters.setdefault(name, []).append(counter)
-        counters["generic"].append(counter)
-    threshold = best_f1(evaluate.pooled_curve(counters["generic"]))
-    return {name: _point(group, threshold) for name, group in counters.items()}
+        yield ValidationFrame(
+            f"{pair.detector:02d}", image, datasets.read_image(pair.truth), ignore
+        )
+
+
+def generic_frames(seeds: Iterable[int], shape: tuple[int, int]) -> Iterator[ValidationFrame]:
+    """Yield simulated frames of other instruments; their name is ``generic``."""
+    for seed in seeds:
+        frame = datasets.generic_frame(seed, shape)
+        image = np.where(frame.invalid, np.float32(np.nan), frame.image)
+        yield ValidationFrame("generic", image, frame.cr, frame.ignore)
+
+
+def operating_points(
+    weights: Weights, frames: Iterable[ValidationFrame]
+) -> dict[str, OperatingPoint]:
+    """Return the operating point of ``generic`` and of every detector that has frames.
+
+    The threshold is the lowest with a precision of `PRECISION`.  A detector with weights of
+    its own gets one of its own; the others share the one of all their frames together, since
+    few frames would fit their own skies and CR rates rather than the detector.  Frames named
+    ``generic`` choose for the base weights; without any, all frames do.  Probabilities come
+    from the network itself, run through the runtime's tiling.
+    """
+    counters: dict[str, list[evaluate.CurveCounter]] = {}
+    runs: dict[Path, tuple[validate.RunGraph, tuple[int, int]]] = {}
+    for frame in frames:
+        checkpoint = weights.of(frame.name)
+        if checkpoint not in runs:
+            network, config = load_network(checkpoint)
+            field = (networks.halo_of(config), network.stride)
+            runs[checkpoint] = validate.network_runner(network), field
+        probability = validate.tiled_probability(frame.image, *runs[checkpoint], TILE)
+        counter = evaluate.CurveCounter()
+        counter.add(probability, frame.cr, frame.ignore)
+        counters.setdefault(frame.name, []).append(counter)
+    shared = [c for name, group in counters.items() if name not in weights.own for c in group]
+    counters.setdefault("generic", shared or [c for group in counters.values() for c in group])
+    detectors = [
+        c for name, group in counters.items()
+        if name not in weights.own and name != "generic" for c in group
+    ]  # fmt: skip
+    return {
+        name: _point(group, group if name in weights.own or name == "generic" else detectors)
+        for name, group in counters.items()
+    }
+
+
+def _point(
+    counters: Sequence[evaluate.CurveCounter], choosing: Sequence[evaluate.CurveCounter]
+) -> OperatingPoint:
+    """Return what the threshold of the `choosing` frames gives on those of the counters."""
+    own = evaluate.pooled_counts(counters)
+    curve = own.curve()
+    threshold, _ = evaluate.pooled_curve(choosing).at_precision(PRECISION)
+    if not np.isfinite(threshold):
+        threshold = best_f1(evaluate.pooled_curve(choosing))
+    threshold = round(float(np.clip(threshold, 0.001, 0.999)), 3)
+    recall, precision = curve.at_threshold(threshold)
+    points = []
+    for limit in 1.0 / (1.0 + np.exp(-CURVE_LOGITS)):
+        values = (float(limit), *curve.at_threshold(float(limit)))
+        points.append(CurvePoint(*(round(value, 5) for value in values)))
+    return OperatingPoint(
+        threshold, round(recall, 5), round(precision, 5),
+        round(evaluate.calibration_error(own), 6), len(counters), tuple(points),
+    )  # fmt: skip
 
 
 def best_f1(curve: evaluate.Curve) -> float:
     """Return the threshold of best F1, the harmonic mean of recall and precision."""
     f1 = 2 * curve.recall * curve.precision / np.maximum(curve.recall + curve.precision, 1e-9)
     return round(float(curve.threshold[int(np.argmax(f1))]), 3)
-
-
-def _point(counters: Sequence[evaluate.CurveCounter], threshold: float) -> OperatingPoint:
-    recall, precision = evaluate.pooled_curve(counters).at_threshold(threshold)
-    return OperatingPoint(threshold, round(recall, 5), round(precision, 5), len(counters))

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import itertools
 import json
 import shutil
 import subprocess
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from crmend_training import _cli_data, _cli_simulate
 from crmend_training.recipe import DETECTORS, load_recipe
@@ -61,35 +63,59 @@ def _train(options: argparse.Namespace) -> None:
 
 
 def _export(options: argparse.Namespace) -> None:
+    from crmend._cards import FAST
     from crmend._instruments import load_instrument
     from crmend.exposure import read_exposure
-    from crmend_training import calibrate, datasets, export
+    from crmend_training import datasets, export
+    from crmend_training._training import Weights
 
     pairs = datasets.find_pairs(Path(options.validation))
-    points = calibrate.operating_points(Path(options.detect), pairs)
-    for name, point in sorted(points.items()):
-        print(f"{name}: {point}")
+    weights = {"detect": Weights.found(options.detect, options.detect_own)}
+    if options.fast is not None:
+        weights[FAST] = Weights.found(options.fast, options.fast_own)
+    generic = load_recipe(options.recipe).dataset["generic"]
+    choices = {kind: _choose(one, pairs, generic) for kind, one in weights.items()}
+    weights["inpaint"] = Weights.found(options.inpaint, options.inpaint_own)
+    choices["inpaint"] = {"generic": export.Choice()}
     cards = export.export_all(
-        Path(options.detect),
-        Path(options.inpaint),
+        weights,
         Path(options.out),
         {"recipe": options.recipe, "commit": _commit(), "date": options.date or _today()},
         bands={f"{int(k):02d}": v for k, v in load_instrument("csst_msc").bands.items()},
-        thresholds={name: point.threshold for name, point in points.items()},
-        metrics={
-            name: {
-                "detect": {
-                    "test_set": "validation frames that chose the threshold, no training",
-                    "frames": point.frames,
-                    "recall_above_5e": point.recall,
-                    "precision_above_0e": point.precision,
-                }
-            }
-            for name, point in points.items()
-        },
-        frames=[read_exposure(pair.level1).image for pair in pairs[:3]],
+        choices=choices,
+        quality=(options.quality, options.quality_note),
+        frames=[read_exposure(pair.level1).image for pair in pairs[:2]],
     )
     print(f"{len(cards)} packs written to {options.out}, every graph validated")
+
+
+def _choose(weights: Any, pairs: list[Any], generic: dict[str, Any]) -> dict[str, Any]:
+    """Return threshold, curve and metrics of every detector, from validation frames.
+
+    The frames of other instruments follow, by seed, those that the data set has.
+    """
+    from crmend_training import calibrate, export
+
+    first = generic["seed"] + generic["frames"]
+    seeds = range(first, first + min(48, generic["frames"]))
+    frames = itertools.chain(
+        calibrate.read_frames(pairs), calibrate.generic_frames(seeds, tuple(generic["shape"]))
+    )
+    choices = {}
+    for name, point in sorted(calibrate.operating_points(weights, frames).items()):
+        print(
+            f"{weights.of(name)} {name}: threshold {point.threshold}, recall {point.recall}, "
+            f"precision {point.precision}, calibration error {point.calibration_error}"
+        )
+        metrics = {
+            "test_set": "validation frames that chose the threshold, no training",
+            "frames": point.frames,
+            "recall_above_5e": point.recall,
+            "precision_above_0e": point.precision,
+            "calibration_error": point.calibration_error,
+        }
+        choices[name] = export.Choice(point.threshold, point.curve, metrics)
+    return choices
 
 
 def _commit() -> str:
@@ -178,8 +204,19 @@ def _parser() -> argparse.ArgumentParser:
         command.set_defaults(run=_train, kind=name)
 
     export = commands.add_parser("export", help="validated graphs and cards from checkpoints")
-    export.add_argument("--detect", required=True, help="checkpoint of the detection network")
-    export.add_argument("--inpaint", required=True, help="checkpoint of the inpainting network")
+    for kind, what in (
+        ("detect", "detection network"),
+        ("fast", "fast variant of it"),
+        ("inpaint", "inpainting network"),
+    ):
+        export.add_argument(
+            f"--{kind}", required=kind != "fast", help=f"checkpoint of the {what}"
+        )
+        export.add_argument(
+            f"--{kind}-own", metavar="DIR", help="folder of 08.pt …, detectors' own weights"
+        )
+    export.add_argument("--quality", choices=["reference", "fast"], default="reference")
+    export.add_argument("--quality-note", default="", help="why, for the cards")
     export.add_argument("--validation", required=True, help="pairs that choose the thresholds")
     export.add_argument("--recipe", required=True, help="name for the cards")
     export.add_argument("--date", help="date for the cards (default: today)")

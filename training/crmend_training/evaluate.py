@@ -14,6 +14,8 @@ import numpy as np
 import sep
 from numpy.typing import NDArray
 
+from crmend_training.datasets import LABEL_THRESHOLD
+
 RECALL_ABOVE = 5.0
 """Recall counts CR pixels above this charge [e-] (paper, section 4.1: the read noise)."""
 
@@ -58,6 +60,7 @@ class CurveCounter:
         # Logit bins resolve both ends of the probability.
         self.edges = np.linspace(-14.0, 14.0, _BINS + 1)
         self.bright, self.true, self.false = (np.zeros(_BINS) for _ in range(3))
+        self.labelled = np.zeros(_BINS)
 
     def add(self, probability: NDArray, cr: NDArray, ignore: NDArray) -> None:
         """Add one frame: probability, truth [e-/px], True = leave the pixel out."""
@@ -69,6 +72,7 @@ class CurveCounter:
             (self.bright, keep & (cr > RECALL_ABOVE)),
             (self.true, keep & (cr > PRECISION_ABOVE)),
             (self.false, keep & (cr <= PRECISION_ABOVE)),
+            (self.labelled, keep & (cr > LABEL_THRESHOLD)),
         ):
             counts += np.bincount(index[chosen], minlength=_BINS)
 
@@ -80,14 +84,51 @@ class CurveCounter:
         return Curve(threshold, above[0] / max(self.bright.sum(), 1.0), above[1] / flagged)
 
 
-def pooled_curve(counters: Sequence[CurveCounter]) -> Curve:
-    """Return the curve of several frames' counts together."""
+def pooled_counts(counters: Sequence[CurveCounter]) -> CurveCounter:
+    """Return the counts of several frames together."""
     pooled = CurveCounter()
     for counter in counters:
         pooled.bright += counter.bright
         pooled.true += counter.true
         pooled.false += counter.false
-    return pooled.curve()
+        pooled.labelled += counter.labelled
+    return pooled
+
+
+def pooled_curve(counters: Sequence[CurveCounter]) -> Curve:
+    """Return the curve of several frames' counts together."""
+    return pooled_counts(counters).curve()
+
+
+def reliability(
+    counter: CurveCounter, bins: int = 20
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Return pixels, mean probability and share of CR pixels (> 1 e-) per probability bin."""
+    centre = 1.0 / (1.0 + np.exp(-0.5 * (counter.edges[1:] + counter.edges[:-1])))
+    pixels = counter.true + counter.false
+    index = np.minimum((centre * bins).astype(int), bins - 1)
+    total, predicted, found = (
+        np.bincount(index, values, minlength=bins)
+        for values in (pixels, pixels * centre, counter.labelled)
+    )
+    each = np.maximum(total, 1.0)
+    return total, predicted / each, found / each
+
+
+def calibration_error(counter: CurveCounter, least: float = 0.0) -> float:
+    """Return the expected calibration error: mean |probability − share| over the pixels.
+
+    Parameters
+    ----------
+    counter : CurveCounter
+    least : float
+        Leave out bins of `reliability` below this probability: most pixels are plain sky,
+        and their probability is near zero.
+    """
+    total, predicted, found = reliability(counter)
+    kept = np.arange(total.size) >= round(least * total.size)
+    gaps = total * np.abs(predicted - found)
+    return float(gaps[kept].sum() / max(total[kept].sum(), 1.0))
 
 
 def mask_scores(found: NDArray, cr: NDArray, ignore: NDArray) -> dict[str, float]:

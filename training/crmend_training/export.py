@@ -12,7 +12,7 @@ import io
 import tempfile
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from torch import nn
 
 from crmend import _normalise
 from crmend._cards import (
+    CurvePoint,
     GraphCard,
     ModelCard,
     NormalisationCard,
@@ -36,23 +37,26 @@ from crmend_training import networks, validate
 from crmend_training._graphs import (
     INPUTS,
     OPSET,
-    OUTPUT,
     SHAPE,
     build_graph,
+    outputs_of,
     stride_of,
     without_weight_norm,
 )
+from crmend_training._training import Weights
 
 REFERENCE_SIZE = 96
 """Side of the stored detection input [px]."""
 
+OWN_SIZES = validate.SIZES[:3]
+"""Synthetic frames that a detector's own weights are compared on: the base's architecture was
+on the large ones."""
+
 _UNIT = {
-    ("detect", "image"): "asinh((image - background) / (softening * noise))",
-    ("detect", "cr_probability"): "probability",
-    ("inpaint", "image"): "noise",
-    ("inpaint", "cr_mask"): "0 or 1",
-    ("inpaint", "inpainted"): "noise",
+    "image": "asinh((image - background) / (softening * noise))",
+    "cr_probability": "probability",
 }
+_INPAINT_UNIT = {"image": "noise", "cr_mask": "0 or 1", "inpainted": "noise", "sigma": "noise"}
 
 
 @dataclass(frozen=True)
@@ -65,15 +69,36 @@ class Identity:
 
 
 @dataclass(frozen=True)
+class Choice:
+    """What a card says of one graph beyond the checkpoint.
+
+    Attributes
+    ----------
+    threshold : float or None
+        On cr_probability (detection).
+    curve : tuple of CurvePoint
+        What other thresholds give (detection).
+    metrics : mapping
+        Figure or test-set name by metric name.
+    """
+
+    threshold: float | None = None
+    curve: tuple[CurvePoint, ...] = ()
+    metrics: Mapping[str, float | str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class ValidatedGraph:
     """A graph that agrees with its network, not yet part of a pack.
 
     Attributes
     ----------
     kind : str
-        ``detect`` or ``inpaint``.
+        ``detect``, ``detect_fast`` or ``inpaint``.
     model : onnx.ModelProto
         Without identity.
+    outputs : tuple of str
+        Names of the graph's outputs.
     architecture : str
         As in the checkpoint's configuration.
     halo, stride : int
@@ -90,6 +115,7 @@ class ValidatedGraph:
 
     kind: str
     model: onnx.ModelProto
+    outputs: tuple[str, ...]
     architecture: str
     halo: int
     stride: int
@@ -100,38 +126,37 @@ class ValidatedGraph:
 
 
 def export_all(
-    detect_checkpoint: Path,
-    inpaint_checkpoint: Path,
+    weights: Mapping[str, Weights],
     out: Path,
     training: Mapping[str, Any],
     *,
     bands: Mapping[str, str],
-    thresholds: Mapping[str, float],
-    metrics: Mapping[str, Mapping[str, Mapping[str, float | str]]] | None = None,
+    choices: Mapping[str, Mapping[str, Choice]],
+    quality: tuple[str, str] = ("reference", ""),
     frames: Sequence[NDArray[np.float32]] = (),
     sizes: Sequence[tuple[int, int]] = validate.SIZES,
 ) -> list[ModelCard]:
-    """Write the pack ``generic`` and, from the same weights, one per CSST detector.
+    """Write the pack ``generic``, from the base weights, and one per CSST detector.
 
     Parameters
     ----------
-    detect_checkpoint, inpaint_checkpoint : Path
-        Base networks, as the trainings save them.
+    weights : mapping
+        By kind: ``detect``, ``inpaint`` and, for packs that have it, ``detect_fast``.
     out : Path
         Folder of the packs.
     training : mapping
         recipe, commit and date; seed and data_fingerprint come from the checkpoints.
     bands : mapping
         Band by detector name (``08``), from the instrument's profile.
-    thresholds : mapping
-        Threshold by detector name, or under ``generic``, which also serves detectors
-        without one.
-    metrics : mapping, optional
-        ``{detector or "generic": {"detect": {...}, "inpaint": {...}}}``.
+    choices : mapping
+        By kind, then by detector name or ``generic``, which also serves detectors that are
+        not named.
+    quality : (str, str)
+        The default quality of detection, and why.
     frames : sequence of (ny, nx) float32 arrays
         Frames to validate on, beside the synthetic ones.
     sizes : sequence of (ny, nx)
-        Of the synthetic frames.
+        Of the synthetic frames for the base weights; a detector's own see `OWN_SIZES`.
 
     Returns
     -------
@@ -144,27 +169,52 @@ def export_all(
     ValueError
         `training` and the checkpoint's info lack a key.
     """
-    limits = sorted(set(thresholds.values()))
-    detect = prepare(detect_checkpoint, "detect", training, frames, limits, sizes)
-    inpaint = prepare(inpaint_checkpoint, "inpaint", training, frames)
     identities = [Identity("generic")]
     identities += [Identity("csst_msc", name, band) for name, band in sorted(bands.items())]
-    cards = []
-    for identity in identities:
-        name = identity.detector or "generic"
-        wanted = thresholds.get(name, thresholds["generic"])
-        cards.append(
-            export_pack(
-                out,
-                identity,
-                detect,
-                inpaint,
-                threshold=detect.thresholds[wanted],
-                metrics=(metrics or {}).get(name, {}),
-                base=None if identity.detector is None else "generic",
-            )
+    prepared: dict[tuple[str, Path], ValidatedGraph] = {}
+    for kind, one in weights.items():
+        limits: dict[Path, set[float]] = {}
+        for identity in identities:
+            chosen = _choice(choices[kind], identity).threshold
+            wanted = limits.setdefault(one.of(identity.detector or "generic"), set())
+            wanted.update([] if chosen is None else [chosen])
+        for path, thresholds in limits.items():
+            prepared[kind, path] = prepare(
+                path, kind, training, frames, sorted(thresholds),
+                sizes if path == one.base else [s for s in sizes if s in OWN_SIZES],
+            )  # fmt: skip
+    return [
+        export_pack(
+            out,
+            identity,
+            [
+                _PackGraph(
+                    prepared[kind, one.of(identity.detector or "generic")],
+                    _choice(choices[kind], identity),
+                    None
+                    if identity.detector is None or identity.detector in one.own
+                    else "generic",
+                )
+                for kind, one in weights.items()
+            ],
+            quality,
         )
-    return cards
+        for identity in identities
+    ]
+
+
+def _choice(choices: Mapping[str, Choice], identity: Identity) -> Choice:
+    """Return what was chosen for a detector, or for all."""
+    return choices.get(identity.detector or "generic", choices["generic"])
+
+
+@dataclass(frozen=True)
+class _PackGraph:
+    """A graph in a pack; `base` names the pack whose weights these are, unchanged."""
+
+    graph: ValidatedGraph
+    choice: Choice
+    base: str | None
 
 
 def prepare(
@@ -182,7 +232,7 @@ def prepare(
     checkpoint : Path
         With ``state_dict``, ``config`` and ``info``.
     kind : str
-        ``detect`` or ``inpaint``.
+        ``detect``, ``detect_fast`` or ``inpaint``.
     training, frames, sizes
         As in `export_all`.
     thresholds : sequence of float
@@ -211,20 +261,16 @@ def prepare(
         )  # fmt: skip
     reference = _reference(_rebuild(saved), kind)
     return ValidatedGraph(
-        kind, model, architecture, halo, stride, origin, found.parity, reference,
-        found.thresholds,
+        kind, model, outputs_of(network, kind), architecture, halo, stride, origin,
+        found.parity, reference, found.thresholds,
     )  # fmt: skip
 
 
 def export_pack(
     out: Path,
     identity: Identity,
-    detect: ValidatedGraph,
-    inpaint: ValidatedGraph,
-    *,
-    threshold: float,
-    metrics: Mapping[str, Mapping[str, float | str]],
-    base: str | None,
+    graphs: Sequence[_PackGraph],
+    quality: tuple[str, str],
 ) -> ModelCard:
     """Write one pack and verify it as a user would.
 
@@ -234,14 +280,10 @@ def export_pack(
         Folder of the packs; the pack's own is made below it.
     identity : Identity
         Whose data it is for.
-    detect, inpaint : ValidatedGraph
-        From `prepare`.
-    threshold : float
-        On cr_probability.
-    metrics : mapping
-        Figures by kind and name.
-    base : str or None
-        The pack whose weights these are, unchanged.
+    graphs : sequence of _PackGraph
+        One of each kind.
+    quality : (str, str)
+        The default quality of detection, and why.
 
     Raises
     ------
@@ -250,21 +292,17 @@ def export_pack(
     """
     folder = out.joinpath(*(part for part in (identity.instrument, identity.detector) if part))
     folder.mkdir(parents=True, exist_ok=True)
-    cards = {}
-    for graph in (detect, inpaint):
-        content = _stamped(graph, identity)
-        _replace(folder / f"{graph.kind}.onnx", content)
-        cards[graph.kind] = _graph_card(
-            graph,
-            hashlib.sha256(content).hexdigest(),
-            threshold if graph.kind == "detect" else None,
-            dict(metrics.get(graph.kind, {})),
-            base,
-        )
+    cards, reference = {}, {}
+    for one in graphs:
+        content = _stamped(one.graph, identity)
+        _replace(folder / f"{one.graph.kind}.onnx", content)
+        cards[one.graph.kind] = _graph_card(one, hashlib.sha256(content).hexdigest())
+        reference |= one.graph.reference
     card = ModelCard(
-        identity.instrument, identity.detector, identity.band, cards["detect"], cards["inpaint"]
-    )
-    _replace(folder / REFERENCE_FILE, _npz({**detect.reference, **inpaint.reference}))
+        identity.instrument, identity.detector, identity.band,
+        **cards, default_quality=quality[0], quality_note=quality[1],
+    )  # fmt: skip
+    _replace(folder / REFERENCE_FILE, _npz(reference))
     _replace(folder / "card.json", card.to_json().encode())
     check_pack(folder)
     return card
@@ -311,53 +349,51 @@ def _stamped(graph: ValidatedGraph, identity: Identity) -> bytes:
     return content
 
 
-def _graph_card(
-    graph: ValidatedGraph,
-    sha256: str,
-    threshold: float | None,
-    metrics: dict[str, float | str],
-    base: str | None,
-) -> GraphCard:
-    shape = SHAPE[graph.kind]
+def _graph_card(one: _PackGraph, sha256: str) -> GraphCard:
+    graph, choice = one.graph, one.choice
+    shape, units = SHAPE[graph.kind], _INPAINT_UNIT if graph.kind == "inpaint" else _UNIT
+    threshold = choice.threshold
 
-    def tensor(name: str) -> TensorCard:
-        return TensorCard(name, shape, _UNIT[graph.kind, name])
+    def tensors(names: tuple[str, ...]) -> tuple[TensorCard, ...]:
+        return tuple(TensorCard(name, shape, units[name]) for name in names)
 
     return GraphCard(
         file=f"{graph.kind}.onnx",
         sha256=sha256,
         architecture=graph.architecture,
         opset=OPSET,
-        inputs=tuple(tensor(name) for name in INPUTS[graph.kind]),
-        outputs=(tensor(OUTPUT[graph.kind]),),
+        inputs=tensors(INPUTS[graph.kind]),
+        outputs=tensors(graph.outputs),
         normalisation=NormalisationCard(_normalise.NAME, _normalise.parameters()),
         halo=graph.halo,
         stride=graph.stride,
-        threshold=threshold,
-        training=TrainingCard(**graph.training, base=base),
-        metrics=metrics,
+        threshold=None if threshold is None else graph.thresholds[threshold],
+        training=TrainingCard(**graph.training, base=one.base),
+        metrics=dict(choice.metrics),
         parity=graph.parity,
+        curve=choice.curve,
     )
 
 
 def _reference(network: nn.Module, kind: str) -> dict[str, NDArray[np.float32]]:
-    """Return a small input and torch's output, named as in ``reference.npz``.
+    """Return a small input and torch's outputs, named as in ``reference.npz``.
 
     The network becomes double precision: rounded, its output does not depend on threads.
     """
     rng = np.random.default_rng(0)
-    if kind == "detect":
+    if kind == "inpaint":
+        inputs = list(validate.example_cutout(rng))
+    else:
         frame = np.nan_to_num(validate.example_frame((REFERENCE_SIZE, REFERENCE_SIZE), rng))
         scale = _normalise.measure_scale(frame, np.zeros(frame.shape, dtype=bool))
         inputs = [_normalise.to_detect_input(frame, scale)]
-    else:
-        inputs = list(validate.example_cutout(rng))
     arrays = [array[np.newaxis, np.newaxis] for array in inputs]
     with torch.inference_mode():
         exact = network.double()(*(torch.from_numpy(array).double() for array in arrays))
-    output = exact.numpy().astype(np.float32)
-    names = [f"{kind}_{name}" for name in (*INPUTS[kind], OUTPUT[kind])]
-    return dict(zip(names, [*arrays, output], strict=True))
+    exact = exact if isinstance(exact, tuple) else (exact,)
+    outputs = [output.numpy().astype(np.float32) for output in exact]
+    names = [f"{kind}_{name}" for name in (*INPUTS[kind], *outputs_of(network, kind))]
+    return dict(zip(names, [*arrays, *outputs], strict=True))
 
 
 def _npz(arrays: Mapping[str, NDArray[np.float32]]) -> bytes:

@@ -156,7 +156,7 @@ def train(
 def _teacher(checkpoint: Path, run: _training.Run) -> torch.nn.Module:
     """Return the teacher where the student is; the checkpoint is noted in the run's info."""
     run.info["teacher"] = torch.load(checkpoint, map_location="cpu", weights_only=False)["info"]
-    network = _training.load_network(checkpoint)
+    network, _ = _training.load_network(checkpoint)
     return network.to(run.device, memory_format=torch.channels_last)
 
 

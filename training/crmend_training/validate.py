@@ -101,7 +101,7 @@ def validate_graph(
     network : torch.nn.Module
         In evaluation mode, on the CPU.
     kind : str
-        ``detect`` or ``inpaint``.
+        ``detect``, ``detect_fast`` or ``inpaint``.
     halo, stride : int
         Receptive-field radius and stride of a detection network [px].
     frames : sequence of (ny, nx) float32 arrays
@@ -129,14 +129,14 @@ def validate_graph(
     rng = np.random.default_rng(seed)
     try:
         onnx.checker.check_model(str(path), full_check=True)
-        if kind == "detect":
+        if kind != "inpaint":
             every = [*frames, *(example_frame(size, rng) for size in sizes)]
             candidates = sorted({_moved(t, move) for t in thresholds for move in MOVES})
             found = _compare_detect(path, network, every, (halo, stride), candidates)
         else:
             found = _compare_inpaint(path, network, list(_cutouts(frames, rng)))
         _judge(path, kind, found[0])
-        settled = {t: _settle(path, t, found[0]) for t in thresholds if kind == "detect"}
+        settled = {t: _settle(path, t, found[0]) for t in thresholds if kind != "inpaint"}
     except (ParityError, onnx.checker.ValidationError) as error:
         path.unlink(missing_ok=True)
         raise ParityError(f"{error}; the graph was removed") from error
@@ -262,12 +262,12 @@ def _compare_detect(
         )
         wanted = network_runner(network)(image, False)
         for _, session in sessions:
-            total = total.merge(_difference(session.run((image,)), wanted, thresholds))
+            total = total.merge(_difference(session.run((image,))[0], wanted, thresholds))
     return total, tuple(providers)
 
 
 def _graph_runner(session: Session) -> RunGraph:
-    return lambda image, last: session.run((image,), last=last)
+    return lambda image, last: session.run((image,), last=last)[0]
 
 
 def _difference(found: Array, wanted: Array, thresholds: Sequence[float]) -> Difference:
@@ -326,27 +326,29 @@ def _cutouts(
 def _compare_inpaint(
     path: Path, network: nn.Module, batches: Sequence[tuple[Array, Array]]
 ) -> tuple[Difference, tuple[str, ...]]:
-    """Compare mended cutouts, batch by batch."""
+    """Compare mended cutouts and their uncertainties, batch by batch."""
     total = Difference()
     sessions = list(_sessions(path))
     for image, mask in batches:
         with torch.inference_mode():
-            wanted = network(torch.from_numpy(image), torch.from_numpy(mask)).numpy()
+            outputs = network(torch.from_numpy(image), torch.from_numpy(mask))
+        wanted = outputs if isinstance(outputs, tuple) else (outputs,)
         for index, (_, session) in enumerate(sessions):
-            found = session.run((image, mask))
-            total = total.merge(
-                Difference(
-                    frames=len(image) if index == 0 else 0,
-                    absolute=float(np.max(np.abs(found - wanted)[mask > 0])),
-                    relative=relative_difference(found, wanted, mask),
+            for number, found in enumerate(session.run((image, mask))):
+                expected = wanted[number].numpy()
+                total = total.merge(
+                    Difference(
+                        frames=len(image) if index + number == 0 else 0,
+                        absolute=float(np.max(np.abs(found - expected)[mask > 0])),
+                        relative=relative_difference(found, expected, mask),
+                    )
                 )
-            )
     return total, tuple(session.provider for _, session in sessions)
 
 
 def _judge(path: Path, kind: str, found: Difference) -> None:
     """Raise where a difference is beyond the runtime's tolerance, or not a number."""
-    if kind == "detect" and not found.absolute <= DETECT_TOLERANCE:
+    if kind != "inpaint" and not found.absolute <= DETECT_TOLERANCE:
         raise ParityError(
             f"{path}: cr_probability differs from torch by {found.absolute:.2g}; "
             f"at most {DETECT_TOLERANCE:g} was expected"

@@ -1,9 +1,9 @@
 """Data sets from FITS pairs on disk: a Level 1 exposure and its Level 0 CR truth.
 
-Nothing here knows the simulator, but for `generic_frame`: the pairs may come from it, from
-the official simulation or from orbit.  Read in this order: `frames` and `fields` (pairs in
-memory, and which of them share a piece of sky), `compact` and `storage` (the files of a
-set), `detection` (paper, section 2.1), `inpainting` (2.2), `science` (2.3), `loader`
+Nothing here knows the simulator, but for `generic_frame` and `zoo_frame`: the pairs may come
+from it, from the official simulation or from orbit.  Read in this order: `frames` and `fields`
+(pairs in memory, and which of them share a piece of sky), `compact` and `storage` (the files of
+a set), `detection` (paper, section 2.1), `inpainting` (2.2), `science` (2.3), `loader`
 (batches ahead of the network), `harvest` and `multi_exposure` (truth from dark frames and
 from repeated exposures).
 
@@ -41,6 +41,7 @@ from crmend_training.datasets.frames import (
     make_frame,
     read_any,
     read_image,
+    zoo_frame,
 )
 from crmend_training.datasets.inpainting import (
     CUTOUT,
@@ -71,4 +72,5 @@ __all__ = [
     "read_image",
     "source_cutouts",
     "split_frames",
+    "zoo_frame",
 ]

@@ -189,3 +189,12 @@ def generic_frame(seed: int, shape: tuple[int, int]) -> Frame:
     sim = simulate.generic_exposure(np.random.default_rng(seed), shape)
     invalid, saturated = (sim.flag & 7) != 0, (sim.flag & 8) != 0
     return make_frame(sim.image, invalid, saturated, sim.cr_truth, f"generic {seed}")
+
+
+def zoo_frame(seed: int, detector: int) -> Frame:
+    """Return a frame of things that look like cosmic rays and are none (`zoo.make_zoo`)."""
+    from crmend_training.zoo import make_zoo
+
+    sim = make_zoo(detector, seed).exposure
+    invalid, saturated = (sim.flag & 3) != 0, (sim.flag & 8) != 0
+    return make_frame(sim.image, invalid, saturated, sim.cr_truth, f"zoo {detector:02d} {seed}")
