@@ -33,7 +33,7 @@ def main() -> None:
         }
         frames.append({"config": config, "sha256": digests})
     recorded = {
-        "machine": _processor(),
+        "machine": processor(),
         "versions": {name: metadata.version(name) for name in LIBRARIES},
         "frames": frames,
     }
@@ -41,7 +41,7 @@ def main() -> None:
     print(f"{len(frames)} frames recorded in {TARGET.name}")
 
 
-def _processor() -> str:
+def processor() -> str:
     """Return the widest vector instructions of this processor, which decide rounding."""
     try:
         flags = Path("/proc/cpuinfo").read_text().split()
