@@ -62,7 +62,9 @@ def _dataset(options: argparse.Namespace) -> None:
         print(f"{options.out} is complete")
         return
     section = load_recipe(options.recipe).dataset
-    tasks = [(datasets.load_frame, (pair,)) for pair in pairs] + _drawn_tasks(section)
+    tasks = [(datasets.load_frame, (pair,)) for pair in pairs] + _drawn_tasks(
+        section, options.kind
+    )
     build = {
         "detect": datasets.build_detection_set,
         "inpaint": datasets.build_inpainting_set,
@@ -73,14 +75,17 @@ def _dataset(options: argparse.Namespace) -> None:
     print(json.dumps(info["counts"] | {"fingerprint": info["fingerprint"]}, indent=1))
 
 
-def _drawn_tasks(section: dict[str, Any]) -> list[_Task]:
-    """Return the frames of a recipe that are drawn for the set alone, not read from files."""
+def _drawn_tasks(section: dict[str, Any], kind: str) -> list[_Task]:
+    """Return the frames of a recipe that are drawn for the set alone, not read from files.
+
+    The zoo is for detection: it has no cosmic rays.
+    """
     generic = section["generic"]
     shape = tuple(generic["shape"])
     seeds = range(generic["seed"], generic["seed"] + generic["frames"])
     tasks: list[_Task] = [(datasets.generic_frame, (seed, shape)) for seed in seeds]
     zoo = section.get("zoo", {"seed": 0, "frames": 0})
-    for number in range(zoo["frames"]):
+    for number in range(zoo["frames"] if kind == "detect" else 0):
         detector = DETECTORS[number % len(DETECTORS)]
         tasks.append((datasets.zoo_frame, (zoo["seed"] + number, detector)))
     return tasks

@@ -6,6 +6,7 @@ import ctypes
 import functools
 import json
 import math
+import re
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -205,19 +206,26 @@ def load_network(checkpoint: Path) -> tuple[nn.Module, dict[str, Any]]:
     return network.eval(), saved["config"]
 
 
+def detectors_of(folder: Path) -> list[str]:
+    """Return the detectors whose Level 1 frames a data set holds, such as ``08``."""
+    found = (re.search(r"_(\d{2})_L1_", name) for name in datasets.load_info(folder)["frames"])
+    return sorted({match[1] for match in found if match})
+
+
 def start_on(paths: Paths, recipe: Any, batches: Callable[..., Any]) -> tuple[Run, Any, Any]:
     """Start a run on a data set; return it with its training and its held-out batches."""
     folder = paths.folder
     info = datasets.load_info(folder)
+    sides = datasets.split_frames(info)
     training, held = (
-        [i for i in side if fnmatch(info["frames"][i], paths.frames)]
-        for side in datasets.split_frames(info)
+        [i for i in side if fnmatch(info["frames"][i], paths.frames)] for side in sides
     )
-    if not training or not held:
+    if not training:
         raise ValueError(
-            f"{len(training)} training and {len(held)} held-out frames of {folder} match "
-            f"{paths.frames!r}; expected at least one of each"
+            f"no training frame of {folder} matches {paths.frames!r}; expected at least one"
         )
+    # A detector may have no held-out frame; then the others' tell how the run goes.
+    held = held or sides[1]
     run = start(
         recipe.config,
         recipe.seed,

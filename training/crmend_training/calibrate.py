@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import dataclasses
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -131,6 +133,29 @@ def _point(
         threshold, round(recall, 5), round(precision, 5),
         round(evaluate.calibration_error(own), 6), len(counters), tuple(points),
     )  # fmt: skip
+
+
+def save(points: Mapping[str, Mapping[str, OperatingPoint]], path: Path) -> None:
+    """Write operating points, by kind of graph and detector, as JSON."""
+    content = {
+        kind: {name: dataclasses.asdict(point) for name, point in group.items()}
+        for kind, group in points.items()
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, indent=1) + "\n")
+
+
+def load(path: Path) -> dict[str, dict[str, OperatingPoint]]:
+    """Read what `save` wrote."""
+    return {
+        kind: {
+            name: OperatingPoint(
+                **{**point, "curve": tuple(CurvePoint(**row) for row in point["curve"])}
+            )
+            for name, point in group.items()
+        }
+        for kind, group in json.loads(path.read_text()).items()
+    }
 
 
 def best_f1(curve: evaluate.Curve) -> float:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from crmend_training import _cli_data, _cli_simulate
-from crmend_training.recipe import DETECTORS, load_recipe
+from crmend_training.recipe import STAGES, Recipe, load_recipe
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -28,18 +28,17 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-# --- training, export -----------------------------------------------------
+# --- training -----------------------------------------------------------------------
 
 
 def _train(options: argparse.Namespace) -> None:
+    """Train one network, or in the stages ``fine_…`` one for each detector of the set."""
     from crmend_training import _training, train_detect, train_inpaint
 
     recipe = load_recipe(options.recipe)
-    train, settings = {
-        "detect": (train_detect.train, recipe.detect_recipe),
-        "inpaint": (train_inpaint.train, recipe.inpaint_recipe),
-    }[options.kind]
-    schedule = recipe.schedule(options.kind, options.budget)
+    train = {"detect": train_detect.train, "inpaint": train_inpaint.train}[options.kind]
+    stage = options.stage or options.kind
+    settings, schedule = recipe.settings(stage), recipe.schedule(stage, options.budget)
     paths = _training.Paths(
         Path(options.set),
         Path(options.out),
@@ -47,75 +46,97 @@ def _train(options: argparse.Namespace) -> None:
         None if options.initial is None else Path(options.initial),
         None if getattr(options, "teacher", None) is None else Path(options.teacher),
     )
-    if not options.per_detector:
-        print(json.dumps(train(paths, settings(), schedule).info, indent=1))
+    if not stage.startswith("fine_"):
+        print(json.dumps(train(paths, settings, schedule).info, indent=1))
         return
-    for detector in DETECTORS:
-        final = paths.out / f"{detector:02d}.pt"
+    for detector in _training.detectors_of(paths.folder):
+        final = paths.out / f"{detector}.pt"
         if options.resume and final.is_file():
             continue
-        own = dataclasses.replace(
-            paths, out=paths.out / f"{detector:02d}", frames=f"*_{detector:02d}_L1_*"
-        )
-        run = train(own, settings(), schedule)
+        own = dataclasses.replace(paths, out=paths.out / detector, frames=f"*_{detector}_L1_*")
+        run = train(own, settings, schedule)
         shutil.copyfile(own.out / "final.pt", final)
-        print(f"{detector:02d}: {json.dumps(run.info['validation'])}", flush=True)
+        print(f"{detector}: {json.dumps(run.info['validation'])}", flush=True)
 
 
-def _export(options: argparse.Namespace) -> None:
+# --- calibration, export, validation ------------------------------------------------
+
+
+def _weights(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the checkpoints that the options name, by kind."""
     from crmend._cards import FAST
-    from crmend._instruments import load_instrument
-    from crmend.exposure import read_exposure
-    from crmend_training import datasets, export
     from crmend_training._training import Weights
 
-    pairs = datasets.find_pairs(Path(options.validation))
     weights = {"detect": Weights.found(options.detect, options.detect_own)}
     if options.fast is not None:
         weights[FAST] = Weights.found(options.fast, options.fast_own)
+    if getattr(options, "inpaint", None) is not None:
+        weights["inpaint"] = Weights.found(options.inpaint, options.inpaint_own)
+    return weights
+
+
+def _calibrate(options: argparse.Namespace) -> None:
+    """Choose thresholds on validation frames and write them with their curves."""
+    from crmend_training import calibrate, datasets
+
+    pairs = datasets.find_pairs(Path(options.validation))
     generic = load_recipe(options.recipe).dataset["generic"]
-    choices = {kind: _choose(one, pairs, generic) for kind, one in weights.items()}
-    weights["inpaint"] = Weights.found(options.inpaint, options.inpaint_own)
-    choices["inpaint"] = {"generic": export.Choice()}
+    # Those of other instruments follow, by seed, the ones that the data set has.
+    first = generic["seed"] + generic["frames"]
+    seeds = range(first, first + min(48, generic["frames"]))
+    found = {}
+    for kind, weights in _weights(options).items():
+        frames = itertools.chain(
+            calibrate.read_frames(pairs),
+            calibrate.generic_frames(seeds, tuple(generic["shape"])),
+        )
+        found[kind] = calibrate.operating_points(weights, frames)
+        for name, point in sorted(found[kind].items()):
+            print(
+                f"{kind} {name}: threshold {point.threshold}, recall {point.recall}, "
+                f"precision {point.precision}, calibration error {point.calibration_error}"
+            )
+    calibrate.save(found, Path(options.out))
+
+
+def _export(options: argparse.Namespace) -> None:
+    from crmend._instruments import load_instrument
+    from crmend.exposure import read_exposure
+    from crmend_training import calibrate, datasets, export
+
+    pairs = datasets.find_pairs(Path(options.validation))
+    points = calibrate.load(Path(options.calibration))
+    choices = {
+        kind: {name: export.choice_of(point) for name, point in group.items()}
+        for kind, group in points.items()
+    }
     cards = export.export_all(
-        weights,
+        _weights(options),
         Path(options.out),
         {"recipe": options.recipe, "commit": _commit(), "date": options.date or _today()},
         bands={f"{int(k):02d}": v for k, v in load_instrument("csst_msc").bands.items()},
-        choices=choices,
+        choices=choices | {"inpaint": {"generic": export.Choice()}},
         quality=(options.quality, options.quality_note),
         frames=[read_exposure(pair.level1).image for pair in pairs[:2]],
     )
     print(f"{len(cards)} packs written to {options.out}, every graph validated")
 
 
-def _choose(weights: Any, pairs: list[Any], generic: dict[str, Any]) -> dict[str, Any]:
-    """Return threshold, curve and metrics of every detector, from validation frames.
+def _validate(options: argparse.Namespace) -> None:
+    """Compare the graphs of a folder of packs with their checkpoints once more."""
+    from crmend_training import export
 
-    The frames of other instruments follow, by seed, those that the data set has.
-    """
-    from crmend_training import calibrate, export
-
-    first = generic["seed"] + generic["frames"]
-    seeds = range(first, first + min(48, generic["frames"]))
-    frames = itertools.chain(
-        calibrate.read_frames(pairs), calibrate.generic_frames(seeds, tuple(generic["shape"]))
-    )
-    choices = {}
-    for name, point in sorted(calibrate.operating_points(weights, frames).items()):
-        print(
-            f"{weights.of(name)} {name}: threshold {point.threshold}, recall {point.recall}, "
-            f"precision {point.precision}, calibration error {point.calibration_error}"
+    for name, kind, parity in export.validate_packs(Path(options.packs), _weights(options)):
+        figure = (
+            f"{parity.max_abs_difference:.1e} absolute"
+            if parity.max_relative_difference is None
+            else f"{parity.max_relative_difference:.1e} relative"
         )
-        metrics = {
-            "test_set": "validation frames that chose the threshold, no training",
-            "frames": point.frames,
-            "recall_above_5e": point.recall,
-            "precision_above_0e": point.precision,
-            "calibration_error": point.calibration_error,
-        }
-        choices[name] = export.Choice(point.threshold, point.curve, metrics)
-    return choices
+        print(
+            f"{name} {kind}: {figure}, {parity.mask_pixels_changed} mask pixels changed, "
+            f"{parity.frames} frames, {', '.join(parity.providers)}",
+            flush=True,
+        )
 
 
 def _commit() -> str:
@@ -140,34 +161,50 @@ def _today() -> str:
 
 
 def _all(options: argparse.Namespace) -> None:
-    """Simulate, build both sets, train both networks, export and validate, in one folder."""
+    """Run a whole recipe in one folder, from the simulation to validated packs."""
     work = Path(options.work)
-    recipe = ["--recipe", options.recipe]
-    frames, sets, runs = (str(work / name) for name in ("frames", "sets", "runs"))
-    steps = [
-        ["simulate", *recipe, "--out", frames, "--jobs", str(options.jobs), "--resume"],
-        ["dataset", "detect", frames, *recipe, "--out", f"{sets}/detect", "--resume"],
-        ["dataset", "inpaint", frames, *recipe, "--out", f"{sets}/inpaint", "--resume"],
-        ["detect", f"{sets}/detect", *recipe, "--out", f"{runs}/detect", "--resume"],
-        ["inpaint", f"{sets}/inpaint", *recipe, "--out", f"{runs}/inpaint", "--resume"],
-        [
-            "export",
-            "--detect",
-            f"{runs}/detect/final.pt",
-            "--inpaint",
-            f"{runs}/inpaint/final.pt",
-            "--validation",
-            frames,
-            *recipe,
-            "--out",
-            str(work / "exported_models"),
-        ],
-    ]
+    if not options.resume and work.is_dir() and any(work.iterdir()):
+        raise ValueError(f"{work} is not empty; use --resume to go on in it, or another --work")
     parser = _parser()
-    for step in steps:
+    for step in _steps(load_recipe(options.recipe), options, work):
         print("crmend-train", *step, flush=True)
         chosen = parser.parse_args(step)
         chosen.run(chosen)
+
+
+def _steps(recipe: Recipe, options: argparse.Namespace, work: Path) -> list[list[str]]:
+    """Return the commands of a recipe, in their order."""
+    name = ["--recipe", options.recipe]
+    frames = str(work / "frames")
+    steps = [["simulate", *name, "--out", frames, "--jobs", str(options.jobs), "--resume"]]
+    for kind in ("detect", "inpaint"):
+        steps.append(["dataset", kind, frames, *name, "--out", f"{work}/sets/{kind}"])
+        steps[-1] += ["--jobs", str(options.jobs), "--resume"]
+    final = {stage: f"{work}/runs/{stage}/final.pt" for stage in STAGES}
+    for stage in recipe.trainings:
+        kind = "inpaint" if stage.endswith("inpaint") else "detect"
+        step = [kind, f"{work}/sets/{kind}", *name, "--stage", stage, "--resume"]
+        step += ["--out", f"{work}/runs/{stage}"]
+        if options.budget is not None:
+            step += ["--budget", options.budget]
+        if stage.startswith("fine_"):
+            step += ["--from", final[kind]]
+        if "teacher" in recipe.trainings and kind == "detect" and stage != "teacher":
+            step += ["--teacher", final["teacher"]]
+        steps.append(step)
+    found = ["--detect", final["detect"]]
+    if "fast" in recipe.trainings:
+        found += ["--fast", final["fast"]]
+    if "fine_detect" in recipe.trainings:
+        found += ["--detect-own", f"{work}/runs/fine_detect"]
+    chosen, packs = f"{work}/calibration.json", f"{work}/exported_models"
+    steps.append(["calibrate", *found, "--validation", frames, *name, "--out", chosen])
+    found += ["--inpaint", final["inpaint"]]
+    if "fine_inpaint" in recipe.trainings:
+        found += ["--inpaint-own", f"{work}/runs/fine_inpaint"]
+    steps.append(["export", *found, "--calibration", chosen, "--validation", frames, *name])
+    steps[-1] += ["--out", packs]
+    return [*steps, ["validate", packs, *found]]
 
 
 # --- arguments ----------------------------------------------------------------------
@@ -182,55 +219,82 @@ def _parser() -> argparse.ArgumentParser:
     _cli_simulate.add_command(commands)
     _cli_data.add_commands(commands)
     for name in ("detect", "inpaint"):
-        command = commands.add_parser(name, help=f"train the {name} network")
-        command.add_argument("set", help="folder of the data set")
-        command.add_argument("--recipe", required=True)
-        command.add_argument("--out", required=True, help="folder for checkpoints and log")
-        command.add_argument("--budget", help="wall time, such as 35m (default: the recipe's)")
-        command.add_argument("--resume", action="store_true", help="go on from the checkpoint")
-        command.add_argument(
-            "--from", dest="initial", help="checkpoint whose weights to start from"
-        )
-        command.add_argument(
-            "--per-detector",
-            action="store_true",
-            help="train one network for each of the 18 detectors, on its frames alone; "
-            "--budget is for each",
-        )
-        if name == "detect":
-            command.add_argument(
-                "--teacher", help="checkpoint of a larger network whose output is learnt too"
-            )
-        command.set_defaults(run=_train, kind=name)
+        _add_training(commands, name)
+    calibrate = commands.add_parser("calibrate", help="thresholds and curves for the cards")
+    _add_checkpoints(calibrate, ("detect", "fast"))
+    calibrate.add_argument("--validation", required=True, help="pairs that training never saw")
+    calibrate.add_argument("--recipe", required=True)
+    calibrate.add_argument("--out", required=True, help="JSON file")
+    calibrate.set_defaults(run=_calibrate)
 
     export = commands.add_parser("export", help="validated graphs and cards from checkpoints")
-    for kind, what in (
-        ("detect", "detection network"),
-        ("fast", "fast variant of it"),
-        ("inpaint", "inpainting network"),
-    ):
-        export.add_argument(
-            f"--{kind}", required=kind != "fast", help=f"checkpoint of the {what}"
-        )
-        export.add_argument(
-            f"--{kind}-own", metavar="DIR", help="folder of 08.pt …, detectors' own weights"
-        )
-    export.add_argument("--quality", choices=["reference", "fast"], default="reference")
-    export.add_argument("--quality-note", default="", help="why, for the cards")
-    export.add_argument("--validation", required=True, help="pairs that choose the thresholds")
+    _add_checkpoints(export, ("detect", "fast", "inpaint"))
+    export.add_argument("--calibration", required=True, help="what calibrate wrote")
+    export.add_argument("--validation", required=True, help="pairs to compare backends on")
     export.add_argument("--recipe", required=True, help="name for the cards")
     export.add_argument("--date", help="date for the cards (default: today)")
+    export.add_argument("--quality", choices=["reference", "fast"], default="reference")
+    export.add_argument("--quality-note", default="", help="why, for the cards")
     export.add_argument("--out", required=True, help="folder of the packs")
     export.set_defaults(run=_export)
 
+    validate = commands.add_parser("validate", help="compare packs with their checkpoints")
+    validate.add_argument("packs", help="folder that export wrote")
+    _add_checkpoints(validate, ("detect", "fast", "inpaint"))
+    validate.set_defaults(run=_validate)
+
     everything = commands.add_parser("all", help="simulate, train, export and validate")
     everything.add_argument("--recipe", required=True)
+    everything.add_argument("--budget", help="wall time of each training, such as 60m")
+    everything.add_argument("--resume", action="store_true", help="go on in the work folder")
     everything.add_argument(
         "--work", default="crmend_training_run", help="folder for all of it"
     )
     everything.add_argument("--jobs", type=int, default=2)
     everything.set_defaults(run=_all)
     return parser
+
+
+def _add_training(commands: argparse._SubParsersAction, name: str) -> None:
+    command = commands.add_parser(name, help=f"train the {name} network")
+    command.add_argument("set", help="folder of the data set")
+    command.add_argument("--recipe", required=True)
+    command.add_argument("--out", required=True, help="folder for checkpoints and log")
+    command.add_argument(
+        "--stage",
+        choices=[stage for stage in STAGES if stage.endswith("inpaint") == (name == "inpaint")],
+        help=f"section of the recipe (default: {name}); fine_{name} trains one network for "
+        "each detector, on its frames alone, and the budget is for each",
+    )
+    command.add_argument("--budget", help="wall time, such as 35m (default: the recipe's)")
+    command.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on from the checkpoint (not bit for bit: the schedule follows the clock too)",
+    )
+    command.add_argument(
+        "--from", dest="initial", help="checkpoint whose weights to start from"
+    )
+    if name == "detect":
+        command.add_argument(
+            "--teacher", help="checkpoint of a larger network whose output is learnt too"
+        )
+    command.set_defaults(run=_train, kind=name)
+
+
+def _add_checkpoints(command: argparse.ArgumentParser, kinds: tuple[str, ...]) -> None:
+    names = {
+        "detect": "detection network",
+        "fast": "fast variant of it",
+        "inpaint": "inpainting network",
+    }
+    for kind in kinds:
+        command.add_argument(
+            f"--{kind}", required=kind != "fast", help=f"checkpoint of the {names[kind]}"
+        )
+        command.add_argument(
+            f"--{kind}-own", metavar="DIR", help="folder of 08.pt …, detectors' own weights"
+        )
 
 
 if __name__ == "__main__":

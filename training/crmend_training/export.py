@@ -7,122 +7,39 @@ the graph's own metadata and its hash in the card.
 
 from __future__ import annotations
 
-import hashlib
-import io
 import tempfile
-import zipfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
 from crmend import _normalise
-from crmend._cards import (
-    CurvePoint,
-    GraphCard,
-    ModelCard,
-    NormalisationCard,
-    ParityCard,
-    TensorCard,
-    TrainingCard,
-)
-from crmend.models import REFERENCE_FILE, Verification, verify_folder
+from crmend._cards import ModelCard, ParityCard, parse_card
 from crmend_training import networks, validate
 from crmend_training._graphs import (
     INPUTS,
-    OPSET,
-    SHAPE,
     build_graph,
     outputs_of,
     stride_of,
     without_weight_norm,
 )
-from crmend_training._training import Weights
+from crmend_training._packs import Choice, Identity, PackGraph, ValidatedGraph, export_pack
+from crmend_training._training import Weights, load_network
+from crmend_training.calibrate import OperatingPoint
 
-REFERENCE_SIZE = 96
-"""Side of the stored detection input [px]."""
+__all__ = ["Choice", "choice_of", "export_all", "prepare", "validate_packs"]
 
 OWN_SIZES = validate.SIZES[:3]
 """Synthetic frames that a detector's own weights are compared on: the base's architecture was
 on the large ones."""
 
-_UNIT = {
-    "image": "asinh((image - background) / (softening * noise))",
-    "cr_probability": "probability",
-}
-_INPAINT_UNIT = {"image": "noise", "cr_mask": "0 or 1", "inpainted": "noise", "sigma": "noise"}
 
-
-@dataclass(frozen=True)
-class Identity:
-    """Whose data a pack is for; a pack for any detector has neither detector nor band."""
-
-    instrument: str
-    detector: str | None = None
-    band: str | None = None
-
-
-@dataclass(frozen=True)
-class Choice:
-    """What a card says of one graph beyond the checkpoint.
-
-    Attributes
-    ----------
-    threshold : float or None
-        On cr_probability (detection).
-    curve : tuple of CurvePoint
-        What other thresholds give (detection).
-    metrics : mapping
-        Figure or test-set name by metric name.
-    """
-
-    threshold: float | None = None
-    curve: tuple[CurvePoint, ...] = ()
-    metrics: Mapping[str, float | str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class ValidatedGraph:
-    """A graph that agrees with its network, not yet part of a pack.
-
-    Attributes
-    ----------
-    kind : str
-        ``detect``, ``detect_fast`` or ``inpaint``.
-    model : onnx.ModelProto
-        Without identity.
-    outputs : tuple of str
-        Names of the graph's outputs.
-    architecture : str
-        As in the checkpoint's configuration.
-    halo, stride : int
-        Receptive-field radius and stride [px].
-    training : dict
-        recipe, seed, data_fingerprint, commit, date.
-    parity : ParityCard
-        From `crmend_training.validate`.
-    reference : dict
-        Inputs and torch's output by their name in ``reference.npz``.
-    thresholds : dict
-        For every threshold asked for, the one without ties (`validate.Validation`).
-    """
-
-    kind: str
-    model: onnx.ModelProto
-    outputs: tuple[str, ...]
-    architecture: str
-    halo: int
-    stride: int
-    training: dict[str, Any]
-    parity: ParityCard
-    reference: dict[str, NDArray[np.float32]]
-    thresholds: dict[float, float]
+REFERENCE_SIZE = 96
+"""Side of the stored detection input [px]."""
 
 
 def export_all(
@@ -188,7 +105,7 @@ def export_all(
             out,
             identity,
             [
-                _PackGraph(
+                PackGraph(
                     prepared[kind, one.of(identity.detector or "generic")],
                     _choice(choices[kind], identity),
                     None
@@ -206,15 +123,6 @@ def export_all(
 def _choice(choices: Mapping[str, Choice], identity: Identity) -> Choice:
     """Return what was chosen for a detector, or for all."""
     return choices.get(identity.detector or "generic", choices["generic"])
-
-
-@dataclass(frozen=True)
-class _PackGraph:
-    """A graph in a pack; `base` names the pack whose weights these are, unchanged."""
-
-    graph: ValidatedGraph
-    choice: Choice
-    base: str | None
 
 
 def prepare(
@@ -266,51 +174,47 @@ def prepare(
     )  # fmt: skip
 
 
-def export_pack(
-    out: Path,
-    identity: Identity,
-    graphs: Sequence[_PackGraph],
-    quality: tuple[str, str],
-) -> ModelCard:
-    """Write one pack and verify it as a user would.
+def choice_of(point: OperatingPoint) -> Choice:
+    """Return what a card says of an operating point."""
+    return Choice(
+        point.threshold,
+        point.curve,
+        {
+            "test_set": "validation frames that chose the threshold, no training",
+            "frames": point.frames,
+            "recall_above_5e": point.recall,
+            "precision_above_0e": point.precision,
+            "calibration_error": point.calibration_error,
+        },
+    )
 
-    Parameters
-    ----------
-    out : Path
-        Folder of the packs; the pack's own is made below it.
-    identity : Identity
-        Whose data it is for.
-    graphs : sequence of _PackGraph
-        One of each kind.
-    quality : (str, str)
-        The default quality of detection, and why.
+
+def validate_packs(
+    packs: Path, weights: Mapping[str, Weights]
+) -> Iterator[tuple[str, str, ParityCard]]:
+    """Compare every graph of a folder of packs with its checkpoint, once per pack and kind.
+
+    The synthetic frames are `OWN_SIZES`; the graphs stay, whatever is found.
 
     Raises
     ------
-    crmend.errors.ModelError
-        The pack as written does not reproduce torch's reference outputs.
+    crmend_training.validate.ParityError
+        A graph does not do what its network does.
     """
-    folder = out.joinpath(*(part for part in (identity.instrument, identity.detector) if part))
-    folder.mkdir(parents=True, exist_ok=True)
-    cards, reference = {}, {}
-    for one in graphs:
-        content = _stamped(one.graph, identity)
-        _replace(folder / f"{one.graph.kind}.onnx", content)
-        cards[one.graph.kind] = _graph_card(one, hashlib.sha256(content).hexdigest())
-        reference |= one.graph.reference
-    card = ModelCard(
-        identity.instrument, identity.detector, identity.band,
-        **cards, default_quality=quality[0], quality_note=quality[1],
-    )  # fmt: skip
-    _replace(folder / REFERENCE_FILE, _npz(reference))
-    _replace(folder / "card.json", card.to_json().encode())
-    check_pack(folder)
-    return card
-
-
-def check_pack(folder: Path) -> Verification:
-    """Verify a pack on the CPU, as `crmend.models.verify` does for an installed one."""
-    return verify_folder(folder, device="cpu")
+    for path in sorted(packs.rglob("card.json")):
+        card = parse_card(path.read_text(encoding="utf-8"), path)
+        for kind in card.kinds:
+            network, _ = load_network(weights[kind].of(card.detector or "generic"))
+            graph = card.graph(kind)
+            with tempfile.TemporaryDirectory() as folder:
+                copy = Path(folder) / graph.file
+                copy.write_bytes((path.parent / graph.file).read_bytes())
+                limits = () if graph.threshold is None else (graph.threshold,)
+                found = validate.validate_graph(
+                    copy, network, kind,
+                    halo=graph.halo, stride=graph.stride, thresholds=limits, sizes=OWN_SIZES,
+                )  # fmt: skip
+            yield card.name, kind, found.parity
 
 
 def _rebuild(saved: Mapping[str, Any]) -> nn.Module:
@@ -328,51 +232,6 @@ def _training_info(info: Mapping[str, Any], checkpoint: Path) -> dict[str, Any]:
             f"{checkpoint}: its info and the training information lack {', '.join(missing)}"
         )
     return {key: info[key] for key in wanted}
-
-
-def _stamped(graph: ValidatedGraph, identity: Identity) -> bytes:
-    """Return the bytes of the graph with the identity of its pack."""
-    model = onnx.ModelProto()
-    model.CopyFrom(graph.model)
-    onnx.helper.set_model_props(
-        model,
-        {
-            "crmend.instrument": identity.instrument,
-            "crmend.detector": identity.detector or "",
-            "crmend.band": identity.band or "",
-            "crmend.kind": graph.kind,
-            "crmend.architecture": graph.architecture,
-            "crmend.normalisation": _normalise.NAME,
-        },
-    )
-    content: bytes = model.SerializeToString(deterministic=True)
-    return content
-
-
-def _graph_card(one: _PackGraph, sha256: str) -> GraphCard:
-    graph, choice = one.graph, one.choice
-    shape, units = SHAPE[graph.kind], _INPAINT_UNIT if graph.kind == "inpaint" else _UNIT
-    threshold = choice.threshold
-
-    def tensors(names: tuple[str, ...]) -> tuple[TensorCard, ...]:
-        return tuple(TensorCard(name, shape, units[name]) for name in names)
-
-    return GraphCard(
-        file=f"{graph.kind}.onnx",
-        sha256=sha256,
-        architecture=graph.architecture,
-        opset=OPSET,
-        inputs=tensors(INPUTS[graph.kind]),
-        outputs=tensors(graph.outputs),
-        normalisation=NormalisationCard(_normalise.NAME, _normalise.parameters()),
-        halo=graph.halo,
-        stride=graph.stride,
-        threshold=None if threshold is None else graph.thresholds[threshold],
-        training=TrainingCard(**graph.training, base=one.base),
-        metrics=dict(choice.metrics),
-        parity=graph.parity,
-        curve=choice.curve,
-    )
 
 
 def _reference(network: nn.Module, kind: str) -> dict[str, NDArray[np.float32]]:
@@ -394,22 +253,3 @@ def _reference(network: nn.Module, kind: str) -> dict[str, NDArray[np.float32]]:
     outputs = [output.numpy().astype(np.float32) for output in exact]
     names = [f"{kind}_{name}" for name in (*INPUTS[kind], *outputs_of(network, kind))]
     return dict(zip(names, [*arrays, *outputs], strict=True))
-
-
-def _npz(arrays: Mapping[str, NDArray[np.float32]]) -> bytes:
-    """Return a compressed .npz with the same bytes for the same arrays."""
-    archive_buffer = io.BytesIO()
-    with zipfile.ZipFile(archive_buffer, "w") as archive:
-        for name, array in arrays.items():
-            buffer = io.BytesIO()
-            np.save(buffer, array)
-            entry = zipfile.ZipInfo(f"{name}.npy")
-            archive.writestr(entry, buffer.getvalue(), zipfile.ZIP_DEFLATED)
-    return archive_buffer.getvalue()
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Write a file under a temporary name, then rename it."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_bytes(content)
-    temporary.replace(path)

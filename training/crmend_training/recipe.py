@@ -16,36 +16,46 @@ from crmend_training.train_inpaint import InpaintRecipe
 DETECTORS = (6, 7, 8, 9, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 22, 23, 24, 25)
 """The 18 imaging detectors (chips 10 and 21 in 6–25 are spectroscopic; csster/csst)."""
 
-_SECTIONS = {"simulate", "dataset", "detect", "inpaint"}
+STAGES = ("teacher", "detect", "fast", "fine_detect", "inpaint", "fine_inpaint")
+"""Trainings of a recipe, in their order; those that begin with ``fine_`` make a network for
+each detector, from the base's weights."""
+
+_SECTIONS = {"simulate", "dataset", *STAGES}
+_SCHEDULE = {"steps", "budget", "rate"}
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """One parsed recipe; the sections keep the names that they have in the file."""
+    """One parsed recipe; `trainings` holds the sections of its `STAGES`."""
 
     name: str
     simulate: dict[str, Any]
     dataset: dict[str, Any]
-    detect: dict[str, Any]
-    inpaint: dict[str, Any]
+    trainings: dict[str, dict[str, Any]]
 
-    def detect_recipe(self) -> DetectRecipe:
-        """Return the settings of the detection training."""
-        return DetectRecipe(**_without_schedule(self.detect))
+    def settings(self, stage: str) -> DetectRecipe | InpaintRecipe:
+        """Return the settings of one training."""
+        kind = InpaintRecipe if stage.endswith("inpaint") else DetectRecipe
+        section = self._training(stage)
+        return kind(**{k: v for k, v in section.items() if k not in _SCHEDULE})
 
-    def inpaint_recipe(self) -> InpaintRecipe:
-        """Return the settings of the inpainting training."""
-        return InpaintRecipe(**_without_schedule(self.inpaint))
-
-    def schedule(self, kind: str, budget: str | None = None) -> Schedule:
+    def schedule(self, stage: str, budget: str | None = None) -> Schedule:
         """Return steps, budget and rate of one training; ``budget`` overrides the file's."""
-        section = getattr(self, kind)
+        section = self._training(stage)
         return Schedule(
             steps=section["steps"],
             budget=parse_time(budget or section["budget"]),
             rate=section["rate"],
         )
+
+    def _training(self, stage: str) -> dict[str, Any]:
+        if stage not in self.trainings:
+            raise ValueError(
+                f"recipe {self.name!r} has no section {stage!r}; it has "
+                f"{', '.join(self.trainings) or 'no training at all'}"
+            )
+        return self.trainings[stage]
 
 
 def load_recipe(name: str) -> Recipe:
@@ -74,7 +84,12 @@ def load_recipe(name: str) -> Recipe:
         raise ValueError(
             f"recipe {name!r} has unknown sections {unknown}; expected {_SECTIONS}"
         )
-    return Recipe(path.stem, **{key: sections.get(key, {}) for key in _SECTIONS})
+    return Recipe(
+        path.stem,
+        sections.get("simulate", {}),
+        sections.get("dataset", {}),
+        {stage: sections[stage] for stage in STAGES if stage in sections},
+    )
 
 
 def parse_time(text: str) -> float:
@@ -83,7 +98,3 @@ def parse_time(text: str) -> float:
     if match is None:
         raise ValueError(f"time {text!r} is not a number and one of s, m, h (such as 35m)")
     return float(match[1]) * _UNITS[match[2]]
-
-
-def _without_schedule(section: dict[str, Any]) -> dict[str, Any]:
-    return {k: v for k, v in section.items() if k not in {"steps", "budget", "rate"}}

@@ -1,0 +1,220 @@
+"""Model packs as files: graphs with their identity, the card, the reference outputs."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from crmend import _normalise
+from crmend._cards import (
+    CurvePoint,
+    GraphCard,
+    ModelCard,
+    NormalisationCard,
+    ParityCard,
+    TensorCard,
+    TrainingCard,
+)
+from crmend.models import REFERENCE_FILE, Verification, verify_folder
+from crmend_training._graphs import INPUTS, OPSET, SHAPE
+
+_UNIT = {
+    "image": "asinh((image - background) / (softening * noise))",
+    "cr_probability": "probability",
+}
+_INPAINT_UNIT = {"image": "noise", "cr_mask": "0 or 1", "inpainted": "noise", "sigma": "noise"}
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Whose data a pack is for; a pack for any detector has neither detector nor band."""
+
+    instrument: str
+    detector: str | None = None
+    band: str | None = None
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a card says of one graph beyond the checkpoint.
+
+    Attributes
+    ----------
+    threshold : float or None
+        On cr_probability (detection).
+    curve : tuple of CurvePoint
+        What other thresholds give (detection).
+    metrics : mapping
+        Figure or test-set name by metric name.
+    """
+
+    threshold: float | None = None
+    curve: tuple[CurvePoint, ...] = ()
+    metrics: Mapping[str, float | str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ValidatedGraph:
+    """A graph that agrees with its network, not yet part of a pack.
+
+    Attributes
+    ----------
+    kind : str
+        ``detect``, ``detect_fast`` or ``inpaint``.
+    model : onnx.ModelProto
+        Without identity.
+    outputs : tuple of str
+        Names of the graph's outputs.
+    architecture : str
+        As in the checkpoint's configuration.
+    halo, stride : int
+        Receptive-field radius and stride [px].
+    training : dict
+        recipe, seed, data_fingerprint, commit, date.
+    parity : ParityCard
+        From `crmend_training.validate`.
+    reference : dict
+        Inputs and torch's output by their name in ``reference.npz``.
+    thresholds : dict
+        For every threshold asked for, the one without ties (`validate.Validation`).
+    """
+
+    kind: str
+    model: onnx.ModelProto
+    outputs: tuple[str, ...]
+    architecture: str
+    halo: int
+    stride: int
+    training: dict[str, Any]
+    parity: ParityCard
+    reference: dict[str, NDArray[np.float32]]
+    thresholds: dict[float, float]
+
+
+@dataclass(frozen=True)
+class PackGraph:
+    """A graph in a pack; `base` names the pack whose weights these are, unchanged."""
+
+    graph: ValidatedGraph
+    choice: Choice
+    base: str | None
+
+
+def export_pack(
+    out: Path,
+    identity: Identity,
+    graphs: Sequence[PackGraph],
+    quality: tuple[str, str],
+) -> ModelCard:
+    """Write one pack and verify it as a user would.
+
+    Parameters
+    ----------
+    out : Path
+        Folder of the packs; the pack's own is made below it.
+    identity : Identity
+        Whose data it is for.
+    graphs : sequence of PackGraph
+        One of each kind.
+    quality : (str, str)
+        The default quality of detection, and why.
+
+    Raises
+    ------
+    crmend.errors.ModelError
+        The pack as written does not reproduce torch's reference outputs.
+    """
+    folder = out.joinpath(*(part for part in (identity.instrument, identity.detector) if part))
+    folder.mkdir(parents=True, exist_ok=True)
+    cards, reference = {}, {}
+    for one in graphs:
+        content = _stamped(one.graph, identity)
+        _replace(folder / f"{one.graph.kind}.onnx", content)
+        cards[one.graph.kind] = _graph_card(one, hashlib.sha256(content).hexdigest())
+        reference |= one.graph.reference
+    card = ModelCard(
+        identity.instrument, identity.detector, identity.band,
+        **cards, default_quality=quality[0], quality_note=quality[1],
+    )  # fmt: skip
+    _replace(folder / REFERENCE_FILE, _npz(reference))
+    _replace(folder / "card.json", card.to_json().encode())
+    check_pack(folder)
+    return card
+
+
+def check_pack(folder: Path) -> Verification:
+    """Verify a pack on the CPU, as `crmend.models.verify` does for an installed one."""
+    return verify_folder(folder, device="cpu")
+
+
+def _stamped(graph: ValidatedGraph, identity: Identity) -> bytes:
+    """Return the bytes of the graph with the identity of its pack."""
+    model = onnx.ModelProto()
+    model.CopyFrom(graph.model)
+    onnx.helper.set_model_props(
+        model,
+        {
+            "crmend.instrument": identity.instrument,
+            "crmend.detector": identity.detector or "",
+            "crmend.band": identity.band or "",
+            "crmend.kind": graph.kind,
+            "crmend.architecture": graph.architecture,
+            "crmend.normalisation": _normalise.NAME,
+        },
+    )
+    content: bytes = model.SerializeToString(deterministic=True)
+    return content
+
+
+def _graph_card(one: PackGraph, sha256: str) -> GraphCard:
+    graph, choice = one.graph, one.choice
+    shape, units = SHAPE[graph.kind], _INPAINT_UNIT if graph.kind == "inpaint" else _UNIT
+    threshold = choice.threshold
+
+    def tensors(names: tuple[str, ...]) -> tuple[TensorCard, ...]:
+        return tuple(TensorCard(name, shape, units[name]) for name in names)
+
+    return GraphCard(
+        file=f"{graph.kind}.onnx",
+        sha256=sha256,
+        architecture=graph.architecture,
+        opset=OPSET,
+        inputs=tensors(INPUTS[graph.kind]),
+        outputs=tensors(graph.outputs),
+        normalisation=NormalisationCard(_normalise.NAME, _normalise.parameters()),
+        halo=graph.halo,
+        stride=graph.stride,
+        threshold=None if threshold is None else graph.thresholds[threshold],
+        training=TrainingCard(**graph.training, base=one.base),
+        metrics=dict(choice.metrics),
+        parity=graph.parity,
+        curve=choice.curve,
+    )
+
+
+def _npz(arrays: Mapping[str, NDArray[np.float32]]) -> bytes:
+    """Return a compressed .npz with the same bytes for the same arrays."""
+    archive_buffer = io.BytesIO()
+    with zipfile.ZipFile(archive_buffer, "w") as archive:
+        for name, array in arrays.items():
+            buffer = io.BytesIO()
+            np.save(buffer, array)
+            entry = zipfile.ZipInfo(f"{name}.npy")
+            archive.writestr(entry, buffer.getvalue(), zipfile.ZIP_DEFLATED)
+    return archive_buffer.getvalue()
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Write a file under a temporary name, then rename it."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_bytes(content)
+    temporary.replace(path)
