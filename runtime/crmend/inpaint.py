@@ -1,7 +1,8 @@
 """Cosmic rays mended: a network on stars and galaxies, the adaptive median elsewhere.
 
-The uncertainty of a mended pixel is a first estimate, from the noise and the structure
-around it; it is always above that of its unmasked neighbours.
+The uncertainty of a mended pixel is the 1-sigma difference from what would have been measured
+there without the CR, noise included: the network's own, or for the median an estimate from the
+noise and the structure around it.  It is never below that of its unmasked neighbours.
 """
 
 from __future__ import annotations
@@ -33,9 +34,15 @@ NETWORK_FRACTION = 0.1
 """Share of the difference between the network's value and the median's that counts as the
 network's own uncertainty.  A choice, until errors are calibrated on simulations."""
 
-MEDIAN_FLOOR = 0.5
-"""Least uncertainty of a fill, in units of the neighbours' error: about the standard error
-of the median of 6 Gaussian values, 1.2533 / √6."""
+MEDIAN_ERROR = 0.35
+"""Standard error of a median of 5 to 15 neighbours, in units of the noise: measured on
+simulated sky (training/crmend_training/LOG.md)."""
+
+STRUCTURE_ABOVE = 2.0
+"""Spread of those neighbours that noise alone explains, in units of the noise: as above."""
+
+STRUCTURE_ERROR = 1.5
+"""Error of the median per unit of their spread beyond that: as above, near sources."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -238,30 +245,32 @@ def inpaint_into(
 def raised_error(
     neighbours: NDArray[np.float32], spread: NDArray[np.float32], noise: float
 ) -> NDArray[np.float32]:
-    """Return the uncertainty of mended pixels: a first estimate.
+    """Return the uncertainty of pixels that the median mended.
 
-    The noise that the pixel would have had, the median error of its good neighbours, is
-    combined in quadrature with the uncertainty of the fill: for the median the scatter of
-    the values it is of, which holds noise and structure; for the network
-    `NETWORK_FRACTION` of what it changed.  The latter is never below `MEDIAN_FLOOR` times
-    the neighbours' error and the background noise, so the result exceeds both.
+    It is the 1-sigma difference from what would have been measured there without the CR:
+    the noise that this pixel would have had (the median error of its good neighbours), the
+    error of a median of such pixels, and the structure of the image, which is what their
+    spread has beyond noise, in quadrature.
 
     Parameters
     ----------
     neighbours : (n,) float32 array
         Median error of the good neighbours.
     spread : (n,) float32 array
-        Uncertainty of the fill; NaN = not known.
+        Robust 1-sigma spread of the values that the median is of; NaN = not known.
     noise : float
         Background noise of the image, > 0.
 
     Returns
     -------
     (n,) float32 array
-        In the unit of the arguments.
+        In the unit of the arguments, above `neighbours`.
     """
-    floor = np.float32(MEDIAN_FLOOR) * np.maximum(neighbours, np.float32(noise))
-    return np.hypot(neighbours, np.fmax(spread, floor))
+    unit = np.maximum(neighbours, np.float32(noise))
+    known = np.fmax(spread, np.float32(0.0)).astype(np.float64)
+    structure = np.sqrt(np.maximum(known**2 - (STRUCTURE_ABOVE * unit) ** 2, 0.0))
+    fill = np.hypot(MEDIAN_ERROR * unit, STRUCTURE_ERROR * structure)
+    return np.hypot(neighbours, fill).astype(np.float32)
 
 
 def flat_error(image: NDArray[np.float32], unusable: NDArray[np.bool_]) -> NDArray[np.float32]:

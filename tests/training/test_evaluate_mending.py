@@ -1,0 +1,269 @@
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+
+from astropy.table import Table
+
+from crmend_training import classical_fills, mending_frames, mending_report
+from crmend_training import evaluate_mending as measure
+from crmend_training import mending_science as science
+from crmend_training import mending_summary as summary
+from crmend_training.datasets.science import ScienceCase, ScienceSource
+
+
+def gaussian(shape, x, y, flux=1000.0, covariance=((2.0, 0.0), (0.0, 2.0))):
+    rows, columns = np.indices(shape)
+    inverse = np.linalg.inv(covariance)
+    dx, dy = columns - x, rows - y
+    distance = inverse[0, 0] * dx**2 + 2 * inverse[0, 1] * dx * dy + inverse[1, 1] * dy**2
+    peak = flux / (2 * np.pi * np.sqrt(np.linalg.det(covariance)))
+    return (peak * np.exp(-0.5 * distance)).astype(np.float32)
+
+
+def place(*values):
+    return np.array(values, dtype=float)
+
+
+# --- measurements -----------------------------------------------------------------------
+
+
+def test_fluxes_of_a_gaussian():
+    image = gaussian((64, 64), 32.3, 30.8)
+    inside = measure.aperture_fluxes(image, place(32.3), place(30.8))
+    assert inside[0] == pytest.approx(1000 * (1 - np.exp(-(5.0**2) / 4.0)), rel=2e-3)
+    # A Kron ellipse holds 94 % of a galaxy and more of a Gaussian (Kron 1980).
+    kron = measure.kron_fluxes(image, 0.5, place(32.0), place(31.0))
+    assert 0.95 * 1000 < kron[0] < 1001
+    nowhere = measure.kron_fluxes(image, 0.5, place(10.0), place(10.0))
+    assert np.isnan(nowhere).all()
+
+
+def test_ellipticity_is_that_of_the_weighted_gaussian():
+    covariance = np.array([[3.0, 0.6], [0.6, 1.5]])
+    image = gaussian((64, 64), 30.4, 33.7, covariance=covariance)
+    # Gaussian times Gaussian: the inverse covariances add up.
+    weighted = np.linalg.inv(np.linalg.inv(covariance) + np.eye(2) / 2.0**2)
+    size = weighted[0, 0] + weighted[1, 1]
+    expected = [(weighted[0, 0] - weighted[1, 1]) / size, 2 * weighted[0, 1] / size]
+    found = measure.ellipticities(image, place(31.0), place(33.0))
+    np.testing.assert_allclose(found[0], expected, atol=2e-3)
+
+
+def test_coverage_of_gaussian_errors_that_are_twice_too_large(rng):
+    result = measure.coverage(rng.normal(0.0, 0.5, 200_000))
+    assert result["one"] == pytest.approx(95.45, abs=0.2)
+    assert result["two"] == pytest.approx(99.99, abs=0.02)
+    assert result["factor_68"] == pytest.approx(0.5, abs=5e-3)
+    assert result["factor_95"] == pytest.approx(0.5, abs=5e-3)
+
+
+def test_spread_counts_what_is_missing():
+    result = measure.spread_of(np.array([-1.0, 0.0, 1.0, np.nan]))
+    assert (result["n"], result["lost"], result["median"]) == (3, 1, 0.0)
+    assert result["scatter"] == pytest.approx(0.68)
+    assert result["rms"] == pytest.approx(np.sqrt(2 / 3))
+
+
+def test_trend_is_the_range_of_the_medians_of_full_bins():
+    along = np.repeat([0.5, 1.5, 2.5], [10, 10, 2])
+    values = np.repeat([1.0, 4.0, 99.0], [10, 10, 2])
+    assert measure.trend(values, along, (0.0, 1.0, 2.0, 3.0)) == 3.0
+
+
+def test_grown_mask_takes_all_eight_neighbours():
+    mask = np.zeros((5, 5), bool)
+    mask[2, 2] = True
+    assert measure.grown(mask, 1).sum() == 9
+    assert measure.grown(mask, 0).sum() == 1
+
+
+# --- fills ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", classical_fills.PEERS)
+def test_every_fill_restores_a_constant_and_changes_nothing_else(rng, name):
+    fills, errors = classical_fills.load_fills([name])
+    if errors:
+        pytest.skip(errors[name])
+    mask = rng.random((40, 50)) < 0.05
+    image = np.where(mask, 900.0, 7.0).astype(np.float32)
+    image[0, 0] = 8.0
+    mask[0, 0] = False
+    filled = classical_fills.fill_groups(fills[name], image, mask)
+    np.testing.assert_allclose(filled[mask], 7.0, atol=0.6)
+    assert np.median(filled[mask]) == pytest.approx(7.0, abs=1e-2)
+    np.testing.assert_array_equal(filled[~mask], image[~mask])
+
+
+def test_groups_are_filled_as_the_whole_frame_is(rng):
+    fills, _ = classical_fills.load_fills(["5×5 median"])
+    image = rng.normal(size=(60, 60)).astype(np.float32)
+    mask = rng.random(image.shape) < 0.03
+    grouped = classical_fills.fill_groups(fills["5×5 median"], image, mask)
+    for y, x in zip(*np.nonzero(mask), strict=True):
+        window = np.s_[max(y - 2, 0) : y + 3, max(x - 2, 0) : x + 3]
+        assert grouped[y, x] == np.median(image[window][~mask[window]])
+
+
+def test_a_peer_that_is_not_installed_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    fills, errors = classical_fills.load_fills(["3×3 median", "OpenCV NS"])
+    assert list(fills) == ["3×3 median"]
+    assert "cv2" in errors["OpenCV NS"]
+    with pytest.raises(ValueError, match="no fill is called 'magic'"):
+        classical_fills.load_fills(["magic"])
+
+
+# --- science set ------------------------------------------------------------------------
+
+
+def science_cases(count):
+    clean = 10.0 + gaussian((64, 64), 32.0, 32.0)
+    source = ScienceSource(
+        clean=clean, ignore=np.zeros((64, 64), bool), detector=8, band="g", file="",
+        kind="star", x=100.0, y=200.0, magnitude=21.2, wanted=21.0, zero_point=25.0,
+        noise=0.5, background=10.0, unit="e-/s",
+    )  # fmt: skip
+    cases = []
+    for number in range(count):
+        mask = np.zeros((64, 64), bool)
+        mask[32, 33 + number % 12] = True
+        hit = np.where(mask, clean + 500.0, clean).astype(np.float32)
+        cases.append(ScienceCase(source, hit, mask, 500.0, 1.0 + number % 12, 0.0))
+    return cases
+
+
+def perfect(image, mask, **_):
+    # What the CR added is known here.
+    return SimpleNamespace(image=np.where(mask, image - 500.0, image).astype(np.float32))
+
+
+def test_mosaic_hands_every_stamp_back():
+    cases = science_cases(13)
+    for case, stamp in zip(cases, science.mend_mosaic(cases, perfect), strict=True):
+        np.testing.assert_allclose(stamp, case.source.clean, atol=1e-4)
+
+
+def test_science_rows_and_summary(monkeypatch, tmp_path):
+    (tmp_path / "CRMEND_SCIENCE_08_21.0.fits").touch()
+    cases = science_cases(24)
+    monkeypatch.setattr(science, "read_science", lambda path: iter(cases))
+    rows = science.score_science(tmp_path, {}, perfect)
+    ours = science.select(rows, "aperture", method="ours")
+    np.testing.assert_allclose(ours, 0.0, atol=1e-4)
+    # 500 more in a circle that holds 998.
+    worst = science.select(rows, "aperture", method="contaminated", distance=1.0)
+    np.testing.assert_allclose(worst, -2.5 * np.log10(1498.1 / 998.1), atol=2e-3)
+    tables = science.summarise(rows)
+    touched = next(row for row in tables["touched"] if row["method"] == "ours")
+    assert touched["aperture"]["n"] == 10  # distances 1 to 5, twice
+    assert next(r for r in tables["cells"] if r["method"] == "ours")["aperture"]["n"] == 24
+
+
+# --- frames -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def frame(rng):
+    """Four stars of 1000 e-/s, two of them hit: one in its core, one 4 px out."""
+    stars = [(40.0, 40.0), (90.0, 40.0), (40.0, 90.0), (90.0, 90.0)]
+    clean = rng.normal(0.0, 0.5, (128, 128)).astype(np.float32)
+    clean += sum(gaussian(clean.shape, x, y) for x, y in stars)
+    truth = np.zeros_like(clean)
+    truth[40, 40] = truth[40, 94] = 5000.0
+    catalog = Table(
+        {
+            "type": ["star"] * 4, "x": [s[0] for s in stars], "y": [s[1] for s in stars],
+            "mag": [17.5] * 4, "flux": [1000.0] * 4, "r_half": [0.0] * 4,
+        }
+    )  # fmt: skip
+    none = np.zeros(clean.shape, bool)
+    return mending_frames.HitFrame(
+        detector="8", image=clean + truth, clean=clean, truth=truth,
+        error=np.full_like(clean, 0.5), invalid=none, saturated=none,
+        background=np.zeros_like(clean), noise=0.5, electrons=1.0, zero_point=25.0,
+        catalog=catalog,
+    )  # fmt: skip
+
+
+def mended(frame, image, error):
+    off = image.copy()
+    off[40, 42] += 100.0  # a tenth of the first star's light, 2 px from its centre along x
+    images = {"ours": image, "contaminated": frame.image, "off": off}
+    method = np.where(frame.true_mask, 2, 0).astype(np.uint8)
+    return mending_frames.Mended(frame.true_mask, images, error, method)
+
+
+def test_hit_sources_are_those_with_a_cr_inside_or_outside(frame):
+    sources = mending_frames.usable_sources(frame)
+    assert len(sources) == 4
+    # S/N of 1000 e-: √(998 + 78.5 · 0.25) of noise.
+    np.testing.assert_allclose(sources["snr"], 998.1 / np.sqrt(998.1 + 19.6), rtol=0.02)
+    # Half the light of a Gaussian lies within √(2 ln 2) of its sigma.
+    np.testing.assert_allclose(
+        sources["half_light"], np.sqrt(2 * np.log(2)) * np.sqrt(2), rtol=0.1
+    )
+    done = {"true": mended(frame, frame.clean, frame.error)}
+    rows = mending_frames.score_sources(frame, sources, done, crops=True)
+    assert [(row["x"], row["inside"]) for row in rows] == [(40.0, True), (90.0, False)]
+    for row in rows:
+        assert row["aperture"]["true: ours"] == row["aperture"]["CR-free"]
+        assert row["aperture"]["true: contaminated"] < row["aperture"]["CR-free"] - 1.5
+        assert row["crops"]["ours"].shape == (40, 40)
+    table = summary.summarise_sources(rows)
+    ours = next(r for r in table if r["method"] == "ours" and r["where"] == "all")
+    assert ours["aperture"]["ratio"] == 1.0
+    added = [r for r in summary.summarise_shapes(rows) if r["type"] == "star"]
+    by_method = {row["method"]: row["e1"] for row in added}
+    assert by_method["ours"]["mean"] == 0.0
+    assert by_method["off"]["n"] == 2
+    assert by_method["off"]["mean"] > 0.01
+
+
+def test_pulls_know_sky_from_sources(frame):
+    truth = frame.truth.copy()
+    truth[64, 64] = 100.0  # 34 px from every star
+    object.__setattr__(frame, "truth", truth)
+    sky = mending_frames.sky_mask(frame)
+    assert sky[64, 64]
+    assert not sky[40, 44]
+    one = mended(frame, frame.clean + np.float32(1.0), frame.error)
+    pulls = mending_frames.pulls_of(frame, one, sky)
+    np.testing.assert_allclose(pulls["pull"], 2.0, rtol=1e-5)
+    assert pulls["group"].tolist() == [0, 0, -1]  # in the order of the pixels
+    rows = summary.summarise_pulls({"true": [pulls]})
+    on_sky = next(row for row in rows if row["place"] == "sky")
+    assert (on_sky["n"], on_sky["factor_68"]) == (1, pytest.approx(2.0, rel=1e-5))
+    differences = mending_frames.sky_differences(frame, one, sky)
+    np.testing.assert_allclose(differences["ours"], [2.0], rtol=1e-5)
+
+
+def test_rounds_move_the_cosmic_rays_and_nothing_else(frame, rng):
+    first, second = mending_frames.rounds_of(frame, 2, rng)
+    assert first is frame
+    np.testing.assert_array_equal(second.clean, frame.clean)
+    added = second.image - second.clean
+    np.testing.assert_allclose(added, second.truth, atol=1e-3)
+    assert sorted(second.truth[second.truth > 0]) == [5000.0, 5000.0]
+    assert not second.true_mask[frame.true_mask].any()
+
+
+# --- report -----------------------------------------------------------------------------
+
+
+def test_bars_say_what_holds():
+    sigma = {"mask": "true", "filled": "median", "place": "sky", "n": 500}
+    result = {
+        "sigma": [sigma | {"one": 68.0, "two": 95.0}, sigma | {"one": 80.0, "two": 98.0}],
+        "sky": [{"method": "ours", "rms": 1.1}, {"method": "7×7 median", "rms": 1.0}],
+        "speed": {"cutouts": 1000, "all": 2.0, "graph": 1.9, "per_second": 500.0},
+    }
+    lines = mending_report.bars(result)
+    assert [line[-1] for line in lines] == ["yes", "**no**", "**no**", "yes"]
+    assert lines[-1][2] == "10.0"
+    text = mending_report.make_report({"machine": "m", "frames": 0, "missing": {"x": "why"}})
+    assert "x did not run: `why`" in text
