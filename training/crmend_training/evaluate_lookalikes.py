@@ -1,0 +1,167 @@
+"""Detection where there is no cosmic ray: the false-positive zoo, and the cores of stars."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from astropy.table import Table
+from numpy.typing import NDArray
+from scipy import ndimage
+from tqdm import tqdm
+
+import crmend
+from crmend._instruments import load_instrument
+from crmend.flags import has_flag
+from crmend.models import DEFAULT_PACK, Model, load_card, load_model
+from crmend_training.zoo import CLASSES, Zoo, make_zoo
+
+ZOO_DETECTORS = (12, 14, 8, 9, 7, 11, 6)
+"""One chip of each band, from the ultraviolet to the infrared."""
+
+MAGNITUDES = tuple(float(edge) for edge in range(15, 27))
+"""Edges of the bins of a star's magnitude."""
+
+QUALITY_KINDS = {"reference": "detect", "fast": "detect_fast"}
+
+
+def load_detector(detector: str | int, quality: str, threads: int | None) -> Model | None:
+    """Return a CSST detector's network, or None where its pack has no such quality."""
+    kind = QUALITY_KINDS[quality]
+    if kind not in load_card(DEFAULT_PACK, detector).kinds:
+        return None
+    return load_model(DEFAULT_PACK, detector, kind, threads=threads)
+
+
+# --- the zoo -------------------------------------------------------------------------
+
+
+@dataclass
+class ZooTally:
+    """Pixels of each class of the zoo, and those flagged.
+
+    Attributes
+    ----------
+    pixels, flagged : (n,) arrays
+        Per class of `zoo.CLASSES`; invalid and saturated pixels are left out, as in the
+        runtime.
+    frames : int
+    """
+
+    pixels: NDArray[np.int64] = field(default_factory=lambda: np.zeros(len(CLASSES), np.int64))
+    flagged: NDArray[np.int64] = field(default_factory=lambda: np.zeros(len(CLASSES), np.int64))
+    frames: int = 0
+
+    def add(
+        self, labels: NDArray[np.uint8], mask: NDArray[np.bool_], excluded: NDArray[np.bool_]
+    ) -> None:
+        """Count one frame: its labels, cr_mask, True = takes no part."""
+        keep, count = ~excluded, len(CLASSES)
+        self.pixels += np.bincount(labels[keep], minlength=count)
+        self.flagged += np.bincount(labels[keep & mask], minlength=count)
+        self.frames += 1
+
+    @property
+    def per_million(self) -> float:
+        """Flagged pixels per 10^6 pixels that take part, over all classes."""
+        return float(1e6 * self.flagged.sum() / max(int(self.pixels.sum()), 1))
+
+
+def excluded_pixels(zoo: Zoo) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return the invalid and the saturated pixels of a zoo, by the CSST profile's roles."""
+    profile, flag = load_instrument("csst_msc"), zoo.exposure.flag
+    invalid = has_flag(flag, profile.invalid_flags) | ~np.isfinite(zoo.exposure.image)
+    return invalid, has_flag(flag, profile.saturated_flags)
+
+
+def score_zoo(
+    seeds: Iterable[int],
+    qualities: Sequence[str] = ("reference",),
+    *,
+    detectors: Sequence[int] = ZOO_DETECTORS,
+    threads: int | None = None,
+) -> dict[str, dict[str, ZooTally]]:
+    """Run detectors' networks over zoos of several seeds; return tallies per quality, detector.
+
+    Parameters
+    ----------
+    seeds : iterable of int
+        Of `make_zoo`; training's start at 1 990 000.
+    qualities : sequence of {"reference", "fast"}
+        What a pack does not have is left out.
+    detectors : sequence of int
+    threads : int or None
+        CPU threads.
+    """
+    tallies: dict[str, dict[str, ZooTally]] = {}
+    every = [(seed, detector) for seed in seeds for detector in detectors]
+    for seed, detector in tqdm(every, desc="zoo", disable=None):
+        zoo = make_zoo(detector, seed)
+        invalid, saturated = excluded_pixels(zoo)
+        for quality in qualities:
+            model = load_detector(detector, quality, threads)
+            if model is None:
+                continue
+            found = crmend.detect(
+                zoo.exposure.image, model=model, invalid=invalid, saturated=saturated
+            )
+            into = tallies.setdefault(quality, {}).setdefault(f"{detector:02d}", ZooTally())
+            into.add(zoo.labels, found.cr_mask, invalid | saturated)
+    return tallies
+
+
+def pooled_zoo(tallies: Iterable[ZooTally]) -> ZooTally:
+    """Return the counts of several detectors together."""
+    pooled = ZooTally()
+    for tally in tallies:
+        pooled.pixels += tally.pixels
+        pooled.flagged += tally.flagged
+        pooled.frames += tally.frames
+    return pooled
+
+
+# --- star cores ----------------------------------------------------------------------
+
+
+def star_cores(
+    catalog: Table,
+    mask: NDArray[np.bool_],
+    cr: NDArray[np.float32],
+    saturated: NDArray[np.bool_],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Count unsaturated stars, and those whose core is flagged without a CR.
+
+    A core is the 3×3 pixels around the catalogue's position; a star is unsaturated where no
+    pixel of it is saturated.  A flagged pixel is wrong where neither it nor any of its eight
+    neighbours holds CR charge (> 0 e-).
+
+    Parameters
+    ----------
+    catalog : Table
+        With ``x``, ``y`` [px, from 0], ``mag`` and ``type``.
+    mask, saturated : (ny, nx) bool arrays
+        cr_mask; True = saturated.
+    cr : (ny, nx) float32 array
+        CR truth [e-/px].
+
+    Returns
+    -------
+    stars, wrong : (k,) arrays
+        Per bin of `MAGNITUDES`; the first and last bin hold what lies beyond.
+    """
+    ny, nx = cr.shape
+    x, y = (np.rint(np.asarray(catalog[name], float)).astype(int) for name in ("x", "y"))
+    kinds = np.array([str(kind).strip() for kind in catalog["type"]])
+    chosen = (kinds == "star") & (x >= 1) & (y >= 1) & (x < nx - 1) & (y < ny - 1)
+    x, y, magnitude = x[chosen], y[chosen], np.asarray(catalog["mag"], float)[chosen]
+    wrong = mask & ~ndimage.binary_dilation(cr > 0, np.ones((3, 3), dtype=bool))
+    flagged, full = (
+        ndimage.maximum_filter(plane.view(np.uint8), 3)[y, x] > 0
+        for plane in (wrong, saturated)
+    )
+    bins, count = np.digitize(magnitude, MAGNITUDES), len(MAGNITUDES) + 1
+    return (
+        np.bincount(bins[~full], minlength=count).astype(float),
+        np.bincount(bins[~full & flagged], minlength=count).astype(float),
+    )
