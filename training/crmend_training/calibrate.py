@@ -21,6 +21,10 @@ TILE = 256
 PRECISION = 0.9867
 """Precision (> 0 e-) that thresholds aim at: the paper's operating point (section 4.1)."""
 
+LOST_RECALL = 0.1
+"""Where `PRECISION` costs more recall than this against the best F1, that is taken instead: other
+instruments may have too few CRs, or too many look-alikes, for it."""
+
 CURVE_LOGITS = np.linspace(-7.0, 7.0, 29)
 """Log-odds of the thresholds that a card's curve holds."""
 
@@ -84,7 +88,7 @@ def operating_points(
 ) -> dict[str, OperatingPoint]:
     """Return the operating point of ``generic`` and of every detector that has frames.
 
-    The threshold is the lowest with a precision of `PRECISION`.  A detector with weights of
+    The threshold is the lowest with a precision of `PRECISION` (but see `LOST_RECALL`).  A detector with weights of
     its own gets one of its own; the others share the one of all their frames together, since
     few frames would fit their own skies and CR rates rather than the detector.  Frames named
     ``generic`` choose for the base weights; without any, all frames do.  Probabilities come
@@ -120,9 +124,11 @@ def _point(
     """Return what the threshold of the `choosing` frames gives on those of the counters."""
     own = evaluate.pooled_counts(counters)
     curve = own.curve()
-    threshold, _ = evaluate.pooled_curve(choosing).at_precision(PRECISION)
-    if not np.isfinite(threshold):
-        threshold = best_f1(evaluate.pooled_curve(choosing))
+    chosen = evaluate.pooled_curve(choosing)
+    threshold, recall = chosen.at_precision(PRECISION)
+    balanced = best_f1(chosen)
+    if not recall > chosen.at_threshold(balanced)[0] - LOST_RECALL:
+        threshold = balanced
     threshold = round(float(np.clip(threshold, 0.001, 0.999)), 3)
     recall, precision = curve.at_threshold(threshold)
     points = []

@@ -132,9 +132,8 @@ def star_cores(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Count unsaturated stars, and those whose core is flagged without a CR.
 
-    A core is the 3×3 pixels around the catalogue's position; a star is unsaturated where no
-    pixel of it is saturated.  A flagged pixel is wrong where neither it nor any of its eight
-    neighbours holds CR charge (> 0 e-).
+    A core is the 3×3 pixels around the catalogue's position, none of them saturated.  A flagged
+    pixel is wrong where neither it nor any of its neighbours holds CR charge (> 0 e-).
 
     Parameters
     ----------
