@@ -135,7 +135,9 @@ def test_times(text, seconds):
 
 def test_bundled_recipes_parse_and_a_wrong_name_lists_them():
     assert recipe.load_recipe("smoke").schedule("detect").steps > 0
-    assert recipe.load_recipe("base_inpaint").inpaint_recipe().alpha == 4.0
+    assert recipe.load_recipe("base_inpaint").settings("inpaint").alpha == 4.0
+    with pytest.raises(ValueError, match="no section 'teacher'; it has inpaint"):
+        recipe.load_recipe("base_inpaint").settings("teacher")
     with pytest.raises(FileNotFoundError, match=r"smoke\.toml"):
         recipe.load_recipe("no-such-recipe")
     with pytest.raises(ValueError, match="not a number and one of"):

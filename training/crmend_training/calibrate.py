@@ -22,8 +22,8 @@ PRECISION = 0.9867
 """Precision (> 0 e-) that thresholds aim at: the paper's operating point (section 4.1)."""
 
 LOST_RECALL = 0.1
-"""Where `PRECISION` costs more recall than this against the best F1, that is taken instead: other
-instruments may have too few CRs, or too many look-alikes, for it."""
+"""Where `PRECISION` costs more recall than this against the best F1, that is taken instead:
+other instruments may have too few CRs, or too many look-alikes, for it."""
 
 CURVE_LOGITS = np.linspace(-7.0, 7.0, 29)
 """Log-odds of the thresholds that a card's curve holds."""
@@ -88,11 +88,11 @@ def operating_points(
 ) -> dict[str, OperatingPoint]:
     """Return the operating point of ``generic`` and of every detector that has frames.
 
-    The threshold is the lowest with a precision of `PRECISION` (but see `LOST_RECALL`).  A detector with weights of
-    its own gets one of its own; the others share the one of all their frames together, since
-    few frames would fit their own skies and CR rates rather than the detector.  Frames named
-    ``generic`` choose for the base weights; without any, all frames do.  Probabilities come
-    from the network itself, run through the runtime's tiling.
+    The threshold is the lowest with a precision of `PRECISION` (but see `LOST_RECALL`).  A
+    detector with weights of its own gets one of its own; the others share the one of all their
+    frames together, since few frames would fit their own skies and CR rates rather than the
+    detector.  Frames named ``generic`` choose for the base weights; without any, all frames do.
+    Probabilities come from the network itself, run through the runtime's tiling.
     """
     counters: dict[str, list[evaluate.CurveCounter]] = {}
     runs: dict[Path, tuple[validate.RunGraph, tuple[int, int]]] = {}
