@@ -32,7 +32,7 @@ UNTOUCHED, MEDIAN, NETWORK = 0, 1, 2
 
 NETWORK_FRACTION = 0.1
 """Share of the difference between the network's value and the median's that counts as the
-network's own uncertainty.  A choice, until errors are calibrated on simulations."""
+network's own uncertainty, for graphs that give none.  A choice."""
 
 MEDIAN_ERROR = 0.35
 """Standard error of a median of 5 to 15 neighbours, in units of the noise: measured on
@@ -230,12 +230,14 @@ def inpaint_into(
         )
         done = np.isfinite(values) & ~np.isinf(sigma)
         pixels, order, values = plan.pixels[done], plan.order[done], values[done]
-        spread[order] = NETWORK_FRACTION * np.abs(values - image.flat[pixels])
+        changed = np.abs(values - image.flat[pixels])
         image.flat[pixels] = values
+        spread[order] = np.nan
         raised = raised_error(neighbours, spread, scale.noise)
-        # NaN where the graph gives no uncertainty.
+        # For graphs that give no uncertainty, whose sigma is NaN.
+        guess = np.hypot(raised[order], NETWORK_FRACTION * changed)
         own = np.maximum(sigma[done], neighbours[order])
-        raised[order] = np.where(np.isfinite(own), own, raised[order])
+        raised[order] = np.where(np.isfinite(own), own, guess)
         error.flat[flat] = raised
         method = cr_mask.astype(np.uint8)
         method.flat[pixels] = NETWORK

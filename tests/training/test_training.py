@@ -10,6 +10,7 @@ from crmend._tiling import reflect  # noqa: E402
 from crmend_training import (  # noqa: E402
     _training,
     datasets,
+    networks,
     recipe,
     train_detect,
     train_inpaint,
@@ -142,3 +143,21 @@ def test_bundled_recipes_parse_and_a_wrong_name_lists_them():
         recipe.load_recipe("no-such-recipe")
     with pytest.raises(ValueError, match="not a number and one of"):
         recipe.parse_time("soon")
+
+
+def test_a_widened_network_does_what_the_narrow_one_did():
+    torch.manual_seed(3)
+    narrow = networks.UNetPlusPlus((4, 6, 10), mirror=True)
+    wide = networks.UNetPlusPlus((6, 8, 12), mirror=True, sigma=True)
+    with torch.no_grad():
+        for head in narrow.heads:
+            head.weight.normal_(std=0.1)
+    networks.widen(wide, narrow.state_dict(), narrow.filters)
+    image = 20.0 * torch.randn(2, 1, 40, 40)
+    mask = (torch.rand(2, 1, 40, 40) < 0.1).float()
+    with torch.no_grad():
+        expected, (found, _) = narrow(image, mask), wide(image, mask)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    assert (expected - image).abs().max() > 1.0
+    with pytest.raises(ValueError, match="do not fit into"):
+        networks.widen(narrow, wide.state_dict(), wide.filters)

@@ -214,6 +214,11 @@ def validate_packs(
                     copy, network, kind,
                     halo=graph.halo, stride=graph.stride, thresholds=limits, sizes=OWN_SIZES,
                 )  # fmt: skip
+            if any(found.thresholds[limit] != limit for limit in limits):
+                raise validate.ParityError(
+                    f"{path}: at threshold {graph.threshold} of the card pixels of cr_mask "
+                    "differ from torch's; export the pack again"
+                )
             yield card.name, kind, found.parity
 
 
