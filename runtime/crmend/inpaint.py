@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from crmend._inputs import check_count, check_image, check_mask
 from crmend._kernels import MIN_GOOD, adaptive_median, smooth_fill
 from crmend._normalise import Scale, from_noise_units, measure_scale, to_noise_units
+from crmend._profile import fit_profiles
 from crmend._tiling import Progress
 from crmend.cutouts import CutoutPlan, plan_cutouts
 from crmend.errors import InvalidInputError
@@ -304,6 +305,33 @@ def _check_error(error: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.float32
     return own
 
 
+def network_inputs(
+    stamps: NDArray[np.float32], cr_mask: NDArray[np.bool_], names: tuple[str, ...]
+) -> tuple[NDArray[np.float32], ...]:
+    """Fill the CR pixels of cutouts as the network expects it; return its inputs.
+
+    Parameters
+    ----------
+    stamps : (n, h, w) float32 array
+        In noise units, a first guess on CR pixels; changed in place.
+    cr_mask : (n, h, w) bool array
+        True = cosmic ray.
+    names : tuple of str
+        Inputs of the graph; with ``profile``, the source in the middle is fitted
+        (`crmend._profile`).
+
+    Returns
+    -------
+    tuple of (n, 1, h, w) float32 arrays
+    """
+    smooth_fill(stamps, cr_mask)
+    arrays = [stamps, cr_mask.astype(np.float32)]
+    if "profile" in names:
+        arrays.append(np.empty_like(stamps))
+        fit_profiles(stamps, cr_mask, arrays[-1])
+    return tuple(array[:, np.newaxis] for array in arrays)
+
+
 def _fill_by_median(
     image: NDArray[np.float32],
     error: NDArray[np.float32],
@@ -342,12 +370,10 @@ def _run_network(
         done += len(stamps.image)
         # What overflows is not finite, and keeps the median.
         with np.errstate(over="ignore", invalid="ignore"):
-            network_input = to_noise_units(stamps.image, scale)
-            smooth_fill(network_input, stamps.cr_mask)
-            network_mask = stamps.cr_mask[:, np.newaxis].astype(np.float32)
-            mended, *spread = model.run(
-                network_input[:, np.newaxis], network_mask, last=done == len(plan)
+            arrays = network_inputs(
+                to_noise_units(stamps.image, scale), stamps.cr_mask, model.inputs
             )
+            mended, *spread = model.run(*arrays, last=done == len(plan))
             picked = plan.pick(mended[:, 0], stamps, image.shape[1])
             values[stamps.pixels] = from_noise_units(picked, scale)
             for one in spread:

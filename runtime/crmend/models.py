@@ -74,6 +74,11 @@ class Model:
         return f"{self.card.name}/{self.kind}"
 
     @property
+    def inputs(self) -> tuple[str, ...]:
+        """Return the names of the graph's inputs, in their order."""
+        return tuple(tensor.name for tensor in self.graph.inputs)
+
+    @property
     def provider(self) -> str:
         """Return the onnxruntime provider that was granted."""
         return self._session.provider
@@ -87,7 +92,8 @@ class Model:
         ----------
         *arrays : float32 arrays
             The inputs in the order of the card: ``image`` (n, 1, h, w), and for
-            inpainting ``cr_mask`` (n, 1, h, w) of 0 and 1.
+            inpainting ``cr_mask`` (n, 1, h, w) of 0 and 1, and for graphs that take it
+            ``profile`` (n, 1, h, w).
         last : bool
             Give onnxruntime's working memory back afterwards.
 

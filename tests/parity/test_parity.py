@@ -15,7 +15,7 @@ from crmend._cards import CurvePoint
 from crmend._normalise import measure_scale
 from crmend.detect import detect
 from crmend.exposure import read_exposure
-from crmend.inpaint import inpaint
+from crmend.inpaint import inpaint, network_inputs
 from crmend.sources import SourceCatalog
 
 torch = pytest.importorskip("torch")
@@ -28,7 +28,9 @@ from crmend_training._training import Weights, load_network  # noqa: E402
 
 DETECT = {"architecture": "deepcr", "hidden": 4}
 FOLDED = {"architecture": "folded", "width": 4, "depth": 2}
-INPAINT = {"architecture": "unetplusplus", "filters": [4, 8], "mirror": True, "sigma": True}
+INPAINT = {"architecture": "unetplusplus", "filters": [4, 8]} | dict.fromkeys(
+    ("mirror", "sigma", "profile"), True
+)
 CONFIGS = {"detect": DETECT, "detect_fast": FOLDED, "inpaint": INPAINT}
 CURVE = (CurvePoint(0.25, 0.9, 0.8), CurvePoint(0.5, 0.8, 0.9), CurvePoint(0.75, 0.6, 0.98))
 CHOICES = {
@@ -186,10 +188,14 @@ def test_a_detector_with_weights_of_its_own_gets_them(checkpoints, network, tmp_
 def test_inpainting_equals_torch(exported, network, count):
     rng = np.random.default_rng(3)
     pairs = [validate.example_cutout(rng) for _ in range(count)]
-    image, mask = (np.stack(arrays)[:, None] for arrays in zip(*pairs, strict=True))
+    images, masks = (np.stack(arrays) for arrays in zip(*pairs, strict=True))
+    model = models.load_model("csst_msc", "12", "inpaint", "cpu")
+    assert model.inputs == ("image", "cr_mask", "profile")
+    arrays = network_inputs(images, masks > 0, model.inputs)
+    image, mask = arrays[:2]
     with torch.inference_mode():
-        outputs = network(INPAINT)(torch.from_numpy(image), torch.from_numpy(mask))
-    found = models.load_model("csst_msc", "12", "inpaint", "cpu").run(image, mask)
+        outputs = network(INPAINT)(*(torch.from_numpy(array) for array in arrays))
+    found = model.run(*arrays)
     assert len(found) == 2
     for one, output in zip(found, outputs, strict=True):
         expected = output.numpy()
@@ -216,7 +222,8 @@ def test_the_error_of_a_mended_pixel_is_the_networks(exported, network):
     )
     scale = measure_scale(image, mask)
     filled = train_inpaint.first_fill((image - scale.background) / scale.noise, mask)
-    tensors = (torch.from_numpy(a.astype("f4"))[None, None] for a in (filled, mask))
+    arrays = network_inputs(filled[None], mask[None], ("image", "cr_mask", "profile"))
+    tensors = (torch.from_numpy(array) for array in arrays)
     with torch.inference_mode():
         mended, sigma = (out[0, 0].numpy() * scale.noise for out in network(INPAINT)(*tensors))
     assert (found.method[mask] == 2).all()
@@ -248,11 +255,14 @@ def test_shipped_detection_equals_its_checkpoint_on_the_demo_frame(pack):
 def test_shipped_inpainting_equals_its_checkpoint():
     rng = np.random.default_rng(5)
     pairs = [validate.example_cutout(rng) for _ in range(9)]
-    image, mask = (np.stack(arrays)[:, None] for arrays in zip(*pairs, strict=True))
+    images, masks = (np.stack(arrays) for arrays in zip(*pairs, strict=True))
+    model = models.load_model("csst_msc", "12", "inpaint", "cpu")
+    arrays = network_inputs(images, masks > 0, model.inputs)
+    mask = arrays[1]
     with torch.inference_mode():
-        outputs = shipped("inpaint")(torch.from_numpy(image), torch.from_numpy(mask))
+        outputs = shipped("inpaint")(*(torch.from_numpy(array) for array in arrays))
     outputs = outputs if isinstance(outputs, tuple) else (outputs,)
-    found = models.load_model("csst_msc", "12", "inpaint", "cpu").run(image, mask)
+    found = model.run(*arrays)
     for one, expected in zip(found, outputs, strict=True):
         assert models.relative_difference(one, expected.numpy(), mask) <= 1e-4
 

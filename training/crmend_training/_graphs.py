@@ -17,12 +17,18 @@ OPSET = 17
 CUTOUT = 64
 """Side of an inpainting cutout [px] (paper, section 2.2)."""
 
-INPUTS = {"detect": ("image",), FAST: ("image",), "inpaint": ("image", "cr_mask")}
 SHAPE: dict[str, tuple[int | str, ...]] = {
     "detect": ("n", 1, "h", "w"),
     FAST: ("n", 1, "h", "w"),
     "inpaint": ("n", 1, CUTOUT, CUTOUT),
 }
+
+
+def inputs_of(network: nn.Module, kind: str) -> tuple[str, ...]:
+    """Return the names of a network's inputs."""
+    if kind != "inpaint":
+        return ("image",)
+    return ("image", "cr_mask", "profile") if network.profile else ("image", "cr_mask")
 
 
 def outputs_of(network: nn.Module, kind: str) -> tuple[str, ...]:
@@ -43,10 +49,11 @@ def build_graph(network: nn.Module, kind: str) -> onnx.ModelProto:
         ``detect``, ``detect_fast`` (free n, h and w) or ``inpaint`` (free n).
     """
     shape = [{"n": 2, "h": CUTOUT, "w": CUTOUT}.get(str(size), size) for size in SHAPE[kind]]
-    examples = tuple(torch.zeros(shape) for _ in INPUTS[kind])
+    inputs = inputs_of(network, kind)
+    examples = tuple(torch.zeros(shape) for _ in inputs)
     axes = {i: size for i, size in enumerate(SHAPE[kind]) if isinstance(size, str)}
     outputs = outputs_of(network, kind)
-    names = [*INPUTS[kind], *outputs]
+    names = [*inputs, *outputs]
     # This exporter knows no asinh, ONNX does (since opset 9).
     torch.onnx.register_custom_op_symbolic("aten::asinh", lambda g, x: g.op("Asinh", x), 9)
     buffer = io.BytesIO()
@@ -59,7 +66,7 @@ def build_graph(network: nn.Module, kind: str) -> onnx.ModelProto:
             buffer,
             dynamo=False,
             opset_version=OPSET,
-            input_names=list(INPUTS[kind]),
+            input_names=list(inputs),
             output_names=list(outputs),
             dynamic_axes=dict.fromkeys(names, axes),
         )

@@ -25,13 +25,15 @@ from crmend._cards import (
     TrainingCard,
 )
 from crmend.models import REFERENCE_FILE, Verification, verify_folder
-from crmend_training._graphs import INPUTS, OPSET, SHAPE
+from crmend_training._graphs import OPSET, SHAPE
 
 _UNIT = {
     "image": "asinh((image - background) / (softening * noise))",
     "cr_probability": "probability",
 }
-_INPAINT_UNIT = {"image": "noise", "cr_mask": "0 or 1", "inpainted": "noise", "sigma": "noise"}
+_INPAINT_UNIT = dict.fromkeys(("image", "profile", "inpainted", "sigma"), "noise") | {
+    "cr_mask": "0 or 1"
+}
 
 
 @dataclass(frozen=True)
@@ -72,8 +74,8 @@ class ValidatedGraph:
         ``detect``, ``detect_fast`` or ``inpaint``.
     model : onnx.ModelProto
         Without identity.
-    outputs : tuple of str
-        Names of the graph's outputs.
+    inputs, outputs : tuple of str
+        Names of the graph's inputs and outputs.
     architecture : str
         As in the checkpoint's configuration.
     halo, stride : int
@@ -90,6 +92,7 @@ class ValidatedGraph:
 
     kind: str
     model: onnx.ModelProto
+    inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     architecture: str
     halo: int
@@ -188,7 +191,7 @@ def _graph_card(one: PackGraph, sha256: str) -> GraphCard:
         sha256=sha256,
         architecture=graph.architecture,
         opset=OPSET,
-        inputs=tensors(INPUTS[graph.kind]),
+        inputs=tensors(graph.inputs),
         outputs=tensors(graph.outputs),
         normalisation=NormalisationCard(_normalise.NAME, _normalise.parameters()),
         halo=graph.halo,

@@ -112,7 +112,7 @@ def start(
     run = Run(network, config, optimiser, np.random.default_rng(seed), info)
     if initial is not None:
         state = _load(initial, config, widths=False)
-        if state["config"].get("filters") != config.get("filters"):
+        if any(state["config"].get(key) != config.get(key) for key in ("filters", "profile")):
             widen(network, state["state_dict"], state["config"]["filters"])
         else:
             _load_matching(network, state["state_dict"])
@@ -136,7 +136,7 @@ def _load_matching(network: nn.Module, weights: dict[str, Tensor]) -> None:
 def _load(path: Path, config: dict[str, Any], *, widths: bool = True) -> dict[str, Any]:
     """Read a checkpoint and refuse one of another network, or only of another width."""
     state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=False)
-    free = {"sigma": None} if widths else {"sigma": None, "filters": None}
+    free = {"sigma": None} | ({} if widths else {"filters": None, "profile": None})
     if state["config"] | free != config | free:
         raise ValueError(f"{path} holds {state['config']}, the recipe asks for {config}")
     return state
@@ -236,13 +236,12 @@ def start_on(paths: Paths, recipe: Any, batches: Callable[..., Any]) -> tuple[Ru
     return run, batches(folder, training, recipe), batches(folder, held, recipe)
 
 
-def stacked(rows: list[tuple[Any, Any, Any]]) -> tuple[Tensor, Tensor, Tensor]:
-    """Return rows of three (h, w) arrays as three (n, 1, h, w) float32 tensors."""
-    first, second, third = (
+def stacked(rows: list[tuple[Any, ...]]) -> tuple[Tensor, ...]:
+    """Return rows of (h, w) arrays as as many (n, 1, h, w) float32 tensors."""
+    return tuple(
         torch.from_numpy(np.stack(column)[:, None].astype(np.float32))
         for column in zip(*rows, strict=True)
     )
-    return first, second, third
 
 
 def save(run: Run, path: Path, *, final: bool = False) -> None:

@@ -19,10 +19,11 @@ from torch import nn
 
 from crmend import _normalise
 from crmend._cards import ModelCard, ParityCard, parse_card
+from crmend.inpaint import network_inputs
 from crmend_training import networks, validate
 from crmend_training._graphs import (
-    INPUTS,
     build_graph,
+    inputs_of,
     outputs_of,
     stride_of,
     without_weight_norm,
@@ -169,8 +170,8 @@ def prepare(
         )  # fmt: skip
     reference = _reference(_rebuild(saved), kind)
     return ValidatedGraph(
-        kind, model, outputs_of(network, kind), architecture, halo, stride, origin,
-        found.parity, reference, found.thresholds,
+        kind, model, inputs_of(network, kind), outputs_of(network, kind), architecture,
+        halo, stride, origin, found.parity, reference, found.thresholds,
     )  # fmt: skip
 
 
@@ -246,15 +247,15 @@ def _reference(network: nn.Module, kind: str) -> dict[str, NDArray[np.float32]]:
     """
     rng = np.random.default_rng(0)
     if kind == "inpaint":
-        inputs = list(validate.example_cutout(rng))
+        image, mask = (array[np.newaxis] for array in validate.example_cutout(rng))
+        arrays = list(network_inputs(image, mask > 0.0, inputs_of(network, kind)))
     else:
         frame = np.nan_to_num(validate.example_frame((REFERENCE_SIZE, REFERENCE_SIZE), rng))
         scale = _normalise.measure_scale(frame, np.zeros(frame.shape, dtype=bool))
-        inputs = [_normalise.to_detect_input(frame, scale)]
-    arrays = [array[np.newaxis, np.newaxis] for array in inputs]
+        arrays = [_normalise.to_detect_input(frame, scale)[np.newaxis, np.newaxis]]
     with torch.inference_mode():
         exact = network.double()(*(torch.from_numpy(array).double() for array in arrays))
     exact = exact if isinstance(exact, tuple) else (exact,)
     outputs = [output.numpy().astype(np.float32) for output in exact]
-    names = [f"{kind}_{name}" for name in (*INPUTS[kind], *outputs_of(network, kind))]
+    names = [f"{kind}_{n}" for n in (*inputs_of(network, kind), *outputs_of(network, kind))]
     return dict(zip(names, [*arrays, *outputs], strict=True))

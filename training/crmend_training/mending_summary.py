@@ -12,10 +12,16 @@ import numpy as np
 from astropy.table import Table
 from numpy.typing import NDArray
 
-from crmend._kernels import smooth_fill
 from crmend._normalise import Scale, measure_scale, to_noise_units
 from crmend.cutouts import CutoutBatch, plan_cutouts
-from crmend.inpaint import BATCH, MEDIAN, NETWORK, flat_error, inpaint_into
+from crmend.inpaint import (
+    BATCH,
+    MEDIAN,
+    NETWORK,
+    flat_error,
+    inpaint_into,
+    network_inputs,
+)
 from crmend.models import Model, choose_model
 from crmend.sources import find_sources
 from crmend_training.classical_fills import prepared
@@ -192,9 +198,7 @@ def measure_speed(
 
 def _seconds_of(stamps: CutoutBatch, scale: Scale, model: Model) -> float:
     """Send one batch through first fill and graph; return the graph's seconds."""
-    network_input = to_noise_units(stamps.image, scale)
-    smooth_fill(network_input, stamps.cr_mask)
-    network_mask = stamps.cr_mask[:, np.newaxis].astype(np.float32)
+    arrays = network_inputs(to_noise_units(stamps.image, scale), stamps.cr_mask, model.inputs)
     before = time.perf_counter()
-    model.run(network_input[:, np.newaxis], network_mask)
+    model.run(*arrays)
     return time.perf_counter() - before

@@ -169,6 +169,9 @@ class UNetPlusPlus(nn.Module):
         stars and most galaxies look the same that way.
     sigma : bool
         Give the uncertainty of the mended pixels as a second output.
+    profile : bool
+        Take the source's fitted profile (`crmend._profile`) as a third input: the network sees
+        what the fit left over around the hole, as it is and turned.
     """
 
     floor = 10.0
@@ -176,17 +179,23 @@ class UNetPlusPlus(nn.Module):
     limit = 6.0
 
     def __init__(
-        self, filters: tuple[int, ...] = (16, 32, 64), mirror: bool = False, sigma: bool = False
+        self,
+        filters: tuple[int, ...] = (16, 32, 64),
+        mirror: bool = False,
+        sigma: bool = False,
+        profile: bool = False,
     ):
         super().__init__()
         self.mirror = mirror
         self.sigma = sigma
+        self.profile = profile
         self.filters = tuple(filters)
         depth = len(self.filters)
         self.nodes = nn.ModuleDict()
         self.ups = nn.ModuleDict()
         for level, width in enumerate(self.filters):
-            inputs = (6 if mirror else 4) if level == 0 else self.filters[level - 1]
+            views = 4 + 2 * mirror + 2 * profile
+            inputs = views if level == 0 else self.filters[level - 1]
             self.nodes[f"{level}_0"] = _DoubleConv(inputs, width)
             for column in range(1, depth - level):
                 self.ups[f"{level}_{column}"] = nn.ConvTranspose2d(
@@ -217,7 +226,7 @@ class UNetPlusPlus(nn.Module):
         return torch.roll(torch.flip(image, (2, 3)), (1, 1), (2, 3))
 
     def corrections(
-        self, image: Tensor, cr_mask: Tensor
+        self, image: Tensor, cr_mask: Tensor, profile: Tensor | None = None
     ) -> tuple[list[Tensor], Tensor, Tensor | None]:
         """Return the correction of every depth, in units of the local scale, and the scale.
 
@@ -237,6 +246,11 @@ class UNetPlusPlus(nn.Module):
         )
         if self.mirror:
             x = torch.cat([x, torch.asinh(self.turned(image) / scale), self.turned(cr_mask)], 1)
+        if self.profile:
+            rest = 5.0 * (image - profile) * (1.0 - cr_mask)
+            x = torch.cat(
+                [x, torch.asinh(rest / scale), torch.asinh(self.turned(rest) / scale)], 1
+            )
         depth = len(self.filters)
         for level in range(depth):
             x = self.nodes[f"{level}_0"](x if level == 0 else functional.max_pool2d(x, 2))
@@ -255,14 +269,16 @@ class UNetPlusPlus(nn.Module):
         exponent = self.spread(grid[0, depth - 1].detach())
         return outputs, scale, torch.exp(torch.clamp(exponent, -self.limit, self.limit))
 
-    def forward(self, image: Tensor, cr_mask: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+    def forward(
+        self, image: Tensor, cr_mask: Tensor, profile: Tensor | None = None
+    ) -> Tensor | tuple[Tensor, Tensor]:
         """Return the mended cutout [noise units], (n, 1, h, w), from the deepest head.
 
         With `sigma` also the 1-sigma difference [noise units] between a mended pixel and
         what would have been measured there without the CR, noise included; 0 outside the
         mask.
         """
-        outputs, scale, spread = self.corrections(image, cr_mask)
+        outputs, scale, spread = self.corrections(image, cr_mask, profile)
         mended = image + outputs[-1] * scale
         return mended if spread is None else (mended, cr_mask * spread * scale)
 
@@ -279,7 +295,7 @@ def widen(network: UNetPlusPlus, narrow: dict[str, Tensor], filters: Sequence[in
         In place.
     narrow : dict
         State of a `UNetPlusPlus` of the same depth and `mirror`; without an uncertainty that
-        head keeps its start.
+        head keeps its start, and a profile that it does not know has no effect yet.
     filters : sequence of int
         Its channels per level.
 
@@ -295,7 +311,7 @@ def widen(network: UNetPlusPlus, narrow: dict[str, Tensor], filters: Sequence[in
         for name, weight in network.state_dict().items():
             if name not in narrow and name.startswith("spread."):
                 continue
-            outputs, inputs = _groups(name, widths, weight)
+            outputs, inputs = _groups(name, widths, weight, narrow[name])
             if weight.ndim == 1:
                 weight[: outputs[1]] = 0.0
                 weight[: outputs[0]] = narrow[name]
@@ -315,7 +331,9 @@ def widen(network: UNetPlusPlus, narrow: dict[str, Tensor], filters: Sequence[in
 _Widths = list[tuple[int, int]]
 
 
-def _groups(name: str, widths: _Widths, weight: Tensor) -> tuple[tuple[int, int], _Widths]:
+def _groups(
+    name: str, widths: _Widths, weight: Tensor, narrow: Tensor
+) -> tuple[tuple[int, int], _Widths]:
     """Return the (old, new) outputs of a layer, and those of every group of its inputs."""
     kind, place, *rest = name.split(".")
     if kind in ("heads", "spread"):
@@ -328,8 +346,9 @@ def _groups(name: str, widths: _Widths, weight: Tensor) -> tuple[tuple[int, int]
         return widths[level], [widths[level]]
     if column:
         return widths[level], [widths[level]] * (column + 1)
-    views = weight.shape[1] if level == 0 and weight.ndim > 1 else 0
-    return widths[level], [(views, views) if level == 0 else widths[level - 1]]
+    if level == 0 and weight.ndim > 1:
+        return widths[level], [(narrow.shape[1], weight.shape[1])]
+    return widths[level], [widths[level - 1]]
 
 
 def _sinh(x: Tensor, limit: float) -> Tensor:
@@ -347,7 +366,7 @@ def build(config: dict[str, Any]) -> nn.Module:
         ``{"architecture": "deepcr", "hidden": 32}``,
         ``{"architecture": "folded", "width": 32, "depth": 2}`` or
         ``{"architecture": "unetplusplus", "filters": [24, 48, 96], "mirror": true,
-        "sigma": true}``.
+        "sigma": true, "profile": true}``.
 
     Raises
     ------

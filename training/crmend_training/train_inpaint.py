@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from crmend._kernels import MIN_GOOD, adaptive_median, smooth_fill
+from crmend._profile import fit_profiles
 from crmend_training import _training, datasets
 from crmend_training.losses import inpainting_loss, spread_loss
 from crmend_training.train_detect import turning
@@ -83,11 +84,11 @@ class InpaintBatches:
         weight = np.clip(snr / 20.0, 0.2, 1.0)
         return weight / weight.sum()
 
-    def draw(self, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Return (filled, mask, truth), each (batch, 1, crop, crop) float32."""
+    def draw(self, rng: np.random.Generator) -> tuple[torch.Tensor, ...]:
+        """Return (filled, mask, profile, truth), each (batch, 1, crop, crop) float32."""
         return _training.stacked([self._one(rng) for _ in range(self.recipe.batch)])
 
-    def _one(self, rng: np.random.Generator) -> tuple[NDArray, NDArray, NDArray]:
+    def _one(self, rng: np.random.Generator) -> tuple[NDArray, ...]:
         recipe = self.recipe
         chosen = np.searchsorted(self.cumulative, rng.random())
         truth = turning(rng)(self.image[self.sources[chosen]])
@@ -108,7 +109,11 @@ class InpaintBatches:
         edge = (truth.shape[0] - recipe.crop) // 2
         dy, dx = rng.integers(-1, 2, size=2) if rng.random() < recipe.off_centre else (0, 0)
         window = np.s_[edge + dy : edge + dy + recipe.crop, edge + dx : edge + dx + recipe.crop]
-        return filled[window], mask[window], truth[window]
+        filled, mask = (np.ascontiguousarray(part[window]) for part in (filled, mask))
+        profile = np.zeros_like(filled)
+        if recipe.config.get("profile", False):
+            fit_profiles(filled[np.newaxis], mask[np.newaxis], profile[np.newaxis])
+        return filled, mask, profile, truth[window]
 
     def _inject(
         self, hit: NDArray, mask: NDArray, reach: int, rng: np.random.Generator
@@ -137,7 +142,7 @@ def moved(array: NDArray, dy: int, dx: int) -> NDArray:
 
 
 def first_fill(image: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Return what the runtime gives the network: medians on CR pixels, then smoothed."""
+    """Return a first fill as the runtime makes it: medians on CR pixels, then smoothed."""
     image = np.ascontiguousarray(image, dtype=np.float32)
     mask = np.ascontiguousarray(mask)
     filled, spread = image.copy(), np.zeros_like(image)
@@ -153,9 +158,9 @@ def train(
     run, batches, checks = _training.start_on(paths, recipe, InpaintBatches)
 
     def loss_of_batch(run: _training.Run) -> torch.Tensor:
-        filled, mask, truth = (part.to(run.device) for part in batches.draw(run.rng))
+        filled, mask, profile, truth = (part.to(run.device) for part in batches.draw(run.rng))
         with run.autocast():
-            corrections, scale, spread = run.network.corrections(filled, mask)
+            corrections, scale, spread = run.network.corrections(filled, mask, profile)
         corrections = [correction.float() for correction in corrections]
         true_scale = run.network.local_scale(truth)
         loss = inpainting_loss(
@@ -185,8 +190,8 @@ def fill_scores(
     network_errors, fill_errors, pulls = [], [], []
     device = next(network.parameters()).device
     for _ in range(draws):
-        filled, mask, truth = (part.to(device) for part in batches.draw(rng))
-        mended = network(filled, mask)
+        filled, mask, profile, truth = (part.to(device) for part in batches.draw(rng))
+        mended = network(filled, mask, profile)
         if isinstance(mended, tuple):
             mended, sigma = mended
             pulls.append(((mended - truth) / sigma)[mask > 0].abs().cpu().numpy())

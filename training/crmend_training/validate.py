@@ -25,8 +25,9 @@ from crmend._sessions import DEVICES, Session, get_session
 from crmend._tiling import make_grid
 from crmend.detect import CPU_TILE, GPU_TILE, RunGraph, fill_probability
 from crmend.errors import DeviceError
+from crmend.inpaint import network_inputs
 from crmend.models import DETECT_TOLERANCE, INPAINT_TOLERANCE, relative_difference
-from crmend_training._graphs import CUTOUT
+from crmend_training._graphs import CUTOUT, inputs_of
 
 SIZES = ((1, 1), (64, 1), (253, 255), (2048, 2048), (4099, 2047))
 """Frame sizes that a detection graph is compared on: single pixels, odd, and large."""
@@ -178,7 +179,7 @@ def example_frame(shape: tuple[int, int], rng: np.random.Generator) -> Array:
 
 
 def example_cutout(rng: np.random.Generator) -> tuple[Array, Array]:
-    """Draw a source [noise units] and a track's mask, both (64, 64)."""
+    """Draw a source [noise units] and a track's mask, both (64, 64) float32."""
     yy, xx = np.mgrid[:CUTOUT, :CUTOUT] - (CUTOUT / 2 + rng.normal(size=(2, 1, 1)))
     width = rng.uniform(1.0, 8.0)
     image = 10 ** rng.uniform(0.5, 5) * np.exp(-np.hypot(yy, xx * rng.uniform(1, 2)) / width)
@@ -302,8 +303,8 @@ def _settle(path: Path, threshold: float, found: Difference) -> float:
 
 def _cutouts(
     frames: Sequence[Array], rng: np.random.Generator
-) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
-    """Yield batches (image, cr_mask), each (n, 1, 64, 64)."""
+) -> Iterator[tuple[NDArray[np.float32], ...]]:
+    """Yield batches (image, cr_mask, profile) as the runtime makes them, (n, 1, 64, 64)."""
     pairs = [example_cutout(rng) for _ in range(sum(BATCHES))]
     for frame in frames:
         if min(frame.shape) < CUTOUT:
@@ -319,22 +320,24 @@ def _cutouts(
         batch = pairs[start : start + count]
         start += count
         if batch:
-            images, masks = zip(*batch, strict=True)
-            yield np.stack(images)[:, None], np.stack(masks)[:, None]
+            images, masks = (np.stack(arrays) for arrays in zip(*batch, strict=True))
+            yield network_inputs(images, masks > 0.0, ("profile",))
 
 
 def _compare_inpaint(
-    path: Path, network: nn.Module, batches: Sequence[tuple[Array, Array]]
+    path: Path, network: nn.Module, batches: Sequence[tuple[Array, ...]]
 ) -> tuple[Difference, tuple[str, ...]]:
     """Compare mended cutouts and their uncertainties, batch by batch."""
     total = Difference()
     sessions = list(_sessions(path))
-    for image, mask in batches:
+    for batch in batches:
+        arrays = batch[: len(inputs_of(network, "inpaint"))]
+        image, mask = arrays[:2]
         with torch.inference_mode():
-            outputs = network(torch.from_numpy(image), torch.from_numpy(mask))
+            outputs = network(*(torch.from_numpy(array) for array in arrays))
         wanted = outputs if isinstance(outputs, tuple) else (outputs,)
         for index, (_, session) in enumerate(sessions):
-            for number, found in enumerate(session.run((image, mask))):
+            for number, found in enumerate(session.run(arrays)):
                 expected = wanted[number].numpy()
                 total = total.merge(
                     Difference(

@@ -14,7 +14,7 @@ from crmend_training.simulate.bands import (
     Field,
 )
 
-LAWS = ("paper", "paper-subpixel", "physical")
+LAWS = ("paper", "paper-subpixel", "physical", "physical-ions")
 
 EFFECTS = (
     "stars",
@@ -59,9 +59,10 @@ class SimulationConfig:
         One of `crmend_training.simulate.FIELDS`.
     sky : float or None
         Sky level [e-/s/px]; None draws it between the band's low and high sky.
-    law : {"paper", "paper-subpixel", "physical"}
+    law : {"paper", "paper-subpixel", "physical", "physical-ions"}
         Cosmic-ray law: the paper's numbers with charge freed at pixel centres or anywhere,
-        or particles in silicon; see `crmend_training.simulate.cosmic_rays`.
+        or particles in silicon, in a training set also with ten times as many ions; see
+        `crmend_training.simulate.cosmic_rays`.
     cr_rate : float or None
         Expected fraction of pixels: on the track cores (``paper``), with at least 1 e-
         (``physical``).  None: 0.0075 for ``paper``, log-uniform 0.0008-0.025 for

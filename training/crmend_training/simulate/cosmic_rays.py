@@ -48,6 +48,9 @@ its whole path (an electron's: from its birth to its end) [px], angle from +x to
 _LONGEST = 100.0
 """Longest event of the paper's law [px] (paper, section 2)."""
 
+_MANY_IONS = 0.06
+"""Share of ions among the particles of the law ``physical-ions``."""
+
 _PILOT_SHAPE = (1536, 1536)
 _PILOT_EVENTS = 6000
 
@@ -138,7 +141,9 @@ def draw_cosmic_rays(
     ----------
     rng : numpy.random.Generator
     shape : (int, int)
-    law : {"paper", "physical"}
+    law : {"paper", "physical", "physical-ions"}
+        The last is the physical law with ten times as many heavy ions, whose blobs are the
+        hardest to tell from stars: for training.
     rate : float or None
         Expected fraction of pixels, see `SimulationConfig.cr_rate`: the number of events is
         a Poisson number.  None: `PAPER_RATE`, or log-uniform 0.0008–0.025.  0: none.
@@ -159,7 +164,7 @@ def draw_cosmic_rays(
         book = _draw_paper(rng, charge, PAPER_RATE if rate is None else rate, paper)
         whole = np.floor if paper.on_grid else np.rint
     else:
-        book, whole = _draw_physical(rng, charge, rate, slab), np.rint
+        book, whole = _draw_physical(rng, charge, rate, slab, law), np.rint
     return CosmicRays(whole(charge, out=charge), _event_table(book))
 
 
@@ -195,13 +200,13 @@ def _draw_paper(rng, charge, rate, paper):
     return book
 
 
-def _draw_physical(rng, charge, rate, slab):
+def _draw_physical(rng, charge, rate, slab, law):
     """Add the particles of the physical law, and return what `_tracks` books of them."""
     if rate is None:
         rate = float(np.exp(rng.uniform(np.log(0.0008), np.log(0.025))))
     if rate == 0.0:
         return np.zeros((0, len(BOOK)))
-    slab = slab or _draw_slab(rng)
+    slab = slab or _draw_slab(rng, law)
     # Footprints overlap: with n of s pixels on A pixels, exp(-n s / A) of them stay free.
     per_pixel = -np.log1p(-rate) / pixels_per_particle(slab)
     return _add_particles(rng, charge, per_pixel, slab)
@@ -250,9 +255,10 @@ def _event_table(book):
     return events
 
 
-def _draw_slab(rng: np.random.Generator) -> Slab:
+def _draw_slab(rng: np.random.Generator, law: str) -> Slab:
     near = rng.uniform(0.2, 0.25)
     return Slab(
         thickness=float(rng.uniform(16.0, 40.0)),
         diffusion=(float(near), float(rng.uniform(near, 0.45))),
+        ions=_MANY_IONS if law == "physical-ions" else Slab.ions,
     )

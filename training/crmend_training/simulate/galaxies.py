@@ -70,7 +70,7 @@ def add_faint_galaxies(
     )
     for i, model in enumerate(models):
         shrink = size[i] / model["r_half"]
-        profile = _profile(model, shrink, truncation=5.0)
+        profile = intrinsic_profile(model, shrink, truncation=5.0)
         profile = galsim.Convolve(profile, optics.psfs[where[i]].coarse)
         library[i] = sample_phases(profile, _TEMPLATE_HALF, _TEMPLATE_PHASES)
     which = np.searchsorted(size, galaxies["r_half"]) + rng.integers(-1, 2, galaxies.size)
@@ -112,7 +112,8 @@ def add_galaxy(
     if galaxy["r_half"] >= _LARGE:
         _add_large(rng, image, galaxy, (optics, index, floor), arms, (structure, in_knots))
         return
-    profile = _profile(galaxy, in_knots=in_knots) * float(galaxy["flux"] * (1.0 - in_knots))
+    light = float(galaxy["flux"] * (1.0 - in_knots))
+    profile = intrinsic_profile(galaxy, in_knots=in_knots) * light
     half = _reach(galaxy, floor, _LARGEST_STAMP)
     profile = galsim.Convolve(profile, optics.psfs[index].coarse)
     column, row = int(np.floor(galaxy["x"] + 0.5)), int(np.floor(galaxy["y"] + 0.5))
@@ -131,7 +132,7 @@ def add_galaxy(
         image[top:bottom, left:right] += stamp[top - y0 : bottom - y0, left - x0 : right - x0]
 
 
-def _profile(galaxy, shrink=1.0, in_knots=0.0, truncation=0.0):
+def intrinsic_profile(galaxy, shrink=1.0, in_knots=0.0, truncation=0.0):
     """Return a unit-flux exponential disk with a Sersic n = 4 bulge, in pixels.
 
     `truncation` [half-light radii of the bulge] cuts its wings; 0 for none.

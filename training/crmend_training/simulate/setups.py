@@ -64,7 +64,7 @@ class Setup:
         s.
     faint_galaxies : float
         Flux [e-/s] below which galaxies come from templates.
-    law : {"paper", "physical"}
+    law : {"paper", "physical", "physical-ions"}
     cr_rate : float or None
     slab : Slab or None
     paper : PaperLaw or None
@@ -129,7 +129,7 @@ def csst_setup(rng: np.random.Generator, config: SimulationConfig) -> Setup:
         sky=sky,
         exposure_time=config.exposure_time,
         faint_galaxies=10.0 ** (0.4 * (band.zero_point - band.limit)),
-        law="physical" if config.law == "physical" else "paper",
+        law=config.law if config.law.startswith("physical") else "paper",
         cr_rate=config.cr_rate,
         paper=SUBPIXEL if config.law == "paper-subpixel" else None,
         stars="stars" not in without,

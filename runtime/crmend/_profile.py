@@ -1,0 +1,236 @@
+"""A source's light as a fitted profile: the best first guess for what a hole in it held.
+
+Around the middle of a cutout an elliptical Moffat profile on a flat background is fitted to the
+pixels that are not lost, by damped least squares (Levenberg-Marquardt) with weak priors on its
+size, shape and place, so that a source without its core still gives a sensible answer.
+Bright pixels count less than their photons would allow, since no real source is a Moffat
+profile, and neighbours little (Cauchy's weights).
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+HALF_WIDTH = 6
+"""The fit sees a square of 13 × 13 pixels."""
+
+FADE = (6.0, 9.0)
+"""Inside the first radius [px] a hole is filled with the profile, outside the second as
+before, and with a mixture in between."""
+
+ITERATIONS = 20
+
+MISMATCH = 0.02
+"""Part of the profile's own value that counts as its error."""
+
+PHOTONS = 0.1
+"""Photon noise: variance [background noise²] per signal [background noise]; that of a
+background noise of 10 e-."""
+
+OUTLIER = 5.0
+"""Residual [sigma] at which a pixel has lost half of its weight."""
+
+CEILING = 30.0
+"""Largest amplitude, over the brightest pixel that is not lost, plus ten times the noise."""
+
+_N = 8  # amplitude, x, y, log a, log c, skew, log beta, background
+_MEAN = np.array([0.0, 0.0, 0.0, -1.75, -1.75, 0.0, math.log(2.5), 0.0])
+_WIDTH = np.array([1e9, 1.0, 1.0, 1.0, 1.0, 0.6, 0.4, 0.3])
+# Priors.  The quadratic form a·x² + 2·tanh(skew)·√(ac)·x·y + c·y² of a width of 2.4 px
+# (exp(-1.75 / -2)), within a factor of 1.6; exponents around 2.5; assumed, and broad.
+_STEP = np.array([1e30, 0.7, 0.7, 0.7, 0.7, 0.5, 0.5, 1e30])
+
+_njit = njit(cache=True, nogil=True)
+
+
+@_njit
+def fit_profiles(
+    stamps: NDArray[np.float32], cr_mask: NDArray[np.bool_], profiles: NDArray[np.float32]
+) -> None:
+    """Fit the source in the middle of each cutout and fill its lost pixels, in place.
+
+    Parameters
+    ----------
+    stamps : (n, ny, nx) float32 array
+        In units of the background noise, background removed, finite; lost pixels hold a
+        first guess.  Those around the middle are filled from the profile (`FADE`).
+    cr_mask : (n, ny, nx) bool array
+        True = lost.
+    profiles : (n, ny, nx) float32 array
+        Filled with the profiles, without background.
+    """
+    count, ny, nx = stamps.shape
+    row, column = ny // 2, nx // 2
+    found = np.empty(_N)
+    for k in range(count):
+        top = _fit(stamps[k], cr_mask[k], row, column, found)
+        if not found[0] > 0.0 or not found[0] <= CEILING * (top + 10.0):
+            profiles[k] = 0.0
+            continue
+        for j in range(ny):
+            for i in range(nx):
+                dx, dy = float(i - column), float(j - row)
+                value = _value(found, dx, dy) - found[7]
+                profiles[k, j, i] = value
+                radius = math.sqrt(dx * dx + dy * dy)
+                if cr_mask[k, j, i] and radius < FADE[1]:
+                    share = min(1.0, (FADE[1] - radius) / (FADE[1] - FADE[0]))
+                    old = stamps[k, j, i]
+                    stamps[k, j, i] = share * (value + found[7]) + (1.0 - share) * old
+
+
+@_njit
+def _fit(stamp, lost, row, column, found):
+    """Fit one stamp; write the parameters, return the brightest pixel that is not lost."""
+    ny, nx = stamp.shape
+    reach = min(HALF_WIDTH, row, column, ny - 1 - row, nx - 1 - column)
+    size = 2 * reach + 1
+    weight = np.zeros((size, size))
+    normal = np.empty((_N, _N))
+    right = np.empty(_N)
+    slope = np.empty(_N)
+    trial = np.empty(_N)
+    top = 0.0
+    start = 1.0
+    for j in range(-reach, reach + 1):
+        for i in range(-reach, reach + 1):
+            if not lost[row + j, column + i]:
+                top = max(top, stamp[row + j, column + i])
+            if abs(i) < 2 and abs(j) < 2:
+                start = max(start, stamp[row + j, column + i])
+    found[:] = _MEAN
+    found[0] = start
+    damping = 1e-2
+    cost = 0.0
+    for step in range(ITERATIONS):
+        if step % 4 == 0:
+            for j in range(size):
+                for i in range(size):
+                    if not lost[row - reach + j, column - reach + i]:
+                        value = max(_value(found, float(i - reach), float(j - reach)), 0.0)
+                        weight[j, i] = 1.0 / (1.0 + PHOTONS * value + (MISMATCH * value) ** 2)
+            cost = _cost(stamp, weight, row - reach, column - reach, found)
+        normal[:] = 0.0
+        right[:] = 0.0
+        for j in range(size):
+            for i in range(size):
+                w = weight[j, i]
+                if w == 0.0:
+                    continue
+                value = _slopes(found, float(i - reach), float(j - reach), slope)
+                rest = stamp[row - reach + j, column - reach + i] - value
+                w /= 1.0 + rest * rest * w / OUTLIER**2
+                for m in range(_N):
+                    part = w * slope[m]
+                    right[m] += part * rest
+                    for n in range(m + 1):
+                        normal[m, n] += part * slope[n]
+        for m in range(1, _N):
+            normal[m, m] += 1.0 / _WIDTH[m] ** 2
+            right[m] -= (found[m] - _MEAN[m]) / _WIDTH[m] ** 2
+        better = False
+        for _ in range(6):
+            _solve(normal, right, damping, trial)
+            for m in range(_N):
+                trial[m] = found[m] + min(max(trial[m], -_STEP[m]), _STEP[m])
+            new = _cost(stamp, weight, row - reach, column - reach, trial)
+            if new < cost:
+                better = True
+                break
+            damping *= 6.0
+        gain = cost - new
+        if better:
+            damping = max(damping * 0.2, 1e-6)
+            cost = new
+            found[:] = trial
+        if (not better or gain < 1e-3) and step >= 4:
+            break
+    return top
+
+
+@_njit
+def _value(p, dx, dy):
+    """Return the model at an offset from the middle."""
+    ux, uy = dx - p[1], dy - p[2]
+    a, c = math.exp(p[3]), math.exp(p[4])
+    u = a * ux * ux + 2.0 * math.tanh(p[5]) * math.sqrt(a * c) * ux * uy + c * uy * uy
+    return p[0] * math.exp(-math.exp(p[6]) * math.log1p(u)) + p[7]
+
+
+@_njit
+def _slopes(p, dx, dy, slope):
+    """Return the model at an offset, and write its derivatives."""
+    ux, uy = dx - p[1], dy - p[2]
+    a, c, turn = math.exp(p[3]), math.exp(p[4]), math.tanh(p[5])
+    cross = turn * math.sqrt(a * c)
+    beta = math.exp(p[6])
+    u = a * ux * ux + 2.0 * cross * ux * uy + c * uy * uy
+    log = math.log1p(u)
+    shape = math.exp(-beta * log)
+    inner = -beta * p[0] * shape / (1.0 + u)
+    slope[0] = shape
+    slope[1] = -2.0 * inner * (a * ux + cross * uy)
+    slope[2] = -2.0 * inner * (c * uy + cross * ux)
+    slope[3] = inner * ux * (a * ux + cross * uy)
+    slope[4] = inner * uy * (c * uy + cross * ux)
+    slope[5] = inner * 2.0 * (1.0 - turn * turn) * math.sqrt(a * c) * ux * uy
+    slope[6] = -beta * log * p[0] * shape
+    slope[7] = 1.0
+    return p[0] * shape + p[7]
+
+
+@_njit
+def _cost(stamp, weight, row, column, p):
+    """Return the robust sum of squares plus the priors."""
+    size = weight.shape[0]
+    reach = size // 2
+    ux, uy = p[1], p[2]
+    a, c = math.exp(p[3]), math.exp(p[4])
+    cross = 2.0 * math.tanh(p[5]) * math.sqrt(a * c)
+    beta = math.exp(p[6])
+    total = 0.0
+    for j in range(size):
+        dy = j - reach - uy
+        for i in range(size):
+            w = weight[j, i]
+            if w == 0.0:
+                continue
+            dx = i - reach - ux
+            u = a * dx * dx + cross * dx * dy + c * dy * dy
+            value = p[0] * math.exp(-beta * math.log1p(u)) + p[7]
+            rest = stamp[row + j, column + i] - value
+            total += OUTLIER**2 * math.log1p(rest * rest * w / OUTLIER**2)
+    for m in range(1, _N):
+        total += ((p[m] - _MEAN[m]) / _WIDTH[m]) ** 2
+    return total
+
+
+@_njit
+def _solve(normal, right, damping, out):
+    """Solve the damped normal equations by Cholesky's factors."""
+    factor = np.zeros((_N, _N))
+    for m in range(_N):
+        for n in range(m + 1):
+            total = normal[m, n]
+            if m == n:
+                total *= 1.0 + damping
+            for k in range(n):
+                total -= factor[m, k] * factor[n, k]
+            if m == n:
+                factor[m, m] = math.sqrt(max(total, 1e-12 * (1.0 + normal[m, m])))
+            else:
+                factor[m, n] = total / factor[n, n]
+    for m in range(_N):
+        total = right[m]
+        for k in range(m):
+            total -= factor[m, k] * out[k]
+        out[m] = total / factor[m, m]
+    for m in range(_N - 1, -1, -1):
+        total = out[m]
+        for k in range(m + 1, _N):
+            total -= factor[k, m] * out[k]
+        out[m] = total / factor[m, m]
