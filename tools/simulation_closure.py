@@ -26,7 +26,7 @@ from crmend_training import closure
 from crmend_training.closure import Estimate
 from crmend_training.simulate import BANDS, DETECTOR_BANDS, SimulationConfig, simulate_exposure
 
-N_CHIPS = 200  # of input catalogues
+N_CHIPS = 500  # of input catalogues
 STAR_ERROR = 0.0012  # mag; frames are added until the zero point is so well known
 EXTRA_FRAMES = 4  # times as many frames at most
 NO_SOURCES = ("stars", "galaxies", "ghosts", "satellites", "moving_objects")

@@ -12,8 +12,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from crmend._kernels import _njit
 
 HALF_WIDTH = 6
 """The fit sees a square of 13 × 13 pixels."""
@@ -43,8 +44,6 @@ _WIDTH = np.array([1e9, 1.0, 1.0, 1.0, 1.0, 0.6, 0.4, 0.3])
 # Priors.  The quadratic form a·x² + 2·tanh(skew)·√(ac)·x·y + c·y² of a width of 2.4 px
 # (exp(-1.75 / -2)), within a factor of 1.6; exponents around 2.5; assumed, and broad.
 _STEP = np.array([1e30, 0.7, 0.7, 0.7, 0.7, 0.5, 0.5, 1e30])
-
-_njit = njit(cache=True, nogil=True)
 
 
 @_njit
@@ -84,7 +83,13 @@ def fit_profiles(
 
 
 @_njit
-def _fit(stamp, lost, row, column, found):
+def _fit(
+    stamp: NDArray[np.float32],
+    lost: NDArray[np.bool_],
+    row: int,
+    column: int,
+    found: NDArray[np.float64],
+) -> float:
     """Fit one stamp; write the parameters, return the brightest pixel that is not lost."""
     ny, nx = stamp.shape
     reach = min(HALF_WIDTH, row, column, ny - 1 - row, nx - 1 - column)
@@ -153,16 +158,17 @@ def _fit(stamp, lost, row, column, found):
 
 
 @_njit
-def _value(p, dx, dy):
+def _value(p: NDArray[np.float64], dx: float, dy: float) -> float:
     """Return the model at an offset from the middle."""
     ux, uy = dx - p[1], dy - p[2]
     a, c = math.exp(p[3]), math.exp(p[4])
     u = a * ux * ux + 2.0 * math.tanh(p[5]) * math.sqrt(a * c) * ux * uy + c * uy * uy
-    return p[0] * math.exp(-math.exp(p[6]) * math.log1p(u)) + p[7]
+    value: float = p[0] * math.exp(-math.exp(p[6]) * math.log1p(u)) + p[7]
+    return value
 
 
 @_njit
-def _slopes(p, dx, dy, slope):
+def _slopes(p: NDArray[np.float64], dx: float, dy: float, slope: NDArray[np.float64]) -> float:
     """Return the model at an offset, and write its derivatives."""
     ux, uy = dx - p[1], dy - p[2]
     a, c, turn = math.exp(p[3]), math.exp(p[4]), math.tanh(p[5])
@@ -180,11 +186,18 @@ def _slopes(p, dx, dy, slope):
     slope[5] = inner * 2.0 * (1.0 - turn * turn) * math.sqrt(a * c) * ux * uy
     slope[6] = -beta * log * p[0] * shape
     slope[7] = 1.0
-    return p[0] * shape + p[7]
+    value: float = p[0] * shape + p[7]
+    return value
 
 
 @_njit
-def _cost(stamp, weight, row, column, p):
+def _cost(
+    stamp: NDArray[np.float32],
+    weight: NDArray[np.float64],
+    row: int,
+    column: int,
+    p: NDArray[np.float64],
+) -> float:
     """Return the robust sum of squares plus the priors."""
     size = weight.shape[0]
     reach = size // 2
@@ -210,7 +223,12 @@ def _cost(stamp, weight, row, column, p):
 
 
 @_njit
-def _solve(normal, right, damping, out):
+def _solve(
+    normal: NDArray[np.float64],
+    right: NDArray[np.float64],
+    damping: float,
+    out: NDArray[np.float64],
+) -> None:
     """Solve the damped normal equations by Cholesky's factors."""
     factor = np.zeros((_N, _N))
     for m in range(_N):
