@@ -55,6 +55,17 @@ def test_the_unit_does_not_matter(noise, gain):
     assert np.abs(first - second).max() < 0.05
 
 
+@pytest.mark.parametrize("gain", [2.0, 4.0, 6.0])
+def test_coarse_digits_after_a_flat_field_are_not_the_noise(gain):
+    rng = np.random.default_rng(3)
+    electrons = rng.normal(300.0, 1.5, (400, 400))
+    flat = rng.normal(1.0, 2e-4, electrons.shape)
+    image = (np.rint(electrons / gain) * gain / flat).astype(np.float32)
+    scale = measure_scale(image, np.zeros(image.shape, bool))
+    # Rounding adds gain² / 12 to the variance where digits are finer than the noise.
+    assert scale.noise == pytest.approx(image.std(), rel=0.1)
+
+
 @pytest.mark.parametrize("value", [0.0, 7.0, -3.0])
 def test_a_constant_image_becomes_zero(value):
     image = np.full((20, 30), value, np.float32)
