@@ -177,6 +177,7 @@ class UNetPlusPlus(nn.Module):
     floor = 10.0
     reach = 1
     limit = 6.0
+    rounded = True
 
     def __init__(
         self,
