@@ -18,12 +18,15 @@ import time
 from pathlib import Path
 
 import numpy as np
+from astropy.io import fits
 from astropy.table import Table
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 import crmend
 from crmend_training import datasets, evaluate
+from crmend_training.mending_bound import hole_bound, optics_of
+from crmend_training.simulate.optics import Optics
 
 EXPOSURE_TIME = 150.0
 
@@ -167,12 +170,13 @@ def score_inpainting(pairs: list[datasets.Pair], injections: int, rounds: int) -
     rows: list[dict] = []
     for pair in tqdm(pairs, desc="inpainting", disable=None):
         exposure, cr, _ = load(pair)
+        optics = optics_of(fits.getheader(pair.level1), cr.shape)
         truth = datasets.read_image(clean_path(pair))
         catalogue = bright_sources(Table.read(catalogue_path(pair)), truth, exposure)
         found = crmend.clean(exposure)
         noise = exposure.error
         images = (truth, exposure.image, found.image)
-        rows += score(images, found.cr_mask, noise, catalogue, "natural")
+        rows += score(images, found.cr_mask, noise, (catalogue, optics), "natural")
         rng = np.random.default_rng(int(exposure.detector))
         for _ in range(rounds):
             mask = injected_mask(cr, catalogue, injections, rng)
@@ -185,7 +189,8 @@ def score_inpainting(pairs: list[datasets.Pair], injections: int, rounds: int) -
                 invalid=exposure.invalid,
                 saturated=exposure.saturated,
             )
-            rows += score((truth, damaged, mended.image), mask, noise, catalogue, "injected")
+            images = (truth, damaged, mended.image)
+            rows += score(images, mask, noise, (catalogue, optics), "injected")
     return rows
 
 
@@ -239,15 +244,17 @@ def score(
     images: tuple[NDArray, NDArray, NDArray],
     mask: NDArray,
     error: NDArray,
-    catalogue: Table,
+    sources: tuple[Table, Optics],
     kind: str,
 ) -> list[dict]:
     """Return Δmag (mended − CR-free image, 5 px circle) of the sources that a mask hits.
 
     ``images`` are the CR-free one, the damaged one and ours; the 5×5 masked median is made
     of the damaged one.  ``floor`` is the noise of the masked pixels [mag]: the scatter that
-    even a fill with the noiseless truth would have.
+    even a fill with the noiseless truth would have; ``bound``, for hits of cores, what an
+    unbiased guess from the other pixels can reach at best (`mending_bound`).
     """
+    catalogue, optics = sources
     x, y = np.asarray(catalogue["x"], float), np.asarray(catalogue["y"], float)
     hit = evaluate.hit_sources(mask, x, y)
     core = evaluate.hit_sources(mask, x, y, radius=2.0)
@@ -261,6 +268,13 @@ def score(
     variance = np.where(np.isfinite(error), error, 0.0) ** 2
     lost = evaluate.aperture_sum(np.where(mask, variance, 0.0), x, y)
     whole = evaluate.aperture_sum(variance, x, y)
+
+    def bound(i: int) -> float:
+        if not core[i]:
+            return np.nan
+        psf = optics.psfs[int(optics.nearest(x[i : i + 1], y[i : i + 1], mask.shape)[0])]
+        return hole_bound(catalogue[i].as_void(), psf, mask, error)
+
     return [
         {
             "kind": kind,
@@ -271,6 +285,7 @@ def score(
             "ours": float(ours[i] - truth[i]),
             "median": float(median[i] - truth[i]),
             "floor": float(1.0857 * np.sqrt(lost[i]) / flux[i]),
+            "bound": float(1.0857 * np.hypot(np.sqrt(lost[i]), bound(int(i))) / flux[i]),
         }
         for i in np.flatnonzero(hit)
     ]
@@ -281,12 +296,14 @@ def inpainting_table(rows: list[dict]) -> str:
     lines = [
         "Inpainting on CR-hit, unsaturated sources (mended − CR-free, 5 px circle).  Floor:",
         "what filling with the noiseless truth would give, from the noise of the lost pixels;",
-        "at most: the ratio that such a fill would have.",
+        "at most: the ratio that such a fill would have.  Bound, of cores: the same for the",
+        "best unbiased guess from the other pixels, if brightness, place, size, shape and bulge",
+        "are unknown.",
         "",
-        "| hits | type | where | S/N | n | median abs Δm: ours | 5×5 median | floor | ratio | "
-        "at most | bias: ours | 5×5 median | scatter: ours | 5×5 median | floor | ratio | "
-        "at most |",
-        "|" + "---|" * 17,
+        "| hits | type | where | S/N | n | median abs Δm: ours | 5×5 median | floor | bound | "
+        "ratio | at most | bias: ours | 5×5 median | scatter: ours | 5×5 median | floor | "
+        "bound | ratio | at most |",
+        "|" + "---|" * 19,
     ]
     for kind in ("natural", "injected"):
         for source in ("star", "galaxy"):
@@ -304,22 +321,28 @@ def inpainting_table(rows: list[dict]) -> str:
                         lines.append(
                             f"| {kind} | {source} | {where} | > {least} " + _row(chosen)
                         )
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines).replace("nan", "–") + "\n"
 
 
 def _row(chosen: list[dict]) -> str:
     """Return the figures of one selection."""
     noise = np.random.default_rng(0).normal(size=(200, len(chosen)))
-    floor = evaluate.summary((noise * [row["floor"] for row in chosen]).ravel())
+    floor, bound = (
+        evaluate.summary((noise * [row[name] for row in chosen]).ravel())
+        if np.isfinite([row[name] for row in chosen]).all()
+        else dict.fromkeys(("median_abs", "scatter"), np.nan)
+        for name in ("floor", "bound")
+    )
     ours, peer = (
         evaluate.summary(np.array([row[name] for row in chosen])) for name in ("ours", "median")
     )
     return (
         f"| {ours['n']} | {ours['median_abs']:.4f} | {peer['median_abs']:.4f} | "
-        f"{floor['median_abs']:.4f} | {peer['median_abs'] / ours['median_abs']:.1f} | "
+        f"{floor['median_abs']:.4f} | {bound['median_abs']:.4f} | "
+        f"{peer['median_abs'] / ours['median_abs']:.1f} | "
         f"{peer['median_abs'] / floor['median_abs']:.1f} | "
         f"{ours['bias']:+.4f} | {peer['bias']:+.4f} | {ours['scatter']:.4f} | "
-        f"{peer['scatter']:.4f} | {floor['scatter']:.4f} | "
+        f"{peer['scatter']:.4f} | {floor['scatter']:.4f} | {bound['scatter']:.4f} | "
         f"{peer['scatter'] / ours['scatter']:.1f} | "
         f"{peer['scatter'] / floor['scatter']:.1f} |"
     )

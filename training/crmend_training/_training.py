@@ -247,8 +247,8 @@ def stacked(rows: list[tuple[Any, ...]]) -> tuple[Tensor, ...]:
 def save(run: Run, path: Path, *, final: bool = False) -> None:
     """Write a checkpoint atomically; a final one holds the weights alone.
 
-    Final weights of a network that says so (`networks.UNetPlusPlus.rounded`) are rounded to half
-    precision, which its graph then stores: half the size, and the same numbers everywhere.
+    Final weights of a network that says so (`networks.UNetPlusPlus.rounded`) are rounded to
+    half precision, which its graph then stores: half the size, the same numbers everywhere.
     """
     weights = run.network.state_dict()
     if final and getattr(run.network, "rounded", False):

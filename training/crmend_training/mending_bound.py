@@ -11,10 +11,14 @@ from collections.abc import Callable
 
 import galsim
 import numpy as np
+from astropy.io import fits
 from numpy.typing import NDArray
 
+from crmend_training.simulate import SimulationConfig
 from crmend_training.simulate.galaxies import intrinsic_profile
+from crmend_training.simulate.optics import Optics
 from crmend_training.simulate.psf import Psf
+from crmend_training.simulate.setups import csst_setup
 
 FREE = ("flux", "x", "y", "size", "g1", "g2", "bulge", "background")
 """What may be free; of a star only those of `_OF_A_STAR` are."""
@@ -24,6 +28,25 @@ _OF_A_STAR = ("flux", "x", "y", "background")
 _HALF = 20  # half width of the stamp that is fitted [px]
 _NUDGES = (0.02, 0.05, 0.05, 0.03, 0.02, 0.02, 0.05)
 _STEPS = dict(zip(FREE, _NUDGES, strict=False))
+
+
+def optics_of(header: fits.Header, shape: tuple[int, int]) -> Optics:
+    """Return the PSFs that a simulated frame was drawn with, from its primary header.
+
+    Raises
+    ------
+    KeyError
+        The frame is none of ours: a ``SIM…`` keyword is missing.
+    """
+    config = SimulationConfig(
+        int(str(header["DETECTOR"])[-2:]),
+        shape,
+        seed=header["SIMSEED"],
+        field=header["SIMFIELD"],
+        law=header["SIMCRLAW"],
+    )
+    rng = np.random.default_rng([config.seed, config.detector])
+    return Optics.from_psfs(csst_setup(rng.spawn(2)[0], config).psfs)
 
 
 def hole_bound(
