@@ -297,8 +297,8 @@ def inpainting_table(rows: list[dict]) -> str:
         "Inpainting on CR-hit, unsaturated sources (mended − CR-free, 5 px circle).  Floor:",
         "what filling with the noiseless truth would give, from the noise of the lost pixels;",
         "at most: the ratio that such a fill would have.  Bound, of cores: the same for the",
-        "best unbiased guess from the other pixels, if brightness, place, size, shape and bulge",
-        "are unknown.",
+        "best unbiased guess from the other pixels, with brightness, place, size, shape and",
+        "bulge unknown.",
         "",
         "| hits | type | where | S/N | n | median abs Δm: ours | 5×5 median | floor | bound | "
         "ratio | at most | bias: ours | 5×5 median | scatter: ours | 5×5 median | floor | "

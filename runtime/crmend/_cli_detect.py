@@ -10,7 +10,7 @@ from importlib.metadata import version
 import numpy as np
 from numpy.typing import NDArray
 
-from crmend._kernels import count_events
+from crmend._events import count_events
 from crmend._memory import plan_work
 from crmend._provenance import Provenance
 from crmend.detect import Detection, choose_threshold, detect_into

@@ -4,7 +4,8 @@ Around the middle of a cutout an elliptical Moffat profile on a flat background 
 pixels that are not lost, by damped least squares (Levenberg-Marquardt) with weak priors on its
 size, shape and place, so that a source without its core still gives a sensible answer.
 Bright pixels count less than their photons would allow, since no real source is a Moffat
-profile, and neighbours little (Cauchy's weights).
+profile, and neighbours little (Cauchy's weights).  Loops stand where numpy has an expression: they compile
+in a third of the time.
 """
 
 from __future__ import annotations
@@ -67,11 +68,12 @@ def fit_profiles(
     found = np.empty(_N)
     for k in range(count):
         top = _fit(stamps[k], cr_mask[k], row, column, found)
-        if not found[0] > 0.0 or not found[0] <= CEILING * (top + 10.0):
-            profiles[k] = 0.0
-            continue
+        good = found[0] > 0.0 and found[0] <= CEILING * (top + 10.0)
         for j in range(ny):
             for i in range(nx):
+                if not good:
+                    profiles[k, j, i] = 0.0
+                    continue
                 dx, dy = float(i - column), float(j - row)
                 value = _value(found, dx, dy) - found[7]
                 profiles[k, j, i] = value
@@ -107,7 +109,8 @@ def _fit(
                 top = max(top, stamp[row + j, column + i])
             if abs(i) < 2 and abs(j) < 2:
                 start = max(start, stamp[row + j, column + i])
-    found[:] = _MEAN
+    for m in range(_N):
+        found[m] = _MEAN[m]
     found[0] = start
     damping = 1e-2
     cost = 0.0
@@ -119,8 +122,10 @@ def _fit(
                         value = max(_value(found, float(i - reach), float(j - reach)), 0.0)
                         weight[j, i] = 1.0 / (1.0 + PHOTONS * value + (MISMATCH * value) ** 2)
             cost = _cost(stamp, weight, row - reach, column - reach, found)
-        normal[:] = 0.0
-        right[:] = 0.0
+        for m in range(_N):
+            right[m] = 0.0
+            for n in range(m + 1):
+                normal[m, n] = 0.0
         for j in range(size):
             for i in range(size):
                 w = weight[j, i]
@@ -151,7 +156,8 @@ def _fit(
         if better:
             damping = max(damping * 0.2, 1e-6)
             cost = new
-            found[:] = trial
+            for m in range(_N):
+                found[m] = trial[m]
         if (not better or gain < 1e-3) and step >= 4:
             break
     return top

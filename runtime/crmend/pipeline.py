@@ -14,7 +14,7 @@ import numpy as np
 from astropy.io import fits
 from numpy.typing import ArrayLike, NDArray
 
-from crmend._kernels import count_events
+from crmend._events import count_events
 from crmend._memory import plan_work
 from crmend._provenance import Provenance
 from crmend._tiling import Progress

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from crmend._kernels import MIN_GOOD, adaptive_median, count_events, fill_invalid, smooth_fill
+from crmend._events import count_events
+from crmend._kernels import MIN_GOOD, adaptive_median, fill_invalid, smooth_fill
 
 NAN = np.nan
 
