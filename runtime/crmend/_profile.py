@@ -4,8 +4,8 @@ Around the middle of a cutout an elliptical Moffat profile on a flat background 
 pixels that are not lost, by damped least squares (Levenberg-Marquardt) with weak priors on its
 size, shape and place, so that a source without its core still gives a sensible answer.
 Bright pixels count less than their photons would allow, since no real source is a Moffat
-profile, and neighbours little (Cauchy's weights).  Loops stand where numpy has an expression: they compile
-in a third of the time.
+profile, and neighbours little (Cauchy's weights).  Loops stand where numpy has an
+expression: they compile in a third of the time.
 """
 
 from __future__ import annotations
