@@ -6,7 +6,7 @@ from astropy.io import fits
 
 pytest.importorskip("torch")
 
-from crmend_training import datasets
+from crmend_training import cli, datasets
 
 NAME = "CSST_MSC_MS_{kind}_20280101000000_20280101000230_10100000001_08_L{level}_V01.fits"
 
@@ -94,3 +94,32 @@ def test_split_puts_a_frame_on_one_side_only():
 def test_empty_folder_says_what_is_expected(tmp_path):
     with pytest.raises(FileNotFoundError, match="no Level 1 file"):
         datasets.find_pairs(tmp_path)
+
+
+def test_labels_of_other_instruments_can_follow_the_noise():
+    plain, noisy = (datasets.generic_frame(7, (128, 128), sigma) for sigma in (0.0, 3.0))
+    np.testing.assert_array_equal(plain.image, noisy.image)
+    assert plain.label == datasets.LABEL_THRESHOLD
+    # The frame is in units of its noise, the truth in e-: bright hits give the ratio.
+    assert noisy.label > 3.0
+    few, many = (
+        sum(mask.sum() for _, mask, _ in datasets.detection_stamps(frame, 64))
+        for frame in (noisy, plain)
+    )
+    assert 0 < few < many
+    assert few == sum(
+        (noisy.cr[y : y + 64, x : x + 64] > noisy.label).sum() for y in (0, 64) for x in (0, 64)
+    )
+
+
+def test_a_set_needs_no_frames_of_ours(tmp_path):
+    recipe = tmp_path / "tiny.toml"
+    recipe.write_text(
+        "[dataset.detect]\nstamp = 64\n"
+        "[dataset.generic]\nseed = 3\nframes = 2\nshape = [64, 64]\nlabel_sigma = 1.5\n"
+    )
+    out = tmp_path / "set"
+    cli.main(["dataset", "detect", "--recipe", str(recipe), "--jobs", "1", "--out", str(out)])
+    assert datasets.load_info(out)["frames"] == ["generic 3", "generic 4"]
+    code = cli.main(["dataset", "inpaint", "--recipe", str(recipe), "--out", str(out)])
+    assert code != 0

@@ -24,7 +24,9 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     """Add ``dataset``, ``harvest`` and ``truth`` to the parser."""
     command = commands.add_parser("dataset", help="make a data set from pairs on disk")
     command.add_argument("kind", choices=["detect", "inpaint", "science"])
-    command.add_argument("frames", help="folder with Level 1 and CR-truth files")
+    command.add_argument(
+        "frames", nargs="?", help="folder with Level 1 and CR-truth files (default: none)"
+    )
     command.add_argument("--recipe", help="what goes into it (detect, inpaint)")
     command.add_argument("--seed", type=int, default=0, help="of a science set (default 0)")
     command.add_argument("--jobs", type=int, default=2, help="processes (default 2)")
@@ -48,7 +50,9 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
 
 
 def _dataset(options: argparse.Namespace) -> None:
-    pairs = datasets.find_pairs(Path(options.frames))
+    if options.frames is None and options.kind != "detect":
+        raise ValueError(f"dataset {options.kind} needs FRAMES, a folder of exposures")
+    pairs = [] if options.frames is None else datasets.find_pairs(Path(options.frames))
     if options.kind == "science":
         from crmend_training.datasets.science import build_science_set
 
@@ -83,7 +87,8 @@ def _drawn_tasks(section: dict[str, Any], kind: str) -> list[_Task]:
     generic = section["generic"]
     shape = tuple(generic["shape"])
     seeds = range(generic["seed"], generic["seed"] + generic["frames"])
-    tasks: list[_Task] = [(datasets.generic_frame, (seed, shape)) for seed in seeds]
+    sigma = generic.get("label_sigma", 0.0)
+    tasks: list[_Task] = [(datasets.generic_frame, (seed, shape, sigma)) for seed in seeds]
     zoo = section.get("zoo", {"seed": 0, "frames": 0})
     for number in range(zoo["frames"] if kind == "detect" else 0):
         detector = DETECTORS[number % len(DETECTORS)]

@@ -160,6 +160,8 @@ class Paths:
         Checkpoint of a larger detection network whose probabilities are learnt too.
     frames : str
         Only frames whose name matches this pattern, such as ``*_08_L1_*``.
+    recipe : str
+        Name of the recipe, for the card; empty = the export names one.
     """
 
     folder: Path
@@ -168,6 +170,7 @@ class Paths:
     initial: Path | None = None
     teacher: Path | None = None
     frames: str = "*"
+    recipe: str = ""
 
 
 @dataclass(frozen=True)
@@ -179,7 +182,7 @@ class Weights:
     base : Path
         Of all detectors together.
     own : mapping
-        Of detectors that have weights of their own, by name (``08``).
+        Of packs that have weights of their own, by name (``08``, ``generic``).
     """
 
     base: Path
@@ -187,10 +190,17 @@ class Weights:
 
     @classmethod
     def found(cls, base: str | Path, folder: str | Path | None) -> Weights:
-        """Return a base and the ``08.pt`` … that a training per detector left in a folder."""
-        paths = [] if folder is None else sorted(Path(folder).glob("[0-9][0-9].pt"))
+        """Return a base and the ``08.pt`` … that a training per detector left in a folder.
+
+        A ``generic.pt`` beside them is taken for the pack of other instruments.
+        """
+        names = ("[0-9][0-9].pt", "generic.pt")
+        found = [] if folder is None else [p for n in names for p in Path(folder).glob(n)]
+        paths = sorted(found)
         if folder is not None and not paths:
-            raise FileNotFoundError(f"{folder} holds no checkpoint such as 08.pt")
+            raise FileNotFoundError(
+                f"{folder} holds no checkpoint such as 08.pt, and no generic.pt"
+            )
         return cls(Path(base), {path.stem: path for path in paths})
 
     def of(self, name: str) -> Path:
@@ -229,7 +239,8 @@ def start_on(paths: Paths, recipe: Any, batches: Callable[..., Any]) -> tuple[Ru
     run = start(
         recipe.config,
         recipe.seed,
-        {"data_fingerprint": info["fingerprint"], "seed": recipe.seed},
+        {"data_fingerprint": info["fingerprint"], "seed": recipe.seed}
+        | ({"recipe": paths.recipe} if paths.recipe else {}),
         paths.out / "checkpoint.pt" if paths.resume else None,
         paths.initial,
     )

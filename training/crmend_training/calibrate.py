@@ -36,7 +36,8 @@ class OperatingPoint:
     Attributes
     ----------
     threshold, recall, precision : float
-        Recall of CR pixels > 5 e-, precision counting > 0 e- as true.
+        Recall of CR pixels > 5 e- (but see `evaluate.CurveCounter.add`), precision counting
+        > 0 e- as true.
     calibration_error : float
         Expected calibration error of the probability that a pixel holds more than 1 e-,
         over all pixels (`evaluate.calibration_error`).
@@ -56,12 +57,16 @@ class OperatingPoint:
 
 @dataclass(frozen=True)
 class ValidationFrame:
-    """A frame with its truth: (ny, nx) image (NaN where invalid), CR charge [e-], ignore."""
+    """A frame with its truth: (ny, nx) image (NaN where invalid), CR charge [e-], ignore.
+
+    `label` is the charge above which a pixel counts as a CR for the network [e-].
+    """
 
     name: str
     image: NDArray[np.float32]
     cr: NDArray[np.float32]
     ignore: NDArray[np.bool_]
+    label: float = datasets.LABEL_THRESHOLD
 
 
 def read_frames(pairs: Sequence[datasets.Pair]) -> Iterator[ValidationFrame]:
@@ -75,12 +80,17 @@ def read_frames(pairs: Sequence[datasets.Pair]) -> Iterator[ValidationFrame]:
         )
 
 
-def generic_frames(seeds: Iterable[int], shape: tuple[int, int]) -> Iterator[ValidationFrame]:
-    """Yield simulated frames of other instruments; their name is ``generic``."""
+def generic_frames(
+    seeds: Iterable[int], shape: tuple[int, int], label_sigma: float = 0.0
+) -> Iterator[ValidationFrame]:
+    """Yield simulated frames of other instruments; their name is ``generic``.
+
+    The arguments are those of `datasets.generic_frame`.
+    """
     for seed in seeds:
-        frame = datasets.generic_frame(seed, shape)
+        frame = datasets.generic_frame(seed, shape, label_sigma)
         image = np.where(frame.invalid, np.float32(np.nan), frame.image)
-        yield ValidationFrame("generic", image, frame.cr, frame.ignore)
+        yield ValidationFrame("generic", image, frame.cr, frame.ignore, frame.label)
 
 
 def operating_points(
@@ -104,7 +114,7 @@ def operating_points(
             runs[checkpoint] = validate.network_runner(network), field
         probability = validate.tiled_probability(frame.image, *runs[checkpoint], TILE)
         counter = evaluate.CurveCounter()
-        counter.add(probability, frame.cr, frame.ignore)
+        counter.add(probability, frame.cr, frame.ignore, frame.label)
         counters.setdefault(frame.name, []).append(counter)
     shared = [c for name, group in counters.items() if name not in weights.own for c in group]
     counters.setdefault("generic", shared or [c for group in counters.values() for c in group])

@@ -45,6 +45,7 @@ def _train(options: argparse.Namespace) -> None:
         options.resume,
         None if options.initial is None else Path(options.initial),
         None if getattr(options, "teacher", None) is None else Path(options.teacher),
+        recipe=recipe.name,
     )
     if not stage.startswith("fine_"):
         print(json.dumps(train(paths, settings, schedule).info, indent=1))
@@ -88,7 +89,9 @@ def _calibrate(options: argparse.Namespace) -> None:
     for kind, weights in _weights(options).items():
         frames = itertools.chain(
             calibrate.read_frames(pairs),
-            calibrate.generic_frames(seeds, tuple(generic["shape"])),
+            calibrate.generic_frames(
+                seeds, tuple(generic["shape"]), generic.get("label_sigma", 0.0)
+            ),
         )
         found[kind] = calibrate.operating_points(weights, frames)
         for name, point in sorted(found[kind].items()):

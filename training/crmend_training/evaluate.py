@@ -62,17 +62,33 @@ class CurveCounter:
         self.bright, self.true, self.false = (np.zeros(_BINS) for _ in range(3))
         self.labelled = np.zeros(_BINS)
 
-    def add(self, probability: NDArray, cr: NDArray, ignore: NDArray) -> None:
-        """Add one frame: probability, truth [e-/px], True = leave the pixel out."""
+    def add(
+        self,
+        probability: NDArray,
+        cr: NDArray,
+        ignore: NDArray,
+        label: float = LABEL_THRESHOLD,
+    ) -> None:
+        """Add one frame.
+
+        Parameters
+        ----------
+        probability, cr, ignore : (ny, nx) arrays
+            Of a CR; truth [e-/px]; True = leave the pixel out.
+        label : float
+            Charge above which the network was taught to see a CR [e-]; where that is more
+            than usual (other instruments), recall is of pixels above twice that.
+        """
+        above = RECALL_ABOVE if label <= LABEL_THRESHOLD else max(RECALL_ABOVE, 2.0 * label)
         p = np.clip(probability.astype(np.float64), 1e-6, 1 - 1e-6)
         index = np.searchsorted(self.edges, np.log(p / (1 - p))) - 1
         index = np.clip(index, 0, _BINS - 1)
         keep = ~ignore
         for counts, chosen in (
-            (self.bright, keep & (cr > RECALL_ABOVE)),
+            (self.bright, keep & (cr > above)),
             (self.true, keep & (cr > PRECISION_ABOVE)),
             (self.false, keep & (cr <= PRECISION_ABOVE)),
-            (self.labelled, keep & (cr > LABEL_THRESHOLD)),
+            (self.labelled, keep & (cr > label)),
         ):
             counts += np.bincount(index[chosen], minlength=_BINS)
 

@@ -156,7 +156,7 @@ def prepare(
     """
     saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
     network = _rebuild(saved)
-    origin = _training_info({**saved["info"], **training}, checkpoint)
+    origin = _training_info({**training, **saved["info"]}, checkpoint)
     architecture = saved["config"]["architecture"]
     halo = networks.halo_of(saved["config"])
     stride = stride_of(network)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from crmend_training.datasets.frames import LABEL_THRESHOLD, Frame
+from crmend_training.datasets.frames import Frame
 from crmend_training.datasets.storage import ASINH, BITS, PLAIN, SetWriter
 
 STAMPS_PER_FRAME = 400
@@ -56,7 +56,7 @@ def detection_stamps(
     ignore = frame.ignore
     for y, x in corners:
         window = np.s_[y : y + size, x : x + size]
-        yield frame.image[window], frame.cr[window] > LABEL_THRESHOLD, ignore[window]
+        yield frame.image[window], frame.cr[window] > frame.label, ignore[window]
 
 
 def build_detection_set(

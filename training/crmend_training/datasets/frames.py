@@ -70,6 +70,8 @@ class Frame:
         True = whether this is a CR is not known (truth that was measured, not simulated).
     place : Place
         Where on the sky the frame lies; without any it is a field of its own.
+    label : float
+        A pixel is a CR for detection above this charge [e-].
     """
 
     image: NDArray[np.float32]
@@ -80,6 +82,7 @@ class Frame:
     clean: NDArray[np.float32] | None = None
     unsure: NDArray[np.bool_] | None = None
     place: Place = field(default_factory=Place)
+    label: float = LABEL_THRESHOLD
 
     @property
     def ignore(self) -> NDArray[np.bool_]:
@@ -182,13 +185,24 @@ def make_frame(
     return Frame(normalised(image), cr, invalid, saturated, name, clean)
 
 
-def generic_frame(seed: int, shape: tuple[int, int]) -> Frame:
-    """Return a simulated frame of some other instrument, for the pack ``generic``."""
+def generic_frame(seed: int, shape: tuple[int, int], label_sigma: float = 0.0) -> Frame:
+    """Return a simulated frame of some other instrument, for the pack ``generic``.
+
+    Parameters
+    ----------
+    seed : int
+    shape : (int, int)
+    label_sigma : float
+        A pixel is a CR above so many background noises, and above `LABEL_THRESHOLD`: where
+        the noise is 40 e-, an electron more or less marks nothing that anybody could see.
+    """
     from crmend_training import simulate
 
     sim = simulate.generic_exposure(np.random.default_rng(seed), shape)
     invalid, saturated = (sim.flag & 7) != 0, (sim.flag & 8) != 0
-    return make_frame(sim.image, invalid, saturated, sim.cr_truth, f"generic {seed}")
+    frame = make_frame(sim.image, invalid, saturated, sim.cr_truth, f"generic {seed}")
+    noise = _normalise.measure_scale(sim.image, invalid | saturated).noise * sim.exposure_time
+    return replace(frame, label=max(LABEL_THRESHOLD, label_sigma * noise))
 
 
 def zoo_frame(seed: int, detector: int) -> Frame:
