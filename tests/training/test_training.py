@@ -84,7 +84,10 @@ def test_inpainting_run_writes_a_checkpoint_with_flux_errors(sets):
     # No fill knows how sharp the stars are; a little training already gains on that.
     assert scores["fill_scatter"] > 0.02
     assert scores["network_scatter"] < 0.75 * scores["fill_scatter"]
-    assert (sets / "run" / "final.pt").is_file()
+    final = torch.load(sets / "run" / "final.pt", weights_only=True)["state_dict"]
+    for name, weights in run.network.state_dict().items():
+        assert final[name].dtype == torch.float16
+        torch.testing.assert_close(final[name].float(), weights, rtol=1e-3, atol=1e-6)
 
 
 def test_resuming_with_another_network_is_refused(sets):
@@ -161,3 +164,17 @@ def test_a_widened_network_does_what_the_narrow_one_did():
     assert (expected - image).abs().max() > 1.0
     with pytest.raises(ValueError, match="do not fit into"):
         networks.widen(narrow, wide.state_dict(), wide.filters)
+
+
+def test_a_network_that_learns_of_profiles_starts_where_it_was():
+    plain = networks.UNetPlusPlus((4, 8), mirror=True, sigma=True)
+    torch.nn.init.normal_(plain.heads[0].weight, std=0.05)
+    told = networks.UNetPlusPlus((4, 8), mirror=True, sigma=True, profile=True)
+    networks.widen(told, plain.state_dict(), plain.filters)
+    image, profile = (100 * torch.rand(2, 1, 16, 16) for _ in range(2))
+    mask = (torch.rand(2, 1, 16, 16) < 0.2).float()
+    with torch.no_grad():
+        for one, other in zip(plain(image, mask), told(image, mask, profile), strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
+        told.nodes["0_0"][0].weight[:, 6:] = 0.1
+        assert (told(image, mask, profile)[0] - plain(image, mask)[0]).abs().max() > 1e-3

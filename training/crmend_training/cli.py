@@ -50,7 +50,16 @@ def _train(options: argparse.Namespace) -> None:
     if not stage.startswith("fine_"):
         print(json.dumps(train(paths, settings, schedule).info, indent=1))
         return
-    for detector in _training.detectors_of(paths.folder):
+    detectors = _training.detectors_of(paths.folder)
+    if options.detectors is not None:
+        wanted = [f"{int(number):02d}" for number in options.detectors.split(",")]
+        if missing := sorted(set(wanted) - set(detectors)):
+            raise ValueError(
+                f"{paths.folder} has no frame of detector {', '.join(missing)}; expected some "
+                f"of {', '.join(detectors)}"
+            )
+        detectors = wanted
+    for detector in detectors:
         final = paths.out / f"{detector}.pt"
         if options.resume and final.is_file():
             continue
@@ -269,6 +278,7 @@ def _add_training(commands: argparse._SubParsersAction, name: str) -> None:
         help=f"section of the recipe (default: {name}); fine_{name} trains one network for "
         "each detector, on its frames alone, and the budget is for each",
     )
+    command.add_argument("--detectors", help=f"of fine_{name}, these only, such as 8,9")
     command.add_argument("--budget", help="wall time, such as 35m (default: the recipe's)")
     command.add_argument(
         "--resume",
