@@ -68,7 +68,9 @@ def test_a_fresh_run_starts_from_the_weights_of_another(sets):
     tuned = _training.Paths(sets / "detect", sets / "tuned", initial=sets / "base" / "final.pt")
     run = train_detect.train(tuned, settings, _training.Schedule(steps=0, budget=60.0))
     assert run.step == 0
-    assert run.history[-1]["held_out_loss"] == base.history[-1]["held_out_loss"]
+    # Final weights are rounded to half precision.
+    before = base.history[-1]["held_out_loss"]
+    assert run.history[-1]["held_out_loss"] == pytest.approx(before, rel=1e-3)
     assert run.info["initial"]["steps"] == 30
 
 

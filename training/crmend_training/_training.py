@@ -258,11 +258,11 @@ def stacked(rows: list[tuple[Any, ...]]) -> tuple[Tensor, ...]:
 def save(run: Run, path: Path, *, final: bool = False) -> None:
     """Write a checkpoint atomically; a final one holds the weights alone.
 
-    Final weights of a network that says so (`networks.UNetPlusPlus.rounded`) are rounded to
-    half precision, which its graph then stores: half the size, the same numbers everywhere.
+    Final weights are rounded to half precision, far finer than what training settles, so that
+    checkpoints are half the size, and so are graphs that store them as they are.
     """
     weights = run.network.state_dict()
-    if final and getattr(run.network, "rounded", False):
+    if final:
         weights = {name: weight.half() for name, weight in weights.items()}
     state: dict[str, Any] = {
         "state_dict": weights,

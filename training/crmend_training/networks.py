@@ -177,7 +177,6 @@ class UNetPlusPlus(nn.Module):
     floor = 10.0
     reach = 1
     limit = 6.0
-    rounded = True
 
     def __init__(
         self,
