@@ -263,7 +263,9 @@ def save(run: Run, path: Path, *, final: bool = False) -> None:
     """
     weights = run.network.state_dict()
     if final:
-        weights = {name: weight.half() for name, weight in weights.items()}
+        # Buffers (counts and variances of batch norm) may lie beyond its range.
+        learnt = {name for name, _ in run.network.named_parameters()}
+        weights = {n: w.half() if n in learnt else w for n, w in weights.items()}
     state: dict[str, Any] = {
         "state_dict": weights,
         "config": run.config,
