@@ -132,7 +132,7 @@ def find_chips(content: FileHeaders, instrument: Instrument) -> list[Plane]:
     chips = _of_kind(planes, "image")
     if not chips:
         chips = [plane for plane in planes if not plane.kind and plane.name not in _FOREIGN][:1]
-        if "image" not in instrument.positions:
+        if "image" not in instrument.positions or "image" in instrument.named:
             chips = []
     if not chips:
         raise FileFormatError(_no_image_message(content, planes, instrument))
@@ -300,8 +300,8 @@ def _check_named(
         kind = missing[0]
         has = [f"{p.index} ({p.name or 'unnamed'})" for p in content.planes]
         raise FileFormatError(
-            f"{content.path} has no {kind} plane {instrument.planes[kind][0]!r} for this image; "
-            f"expected one of HDU {', '.join(has)}"
+            f"{content.path} has no {kind} plane {instrument.planes[kind][0]!r} for this "
+            f"image; expected one of HDU {', '.join(has)}"
         )
 
 
@@ -365,7 +365,7 @@ def _no_image_message(content: FileHeaders, planes: list[Plane], instrument: Ins
         remedy = "give the file with the science image, not its sibling"
     else:
         remedy = "give a file with a 2-D science image, or name its extension"
-    unnamed = " or an unnamed one" if instrument.positions else ""
+    unnamed = " or an unnamed one" if instrument.positions and not instrument.named else ""
     return (
         f"{content.path} has no image plane: found {'; '.join(found) or 'nothing'}, "
         f"expected an extension named {wanted}{unnamed}; {remedy}"

@@ -186,9 +186,9 @@ def import_network(name: str, out: Path, threshold: float | None = None) -> Mode
 
 
 def compare_with_clean(published: Published, probability_of) -> float:
-    """Return the largest |Δ| of a probability from deepCR's own `clean`, inside the borders.
+    """Return the largest |Δ| of a probability from deepCR's own `clean`, on a whole frame.
 
-    At the borders deepCR pads with zeros and crmend mirrors, on purpose.
+    Height and width are multiples of 4: others deepCR pads with zeros, and flags those edges.
 
     Parameters
     ----------
@@ -197,10 +197,9 @@ def compare_with_clean(published: Published, probability_of) -> float:
         Takes a (ny, nx) float32 image in the network's unit, returns its cr_probability.
     """
     frame = _example(_CLEAN_SIZE)
-    inner = (slice(HALO, -HALO), slice(HALO, -HALO))
     with torch.inference_mode():
         theirs = published.model.clean(frame, binary=False, segment=False)
-    return float(np.max(np.abs(probability_of(frame) - theirs)[inner]))
+    return float(np.max(np.abs(probability_of(frame) - theirs)))
 
 
 def _convert(published: Published, threshold: float) -> ValidatedGraph:
