@@ -139,10 +139,16 @@ class Instrument:
             raise InvalidInputError(
                 f"there is no kind of plane {unknown[0]!r}; expected {', '.join(PLANE_KINDS)}"
             )
-        chosen = {kind: (str(name).strip().upper(),) for kind, name in planes.items()}
+        chosen: dict[str, tuple[str, ...]] = {
+            kind: (str(name).strip().upper(),) for kind, name in planes.items()
+        }
         if not chosen.keys().isdisjoint(ERROR_KINDS):
             # A weight that was named goes before an error that the profile would find.
-            chosen = dict.fromkeys(ERROR_KINDS, ()) | chosen
+            chosen = {
+                kind: chosen.get(kind, ())
+                for kind in PLANE_KINDS
+                if kind in chosen or kind in ERROR_KINDS
+            }
         return replace(self, planes={**self.planes, **chosen}, named=tuple(planes))
 
 
