@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from crmend import _normalise
+from crmend._card_checks import REMEDY, check_graph
 from crmend.errors import InvalidInputError, ModelError
 
 FORMAT = 1
@@ -31,7 +31,6 @@ QUALITIES = {"reference": "detect", "fast": FAST}
 """Which graph finds the cosmic rays at each quality."""
 
 _T = TypeVar("_T")
-_REMEDY = "Install the pack again, or export it again with crmend-train export."
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,10 @@ class TensorCard:
 
 @dataclass(frozen=True)
 class NormalisationCard:
-    """The preprocessing that the graph was trained with (`crmend._normalise`)."""
+    """The preprocessing that the graph was trained with.
+
+    That of `crmend._normalise`, or for detection networks of deepCR `crmend._deepcr_input`.
+    """
 
     name: str
     parameters: dict[str, float]
@@ -59,14 +61,14 @@ class TrainingCard:
     ----------
     recipe, data_fingerprint, commit, date : str
         Recipe name, hash of the data set, commit of the training code, ISO date.
-    seed : int
-        Of the training.
+    seed : int or None
+        Of the training; None = unknown.
     base : str or None
         The pack whose weights these are, unchanged; None for weights of its own.
     """
 
     recipe: str
-    seed: int
+    seed: int | None
     data_fingerprint: str
     commit: str
     date: str
@@ -133,7 +135,7 @@ class GraphCard:
     inputs, outputs : tuple of TensorCard
         In the graph's order.
     normalisation : NormalisationCard
-        Must be the one this version of crmend implements.
+        Must be one that this version of crmend implements.
     halo : int
         Receptive-field radius [px]; 0 for a graph that sees whole cutouts.
     stride : int
@@ -286,7 +288,7 @@ def parse_card(text: str, path: Path) -> ModelCard:
     try:
         content = json.loads(text)
     except json.JSONDecodeError as error:
-        raise ModelError(f"{path}: the card is not JSON ({error}). {_REMEDY}") from error
+        raise ModelError(f"{path}: the card is not JSON ({error}). {REMEDY}") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         found = content.get("format") if isinstance(content, dict) else content
         raise ModelError(
@@ -296,11 +298,11 @@ def parse_card(text: str, path: Path) -> ModelCard:
     del content["format"]
     card = _build(ModelCard, content, path, "")
     for kind in card.kinds:
-        _check_graph(card.graph(kind), kind, path)
+        check_graph(card.graph(kind), kind, path)
     if QUALITIES.get(card.default_quality) not in card.kinds:
         raise ModelError(
             f"{path}: card key 'default_quality' is {card.default_quality!r}; expected the "
-            f"quality of a graph that the pack has. {_REMEDY}"
+            f"quality of a graph that the pack has. {REMEDY}"
         )
     return card
 
@@ -308,18 +310,18 @@ def parse_card(text: str, path: Path) -> ModelCard:
 def _build(kind: type[_T], content: object, path: Path, where: str) -> _T:
     """Make a dataclass from a JSON object with its fields; those with a default may lack."""
     if not isinstance(content, dict):
-        raise ModelError(f"{path}: card key '{where}' is {content!r}; expected keys. {_REMEDY}")
+        raise ModelError(f"{path}: card key '{where}' is {content!r}; expected keys. {REMEDY}")
     hints = typing.get_type_hints(kind)
     for key in content:
         if key not in hints:
             raise ModelError(
                 f"{path}: unknown card key '{_join(where, key)}'; "
-                f"known are {', '.join(hints)}. {_REMEDY}"
+                f"known are {', '.join(hints)}. {REMEDY}"
             )
     for field in dataclasses.fields(kind):  # type: ignore[arg-type]
         if field.name not in content and field.default is dataclasses.MISSING:
             name = _join(where, field.name)
-            raise ModelError(f"{path}: card key '{name}' is missing. {_REMEDY}")
+            raise ModelError(f"{path}: card key '{name}' is missing. {REMEDY}")
     return kind(
         **{
             key: _convert(hints[key], value, path, _join(where, key))
@@ -348,7 +350,7 @@ def _convert(hint: Any, value: object, path: Path, where: str) -> Any:
     if isinstance(hint, type) and _fits(hint, value):
         return float(value) if hint is float else value  # type: ignore[arg-type]
     wanted = getattr(hint, "__name__", str(hint))
-    raise ModelError(f"{path}: card key '{where}' is {value!r}; expected {wanted}. {_REMEDY}")
+    raise ModelError(f"{path}: card key '{where}' is {value!r}; expected {wanted}. {REMEDY}")
 
 
 def _fits(hint: object, value: object) -> bool:
@@ -362,29 +364,3 @@ def _fits(hint: object, value: object) -> bool:
 
 def _join(where: str, key: str) -> str:
     return f"{where}.{key}" if where else key
-
-
-def _check_graph(graph: GraphCard, kind: str, path: Path) -> None:
-    """Check the ranges that the runtime relies on."""
-    wanted = NormalisationCard(_normalise.NAME, _normalise.parameters())
-    if graph.normalisation != wanted:
-        raise ModelError(
-            f"{path}: card key '{kind}.normalisation' is {graph.normalisation}; this crmend "
-            f"implements {wanted}. Use the crmend that the pack was made for."
-        )
-    threshold = graph.threshold
-    if kind != "inpaint" and (threshold is None or not 0.0 < threshold < 1.0):
-        raise ModelError(
-            f"{path}: card key '{kind}.threshold' is {threshold!r}; expected a number "
-            f"between 0 and 1. {_REMEDY}"
-        )
-    if graph.stride < 1 or graph.halo < 0:
-        raise ModelError(
-            f"{path}: card keys '{kind}.halo' and '{kind}.stride' are {graph.halo} and "
-            f"{graph.stride}; expected halo >= 0 and stride >= 1. {_REMEDY}"
-        )
-    if Path(graph.file).name != graph.file:
-        raise ModelError(
-            f"{path}: card key '{kind}.file' is {graph.file!r}; expected a plain file name "
-            f"inside the pack. {_REMEDY}"
-        )

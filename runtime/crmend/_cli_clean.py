@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -20,7 +21,7 @@ from crmend._fits_write import atomic_output, check_output
 from crmend._normalise import measure_scale
 from crmend._provenance import Provenance
 from crmend._report import ChipReport, FrameReport
-from crmend.errors import FileFormatError
+from crmend.errors import FileFormatError, UntrainedWarning
 from crmend.exposure import (
     Exposure,
     ResultPlanes,
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from crmend._quicklook import Before
+
+
+_GENERIC = "generic"
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,7 @@ class Job:
         False = flag cosmic rays only.
     update_flags, probability, overwrite : bool
         As the options of the command line.
-    instrument, detector, gain
+    instrument, detector, gain, exposure_time, planes
         As for `crmend.read_exposure`.
     options : CleanOptions
         For the pipeline.
@@ -70,6 +74,8 @@ class Job:
     instrument: str | None = None
     detector: str | None = None
     gain: float | None = None
+    exposure_time: float | None = None
+    planes: Mapping[str, str] = field(default_factory=dict)
     options: CleanOptions = field(default_factory=CleanOptions)
 
 
@@ -103,7 +109,7 @@ def run(job: Job) -> FrameReport:
         if path is not None:
             check_output(path, [job.frame], overwrite=job.overwrite)
     start = time.perf_counter()
-    work = _Work(job, count_extvers(job.frame, instrument=job.instrument))
+    work = _Work(job, count_extvers(job.frame, instrument=job.instrument, planes=job.planes))
     if job.output is None:
         for _ in work.chips():
             pass
@@ -125,6 +131,8 @@ def _job(options: argparse.Namespace, output: Path | None) -> Job:
         instrument=options.instrument,
         detector=options.detector,
         gain=options.gain,
+        exposure_time=options.exposure_time,
+        planes=dict(options.plane),
         options=CleanOptions(
             model=options.model,
             threshold=options.threshold,
@@ -185,13 +193,19 @@ class _Work:
         )
 
     def _read(self, extver: int) -> Exposure:
-        exposure = read_exposure(
-            self._job.frame,
-            instrument=self._job.instrument,
-            detector=self._job.detector,
-            extver=extver,
-            gain=self._job.gain,
-        )
+        with warnings.catch_warnings():
+            if (self._job.options.model or _GENERIC).partition("/")[0] != _GENERIC:
+                # Whoever names another pack does not run the one that the warning is about.
+                warnings.simplefilter("ignore", UntrainedWarning)
+            exposure = read_exposure(
+                self._job.frame,
+                instrument=self._job.instrument,
+                detector=self._job.detector,
+                extver=extver,
+                gain=self._job.gain,
+                exposure_time=self._job.exposure_time,
+                planes=self._job.planes,
+            )
         if self._job.update_flags and exposure.flag is None:
             raise FileFormatError(
                 f"{self._job.frame} has no flag plane for --update-flags to change; leave it "

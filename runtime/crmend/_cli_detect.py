@@ -66,6 +66,7 @@ def flag_in_place(exposure: Exposure, options: CleanOptions) -> Flagged:
         excluded,
         model,
         threshold=threshold,
+        electrons_per_unit=exposure.electrons_per_unit,
         tile=plan_work(exposure.image.shape, chosen.memory).tile,
         progress=None if chosen.progress is None else partial(chosen.progress, "detect"),
     )

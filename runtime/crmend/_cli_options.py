@@ -6,6 +6,7 @@ import argparse
 import math
 from pathlib import Path
 
+from crmend._instruments import PLANE_KINDS
 from crmend._memory import byte_count
 from crmend.errors import InvalidInputError
 
@@ -41,6 +42,16 @@ def positive_count(text: str) -> int:
     if not text.strip().isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number of at least 1")
     return int(text)
+
+
+def plane(text: str) -> tuple[str, str]:
+    """Return kind and name from ``flag=MASK``."""
+    kind, _, name = text.partition("=")
+    if kind not in PLANE_KINDS or not name.strip():
+        raise argparse.ArgumentTypeError(
+            f"{text!r} names no plane; expected KIND=NAME, KIND one of {', '.join(PLANE_KINDS)}"
+        )
+    return kind, name.strip()
 
 
 def beside(frame: Path, suffix: str) -> Path:

@@ -8,7 +8,7 @@ import math
 import struct
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -195,8 +195,18 @@ def read_image(path: Path, index: int) -> NDArray[np.float32]:
     return image
 
 
-def read_flag(path: Path, index: int) -> NDArray[np.int32]:
+def read_flag(
+    path: Path, index: int, codes: Mapping[int, int] | None = None
+) -> NDArray[np.int32]:
     """Read a 2-D flag plane as native int32 with the same bits (see `flags.to_int32`).
+
+    Parameters
+    ----------
+    path : Path
+    index : int
+        Number of the HDU.
+    codes : mapping or None
+        For a plane of one number per pixel: the bit value of each number.  0 is good.
 
     Raises
     ------
@@ -207,7 +217,24 @@ def read_flag(path: Path, index: int) -> NDArray[np.int32]:
         flag = np.empty(hdus[index].shape, np.int32)
         for rows, block in plane_blocks(hdus[index]):
             flag[rows] = flag_values(path, block)
-    return flag
+    return _decoded(path, flag, codes) if codes else flag
+
+
+def _decoded(
+    path: Path, flag: NDArray[np.int32], codes: Mapping[int, int]
+) -> NDArray[np.int32]:
+    """Return a flag plane of codes as one of bits."""
+    known = np.zeros(max(codes) + 1, np.int32)
+    known[list(codes)] = list(codes.values())
+    strange = (flag < 0) | (flag >= known.size)
+    strange |= (flag != 0) & (known[np.where(strange, 0, flag)] == 0)
+    if strange.any():
+        raise FileFormatError(
+            f"{path}: the flag plane holds {flag[strange].flat[0]}, expected one of the codes "
+            f"0, {', '.join(str(code) for code in codes)} of the profile; it may "
+            "be of another version: use a profile of your own, or instrument='generic'"
+        )
+    return known[flag]
 
 
 def flag_values(path: Path, block: NDArray[Any]) -> NDArray[np.int32]:

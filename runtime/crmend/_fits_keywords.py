@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from astropy.io import fits
@@ -41,6 +41,34 @@ class Calibration:
     exposure_time: float | None
     read_noise: float | None
     saturation: float | None
+
+
+@dataclass(frozen=True)
+class Known:
+    """What the caller knows better than the header; None = as the header says.
+
+    Attributes
+    ----------
+    gain : float or None
+        [e-/ADU]
+    read_noise : float or None
+        [e-]
+    exposure_time : float or None
+        [s]
+    """
+
+    gain: float | None = None
+    read_noise: float | None = None
+    exposure_time: float | None = None
+
+    def __post_init__(self) -> None:
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if value is not None and not (math.isfinite(value) and value > 0):
+                unit = {"gain": "e-/ADU", "read_noise": "e-", "exposure_time": "s"}[item.name]
+                raise InvalidInputError(
+                    f"{item.name} is {value}, expected a positive number [{unit}]"
+                )
 
 
 def find_detector(
@@ -92,7 +120,7 @@ def find_band(header: fits.Header, instrument: Instrument, detector: str | None)
 
 
 def find_calibration(
-    header: fits.Header, instrument: Instrument, file_name: str, gain: float | None
+    header: fits.Header, instrument: Instrument, file_name: str, known: Known
 ) -> Calibration:
     """Collect unit, gain, exposure time, read noise and saturation.
 
@@ -103,8 +131,8 @@ def find_calibration(
     instrument : Instrument
     file_name : str
         For messages.
-    gain : float or None
-        [e-/ADU], instead of the header's.
+    known : Known
+        Goes before the header.
 
     Raises
     ------
@@ -114,18 +142,16 @@ def find_calibration(
     FileFormatError
         If the exposure time of such an image is missing, or the unit is not understood.
     """
-    if gain is not None and not (math.isfinite(gain) and gain > 0):
-        raise InvalidInputError(f"gain is {gain}, expected a positive number [e-/ADU]")
     keys = instrument.keywords
     written = next(
         (str(header[k]).strip() for k in keys["unit"] if str(header.get(k, "")).strip()), ""
     )
     unit = written or instrument.default_unit
-    exposure_time = first_positive(header, keys["exposure_time"])
-    read_noise = first_positive(header, keys.get("read_noise", ()))
+    exposure_time = known.exposure_time or first_positive(header, keys["exposure_time"])
+    read_noise = known.read_noise or first_positive(header, keys.get("read_noise", ()))
     return Calibration(
         unit=unit,
-        electrons_per_unit=_electrons_per_unit(header, instrument, file_name, unit, gain),
+        electrons_per_unit=_electrons_per_unit(header, instrument, file_name, unit, known),
         exposure_time=exposure_time,
         read_noise=instrument.default_read_noise if read_noise is None else read_noise,
         saturation=first_positive(header, keys.get("saturation", ())),
@@ -151,7 +177,7 @@ def first_positive(header: fits.Header, keys: Iterable[str]) -> float | None:
 
 
 def _electrons_per_unit(
-    header: fits.Header, instrument: Instrument, file_name: str, unit: str, gain: float | None
+    header: fits.Header, instrument: Instrument, file_name: str, unit: str, known: Known
 ) -> float | None:
     """Return the electrons of one unit, or None where a lenient profile allows that."""
     parsed = parse_unit(unit)
@@ -165,14 +191,16 @@ def _electrons_per_unit(
     kind, rate = parsed
     factor: float | None = 1.0
     if kind == "adu":
-        factor = gain or first_positive(header, instrument.keywords.get("gain", ()))
+        factor = known.gain or first_positive(header, instrument.keywords.get("gain", ()))
         if factor is None and instrument.gain_required:
             keys = ", ".join(instrument.keywords["gain"])
             raise InvalidInputError(
                 f"{file_name} is in {unit} and has no gain: {keys} missing or not positive, "
                 "expected [e-/ADU]; pass gain=..., or write that keyword"
             )
-    seconds = _seconds(header, instrument, file_name, unit) if rate else 1.0
+    seconds: float | None = 1.0
+    if rate:
+        seconds = known.exposure_time or _seconds(header, instrument, file_name, unit)
     return None if factor is None or seconds is None else factor * seconds
 
 
@@ -188,7 +216,7 @@ def _seconds(
     if not found:
         raise FileFormatError(
             f"{file_name} is in {unit} and has no exposure time: {', '.join(keys)} missing; "
-            "write that keyword [s]"
+            "pass exposure_time=..., or write that keyword [s]"
         )
     raise InvalidInputError(
         f"{file_name} is in {unit} and {found[0]} is {header[found[0]]!r}, expected a positive "

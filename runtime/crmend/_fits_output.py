@@ -225,6 +225,11 @@ def update_flags(path: str | Path, exposure: Exposure, cr_mask: NDArray[np.bool_
             f"the cosmic-ray mask has dtype {cr_mask.dtype}, expected bool; "
             "use mask.astype(bool)"
         )
+    if exposure.instrument.flag_codes:
+        raise FileFormatError(
+            f"the flag plane {layout.flag.label} holds one code per pixel, into which no bit "
+            "can be ORed; write the flags to a file of their own instead (crmend detect)"
+        )
     or_into_flag_plane(layout.flag, cr_mask, exposure.instrument.cr_bit)
     return layout.flag.path
 

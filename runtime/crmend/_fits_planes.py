@@ -12,15 +12,13 @@ from typing import Any
 from astropy.io import fits
 
 from crmend._fits import check_complete, open_fits
-from crmend._instruments import Instrument
+from crmend._instruments import ERROR_KINDS, PLANE_KINDS, Instrument
 from crmend.errors import CrmendWarning, FileFormatError, InvalidInputError
 
 # Names that astropy or fpack give to images without one.
 _NO_NAME = {"", "PRIMARY", "COMPRESSED_IMAGE"}
 # Planes that are never the exposure's own: our output, and truths put beside test data.
 _FOREIGN = {"CRPROB", "CRTRUTH", "UNSURE"}
-_KINDS = ("image", "error", "weight", "variance", "flag")
-_ERROR_KINDS = ("error", "weight", "variance")
 _EXTENSIONS = ("", ".gz", ".fz")
 
 
@@ -134,7 +132,7 @@ def find_chips(content: FileHeaders, instrument: Instrument) -> list[Plane]:
     chips = _of_kind(planes, "image")
     if not chips:
         chips = [plane for plane in planes if not plane.kind and plane.name not in _FOREIGN][:1]
-        if "image" not in instrument.positions:
+        if "image" not in instrument.positions or "image" in instrument.named:
             chips = []
     if not chips:
         raise FileFormatError(_no_image_message(content, planes, instrument))
@@ -173,12 +171,13 @@ def locate(content: FileHeaders, instrument: Instrument, extver: int) -> Layout:
         )
     planes = [p for p in _classify(content.planes, instrument) if p.index != image.index]
     flag = _pick(planes, ("flag",), image.version)
-    error = _pick(planes, _ERROR_KINDS, image.version)
+    error = _pick(planes, ERROR_KINDS, image.version)
     if len(chips) == 1:
         flag = flag or _by_position(content.planes, planes, instrument, "flag")
         error = error or _by_position(content.planes, planes, instrument, "error")
-    flag = flag or _sibling(content.path, instrument, ("flag",), image.version)
-    error = error or _sibling(content.path, instrument, _ERROR_KINDS, image.version)
+    flag = flag or _sibling(content.path, instrument, ("flag",), image)
+    error = error or _sibling(content.path, instrument, ERROR_KINDS, image)
+    _check_named(content, instrument, flag, error)
     for plane in (flag, error):
         if plane is not None and plane.shape != image.shape:
             raise FileFormatError(
@@ -232,7 +231,8 @@ def _classify(planes: Iterable[Plane], instrument: Instrument) -> list[Plane]:
     result = []
     for plane in planes:
         numbered = re.fullmatch(r"([A-Z]+)[ _,-]?(\d+)", plane.name)
-        kind, version = _kind(plane.name, instrument), plane.version
+        kind = _kind(plane.name, instrument) or _kind(str(plane.index), instrument)
+        version = plane.version
         if not kind and numbered:
             kind = _kind(numbered.group(1), instrument)
             version = int(numbered.group(2)) if kind else version
@@ -243,7 +243,7 @@ def _classify(planes: Iterable[Plane], instrument: Instrument) -> list[Plane]:
 def _kind(name: str, instrument: Instrument) -> str:
     """Return the plane kind that an EXTNAME stands for, or an empty string."""
     return next(
-        (kind for kind in _KINDS if name and name in instrument.planes.get(kind, ())), ""
+        (kind for kind in PLANE_KINDS if name and name in instrument.planes.get(kind, ())), ""
     )
 
 
@@ -285,8 +285,28 @@ def _by_position(
     return None
 
 
+def _check_named(
+    content: FileHeaders, instrument: Instrument, flag: Plane | None, error: Plane | None
+) -> None:
+    """Raise where the caller named a plane that is not there.
+
+    Raises
+    ------
+    FileFormatError
+    """
+    found = {plane.kind for plane in (flag, error) if plane is not None}
+    missing = [k for k in instrument.named if k != "image" and k not in found]
+    if missing:
+        kind = missing[0]
+        has = [f"{p.index} ({p.name or 'unnamed'})" for p in content.planes]
+        raise FileFormatError(
+            f"{content.path} has no {kind} plane {instrument.planes[kind][0]!r} for this "
+            f"image; expected one of HDU {', '.join(has)}"
+        )
+
+
 def _sibling(
-    path: Path, instrument: Instrument, kinds: tuple[str, ...], version: int
+    path: Path, instrument: Instrument, kinds: tuple[str, ...], image: Plane
 ) -> Plane | None:
     """Return the plane of a sibling file, or None where there is no such file."""
     candidates = [(kind, sibling_path(path, instrument.siblings, kind)) for kind in kinds]
@@ -295,14 +315,13 @@ def _sibling(
         if not sibling.is_file():
             continue
         planes = _classify(scan(sibling).planes, instrument)
-        unnamed = [p for p in planes if not p.kind and p.name not in _FOREIGN]
-        plane = _pick(planes, (kind,), version) or next(iter(unnamed or planes), None)
+        plane = _counterpart(planes, kind, image)
         if plane is None:
             raise FileFormatError(
                 f"{sibling} has no image plane, expected the {kind} plane of {path.name}; "
                 "make the file again"
             )
-        return _replace(plane, kind=kind, version=version)
+        return _replace(plane, kind=kind, version=image.version)
     if named and kinds == ("flag",):
         warnings.warn(
             f"{path.name} has no flag plane and its sibling {named[0][1].name} does not exist: "
@@ -311,6 +330,22 @@ def _sibling(
             stacklevel=2,
         )
     return None
+
+
+def _counterpart(planes: list[Plane], kind: str, image: Plane) -> Plane | None:
+    """Return the plane of a sibling file that belongs to an image.
+
+    By its kind; else, since many siblings name their planes as the image's file does, by the
+    image's own name or its number among the images.
+    """
+    same = [plane for plane in planes if plane.name and plane.name == image.name]
+    return (
+        _pick(planes, (kind,), image.version)
+        or (same[0] if len(same) == 1 else None)
+        or _pick(planes, ("image",), image.version)
+        or next((p for p in planes if not p.kind and p.name not in _FOREIGN), None)
+        or next(iter(planes), None)
+    )
 
 
 def _replace(plane: Plane, *, kind: str, version: int) -> Plane:
@@ -326,11 +361,11 @@ def _no_image_message(content: FileHeaders, planes: list[Plane], instrument: Ins
     found = [f"{p.name or 'unnamed'} ({p.kind or 'image'}, {p.shape})" for p in planes]
     found += [f"{name} (no image)" for name in content.others]
     wanted = ", ".join(instrument.planes.get("image", ()))
-    if planes and all(p.kind in (*_ERROR_KINDS, "flag") for p in planes):
+    if planes and all(p.kind in (*ERROR_KINDS, "flag") for p in planes):
         remedy = "give the file with the science image, not its sibling"
     else:
         remedy = "give a file with a 2-D science image, or name its extension"
-    unnamed = " or an unnamed one" if instrument.positions else ""
+    unnamed = " or an unnamed one" if instrument.positions and not instrument.named else ""
     return (
         f"{content.path} has no image plane: found {'; '.join(found) or 'nothing'}, "
         f"expected an extension named {wanted}{unnamed}; {remedy}"

@@ -109,3 +109,17 @@ def check_count(value: int, name: str) -> int:
     if not whole or value < 1:
         raise InvalidInputError(f"{name} is {value!r}; expected a whole number >= 1")
     return int(value)
+
+
+def check_positive(value: float, name: str) -> float:
+    """Return a finite number above zero.
+
+    Raises
+    ------
+    InvalidInputError
+        It is not.
+    """
+    number = isinstance(value, float | int | np.floating) and not isinstance(value, bool)
+    if not number or not 0.0 < value < np.inf:
+        raise InvalidInputError(f"{name} is {value!r}; expected a finite number above 0")
+    return float(value)

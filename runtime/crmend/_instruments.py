@@ -15,7 +15,18 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from crmend.errors import FileFormatError, MissingFileError, UnknownInstrumentError
+from crmend.errors import (
+    FileFormatError,
+    InvalidInputError,
+    MissingFileError,
+    UnknownInstrumentError,
+)
+
+PLANE_KINDS = ("image", "error", "weight", "variance", "flag")
+"""What a plane of a file may be."""
+
+ERROR_KINDS = ("error", "weight", "variance")
+"""Kinds that an error can be made of, best first."""
 
 _NO_MAP: Mapping[str, Any] = {}
 
@@ -72,6 +83,11 @@ class Instrument:
         Sums of the bits that mean: the value carries no information; saturated.
     cr_bit : int
         Bit value that marks a cosmic ray.
+    flag_codes : mapping
+        For files whose flag plane holds one number per pixel instead of bits: that number to
+        its bit value; empty = bits.
+    named : tuple of str
+        Kinds of planes that the caller named, so that the file must have them.
     """
 
     name: str
@@ -97,11 +113,43 @@ class Instrument:
     default_read_noise: float | None = None
     pixel_size_um: float | None = None
     pixel_sizes_um: Mapping[str, float] = field(default_factory=dict)
+    flag_codes: Mapping[int, int] = field(default_factory=dict)
+    named: tuple[str, ...] = ()
 
     def for_detector(self, detector: str | None) -> Instrument:
         """Return the profile with `pixel_size_um` of that detector."""
         size = self.pixel_sizes_um.get(detector or "", self.pixel_size_um)
         return self if size == self.pixel_size_um else replace(self, pixel_size_um=size)
+
+    def with_planes(self, planes: Mapping[str, str]) -> Instrument:
+        """Return the profile with planes named by the caller.
+
+        Parameters
+        ----------
+        planes : mapping
+            Kind (image, error, weight, variance, flag) to EXTNAME or number of the HDU.
+
+        Raises
+        ------
+        InvalidInputError
+            A kind is none of those.
+        """
+        unknown = [kind for kind in planes if kind not in PLANE_KINDS]
+        if unknown:
+            raise InvalidInputError(
+                f"there is no kind of plane {unknown[0]!r}; expected {', '.join(PLANE_KINDS)}"
+            )
+        chosen: dict[str, tuple[str, ...]] = {
+            kind: (str(name).strip().upper(),) for kind, name in planes.items()
+        }
+        if not chosen.keys().isdisjoint(ERROR_KINDS):
+            # A weight that was named goes before an error that the profile would find.
+            chosen = {
+                kind: chosen.get(kind, ())
+                for kind in PLANE_KINDS
+                if kind in chosen or kind in ERROR_KINDS
+            }
+        return replace(self, planes={**self.planes, **chosen}, named=tuple(planes))
 
 
 def available_instruments() -> tuple[str, ...]:
@@ -204,6 +252,8 @@ def _parse(name: str, content: bytes, where: str) -> Instrument:
         table["invalid_flags"] = sum(flags[role] for role in roles["invalid"])
         table["saturated_flags"] = sum(flags[role] for role in roles["saturated"])
         table["cr_bit"] = flags[roles["cosmic_ray"]]
+        codes = table.get("flag_codes", _NO_MAP)
+        table["flag_codes"] = {int(code): flags[name] for code, name in codes.items()}
         table["planes"] = _upper_tuples(table["planes"])
         table["match"] = _upper_tuples(table.get("match", _NO_MAP))
         table["keywords"] = _upper_tuples(table["keywords"])

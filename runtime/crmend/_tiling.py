@@ -34,11 +34,14 @@ class TileGrid:
         (height, width) of every tile without its margin [px], multiples of the stride.
     margin : int
         Width of the margin on each side [px], a multiple of the stride.
+    stride : int
+        Of the network [px].
     """
 
     shape: tuple[int, int]
     size: tuple[int, int]
     margin: int
+    stride: int = 1
 
     @property
     def origins(self) -> list[tuple[int, int]]:
@@ -75,6 +78,20 @@ class TileGrid:
             return array[rows, columns].copy()
         # Rows first: a row slice is a view, and the reflected columns then copy little.
         return np.ascontiguousarray(array[rows][:, columns])
+
+    def inside(self, origin: tuple[int, int]) -> tuple[slice, slice]:
+        """Return the part of a tile, as `read` gives it, that does not lie beyond the frame.
+
+        Where the frame's length is no multiple of the stride, reflected pixels fill the last.
+        """
+        rows, columns = (
+            slice(
+                max(self.margin - start, 0),
+                min(_round_up(length, self.stride) - start, size + self.margin) + self.margin,
+            )
+            for start, size, length in zip(origin, self.size, self.shape, strict=True)
+        )
+        return rows, columns
 
     def write(
         self, values: NDArray[Any], origin: tuple[int, int], out: NDArray[Any]
@@ -123,7 +140,8 @@ def make_grid(shape: tuple[int, int], tile: int, halo: int, stride: int) -> Tile
     """
     largest = max(tile // stride, 1) * stride
     height, width = (_equal_size(length, largest, stride) for length in shape)
-    return TileGrid(shape=shape, size=(height, width), margin=_round_up(halo, stride))
+    margin = _round_up(halo, stride)
+    return TileGrid(shape=shape, size=(height, width), margin=margin, stride=stride)
 
 
 def reflect(index: NDArray[np.intp], length: int) -> NDArray[np.intp]:

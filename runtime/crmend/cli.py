@@ -19,7 +19,13 @@ from crmend._cards import QUALITIES
 from crmend._cli_clean import run_clean, run_detect
 from crmend._cli_demo import run_demo
 from crmend._cli_models import run_info, run_list, run_verify
-from crmend._cli_options import memory, positive_count, positive_number, probability
+from crmend._cli_options import (
+    memory,
+    plane,
+    positive_count,
+    positive_number,
+    probability,
+)
 from crmend.errors import (
     CrmendError,
     CrmendWarning,
@@ -246,6 +252,21 @@ def _add_input(command: argparse.ArgumentParser, output_help: str) -> None:
     )
     command.add_argument(
         "--gain", type=positive_number, metavar="G", help="e-/ADU, if the header lacks it"
+    )
+    command.add_argument(
+        "--exposure-time",
+        type=positive_number,
+        metavar="S",
+        help="seconds, if the header lacks them (CR rate, images per second)",
+    )
+    command.add_argument(
+        "--plane",
+        type=plane,
+        action="append",
+        default=[],
+        metavar="KIND=NAME",
+        help="EXTNAME or HDU number of the image, error, weight, variance or flag plane, such "
+        "as flag=MASK or image=2; may be repeated (default: by the profile)",
     )
     command.add_argument(
         "--model",

@@ -8,9 +8,17 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from crmend._inputs import check_count, check_image, check_mask, check_threshold
+from crmend import _deepcr_input
+from crmend._deepcr_input import LinearScale, network_input
+from crmend._inputs import (
+    check_count,
+    check_image,
+    check_mask,
+    check_positive,
+    check_threshold,
+)
 from crmend._kernels import FILL_HALF_WIDTH, fill_invalid
-from crmend._normalise import Scale, measure_scale, to_detect_input
+from crmend._normalise import Scale, measure_scale
 from crmend._tiling import Progress, TileGrid, make_grid
 from crmend.errors import InvalidInputError
 from crmend.models import Model, choose_model
@@ -22,11 +30,8 @@ CPU_TILE = 256
 GPU_TILE = 1024
 """Side of a tile on a GPU [px]."""
 
-# asinh of the largest float32 is 89.4: no finite input is changed, an overflow is.
-_INPUT_LIMIT = np.float32(90.0)
-
 RunGraph = Callable[[NDArray[np.float32], bool], NDArray[np.float32]]
-"""Takes (1, 1, h, w) of `to_detect_input` and whether it is the last tile; returns
+"""Takes (1, 1, h, w) of `network_input` and whether it is the last tile; returns
 cr_probability of the same shape."""
 
 
@@ -56,6 +61,7 @@ def detect(
     threshold: float | None = None,
     target_precision: float | None = None,
     quality: str | None = None,
+    electrons_per_unit: float = 1.0,
     device: str = "auto",
     threads: int | None = None,
     tile: int | None = None,
@@ -84,6 +90,9 @@ def detect(
         the threshold comes from the curve on the model card, measured on simulated frames.
     quality : str or None
         ``reference`` or ``fast``; None = the card's default.
+    electrons_per_unit : float
+        Multiply the image by this to have electrons.  It matters for networks of deepCR only
+        (packs ``deepcr/...``), which depend on the unit.
     device : str
         ``auto``, ``cpu`` or ``cuda``.
     threads : int or None
@@ -111,14 +120,16 @@ def detect(
     full = check_mask(saturated, pixels.shape, "saturated")
     loaded = choose_model(detector, model, "detect", device, threads, quality)
     limit = choose_threshold(loaded, threshold, target_precision)
+    factor = check_positive(electrons_per_unit, "electrons_per_unit")
     all_bad = np.isfinite(pixels)
     np.logical_not(all_bad, out=all_bad)
     if bad is not None:
         all_bad |= bad
     excluded = all_bad if full is None else all_bad | full
     return detect_into(
-        pixels, all_bad, excluded, loaded, threshold=limit, tile=tile, progress=progress
-    )
+        pixels, all_bad, excluded, loaded,
+        threshold=limit, electrons_per_unit=factor, tile=tile, progress=progress,
+    )  # fmt: skip
 
 
 def choose_threshold(
@@ -157,6 +168,7 @@ def detect_into(
     model: Model,
     *,
     threshold: float | None = None,
+    electrons_per_unit: float | None = 1.0,
     tile: int | None = None,
     progress: Progress | None = None,
 ) -> Detection:
@@ -174,6 +186,8 @@ def detect_into(
         the saturated pixels.  It may be the same array as `invalid`.
     model : Model
         A ``detect`` graph.
+    electrons_per_unit : float or None
+        As in `detect`; None = unknown.
     threshold, tile, progress
         As in `detect`.
 
@@ -184,7 +198,8 @@ def detect_into(
     Raises
     ------
     InvalidInputError
-        All pixels are excluded, the model is not for detection, or a number is out of range.
+        All pixels are excluded, the model is not for detection, a number is out of range, or
+        the network wants electrons and `electrons_per_unit` is None.
     ModelError
         onnxruntime runs out of memory.
     """
@@ -201,7 +216,7 @@ def detect_into(
     fill_probability(
         image,
         invalid,
-        measure_scale(image, excluded),
+        _measure(image, invalid, excluded, model, electrons_per_unit),
         grid,
         lambda x, last: model.run(x, last=last)[0],
         cr_probability,
@@ -214,7 +229,7 @@ def detect_into(
 def fill_probability(
     image: NDArray[np.float32],
     invalid: NDArray[np.bool_],
-    scale: Scale,
+    scale: Scale | LinearScale,
     grid: TileGrid,
     run: RunGraph,
     out: NDArray[np.float32],
@@ -226,8 +241,8 @@ def fill_probability(
     ----------
     image, invalid
         As in `detect_into`.
-    scale : Scale
-        Background and noise of the image.
+    scale : Scale or LinearScale
+        Background and noise of the image, or what deepCR's networks want of it.
     grid : TileGrid
         With the network's halo as margin.
     run : callable
@@ -239,9 +254,16 @@ def fill_probability(
     """
     origins = grid.origins
     for count, origin in enumerate(origins, start=1):
-        network_input = _read_input(image, invalid, scale, grid, origin)
-        values = run(network_input[np.newaxis, np.newaxis], count == len(origins))
-        grid.write(values[0, 0], origin, out)
+        pixels = _read_input(image, invalid, scale, grid, origin)
+        last = count == len(origins)
+        if isinstance(scale, LinearScale):
+            # deepCR's networks learnt borders where nothing is mirrored.
+            window = grid.inside(origin)
+            inner = np.ascontiguousarray(pixels[window])
+            pixels[window] = run(inner[np.newaxis, np.newaxis], last)[0, 0]
+            grid.write(pixels, origin, out)
+        else:
+            grid.write(run(pixels[np.newaxis, np.newaxis], last)[0, 0], origin, out)
         if progress is not None:
             progress(count, len(origins))
 
@@ -249,7 +271,7 @@ def fill_probability(
 def _read_input(
     image: NDArray[np.float32],
     invalid: NDArray[np.bool_],
-    scale: Scale,
+    scale: Scale | LinearScale,
     grid: TileGrid,
     origin: tuple[int, int],
 ) -> NDArray[np.float32]:
@@ -262,9 +284,21 @@ def _read_input(
         fill_invalid(pixels, bad, scale.background, filled)
         pixels = filled
     inner = slice(FILL_HALF_WIDTH, -FILL_HALF_WIDTH)
-    with np.errstate(over="ignore"):
-        network_input = to_detect_input(pixels[inner, inner], scale)
-    return np.clip(network_input, -_INPUT_LIMIT, _INPUT_LIMIT, out=network_input)
+    return network_input(pixels[inner, inner], scale)
+
+
+def _measure(
+    image: NDArray[np.float32],
+    invalid: NDArray[np.bool_],
+    excluded: NDArray[np.bool_],
+    model: Model,
+    electrons_per_unit: float | None,
+) -> Scale | LinearScale:
+    """Measure what the network's preprocessing needs of a frame."""
+    card = model.graph.normalisation
+    if card.name == _deepcr_input.NAME:
+        return _deepcr_input.measure(image, invalid, card.parameters, electrons_per_unit)
+    return measure_scale(image, excluded)
 
 
 def _default_tile(model: Model) -> int:

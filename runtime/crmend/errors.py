@@ -48,3 +48,7 @@ class DeviceError(CrmendError, RuntimeError):
 
 class CrmendWarning(UserWarning):
     """Something the user should know that does not stop the work."""
+
+
+class UntrainedWarning(CrmendWarning):
+    """No network of crmend was trained for the instrument."""

@@ -22,7 +22,7 @@ from crmend._fits import (
     variance_to_error,
     weight_to_error,
 )
-from crmend._fits_keywords import find_band, find_calibration, find_detector
+from crmend._fits_keywords import Known, find_band, find_calibration, find_detector
 from crmend._fits_output import (
     Corrected,
     ResultPlanes,
@@ -35,7 +35,7 @@ from crmend._fits_output import (
 from crmend._fits_planes import Layout, Plane, find_chips, locate, scan
 from crmend._fits_write import check_output, merged_header
 from crmend._instruments import Instrument, load_instrument, match_instrument
-from crmend.errors import CrmendWarning, InvalidInputError
+from crmend.errors import InvalidInputError, UntrainedWarning
 from crmend.flags import has_flag
 
 __all__ = [
@@ -133,6 +133,9 @@ def read_exposure(
     detector: int | str | None = None,
     extver: int = 1,
     gain: float | None = None,
+    read_noise: float | None = None,
+    exposure_time: float | None = None,
+    planes: Mapping[str, str] | None = None,
 ) -> Exposure:
     """Read one exposure of one detector.
 
@@ -152,6 +155,13 @@ def read_exposure(
         Chip of a file with several, from 1 (see `count_extvers`).
     gain : float or None
         [e-/ADU], instead of the header's; matters for images in ADU only.
+    read_noise : float or None
+        [e-], instead of the header's; no step of crmend depends on it.
+    exposure_time : float or None
+        [s], instead of the header's; matters for the CR rate and for units per second.
+    planes : mapping or None
+        Kind of plane (image, error, weight, variance, flag) to its EXTNAME or the number of
+        its HDU, where the profile does not know them.
 
     Returns
     -------
@@ -164,32 +174,35 @@ def read_exposure(
     FileFormatError
         If it is truncated, not FITS, has no 2-D image, or planes of different shapes.
     InvalidInputError
-        If the image has no finite pixel, is in ADU without gain, or its exposure time is
-        not positive.
+        If the image has no finite pixel, is in ADU without gain, its exposure time is
+        not positive, or an argument is out of range.
     UnknownInstrumentError, UnknownDetectorError
         If no profile fits, or the profile has no such detector.
 
     Warns
     -----
+    UntrainedWarning
+        If no network was trained for the instrument.
     CrmendWarning
-        If no network was trained for the instrument, or a flag file is missing.
+        If a flag file is missing.
     """
     path = Path(path)
+    known = Known(gain, read_noise, exposure_time)
     content = scan(path)
-    profile = _profile(instrument, content.identity(), path.name)
+    profile = _profile(instrument, content.identity(), path.name, planes)
     layout = locate(content, profile, extver)
     header = merged_header(content.primary, layout.image.header)
     name = find_detector(header, profile, path.name, detector)
-    calibration = find_calibration(header, profile, path.name, gain)
+    calibration = find_calibration(header, profile, path.name, known)
     if not profile.trained:
         warnings.warn(
             f"{path.name}: no network was trained for {profile.title}; the pack "
             f"{profile.model_pack!r} was trained on simulated CSST exposures: check the result",
-            CrmendWarning,
+            UntrainedWarning,
             stacklevel=2,
         )
-    image, error, flag = _read_planes(layout)
-    planes = {"image": layout.image, "error": layout.error, "flag": layout.flag}
+    image, error, flag = _read_planes(layout, profile)
+    found = {"image": layout.image, "error": layout.error, "flag": layout.flag}
     return Exposure(
         image=image,
         error=error,
@@ -205,12 +218,17 @@ def read_exposure(
         saturation=calibration.saturation,
         extver=extver,
         path=path,
-        planes={kind: plane for kind, plane in planes.items() if plane is not None},
+        planes={kind: plane for kind, plane in found.items() if plane is not None},
         primary_header=content.primary,
     )
 
 
-def count_extvers(path: str | Path, *, instrument: str | Instrument | None = None) -> int:
+def count_extvers(
+    path: str | Path,
+    *,
+    instrument: str | Instrument | None = None,
+    planes: Mapping[str, str] | None = None,
+) -> int:
     """Return how many chips a file holds: the images that `read_exposure` can read.
 
     Raises
@@ -219,21 +237,26 @@ def count_extvers(path: str | Path, *, instrument: str | Instrument | None = Non
         As `read_exposure`.
     """
     content = scan(Path(path))
-    profile = _profile(instrument, content.identity(), Path(path).name)
+    profile = _profile(instrument, content.identity(), Path(path).name, planes)
     return len(find_chips(content, profile))
 
 
 def _profile(
-    instrument: str | Instrument | None, header: fits.Header, file_name: str
+    instrument: str | Instrument | None,
+    header: fits.Header,
+    file_name: str,
+    planes: Mapping[str, str] | None,
 ) -> Instrument:
     """Return the profile asked for, or the one that fits the header."""
     if instrument is None:
-        return match_instrument(header, file_name)
-    return instrument if isinstance(instrument, Instrument) else load_instrument(instrument)
+        instrument = match_instrument(header, file_name)
+    elif not isinstance(instrument, Instrument):
+        instrument = load_instrument(instrument)
+    return instrument.with_planes(planes) if planes else instrument
 
 
 def _read_planes(
-    layout: Layout,
+    layout: Layout, instrument: Instrument
 ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None, NDArray[np.int32] | None]:
     """Read the pixels of image, error and flag.
 
@@ -258,5 +281,5 @@ def _read_planes(
         elif layout.error.kind == "variance":
             error = variance_to_error(error)
     if layout.flag is not None:
-        flag = read_flag(layout.flag.path, layout.flag.index)
+        flag = read_flag(layout.flag.path, layout.flag.index, instrument.flag_codes)
     return image, error, flag

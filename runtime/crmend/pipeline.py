@@ -184,6 +184,7 @@ class _Frame:
     cr_bit: int = CR_BIT
     pixel_size_um: float | None = None
     exposure_time: float | None = None
+    electrons_per_unit: float | None = 1.0
 
 
 def clean(
@@ -205,8 +206,9 @@ def clean(
     Parameters
     ----------
     exposure : Exposure or (ny, nx) array-like
-        From `crmend.read_exposure`, or an image in any linear unit, of any real dtype; not
-        changed.  NaN and infinite pixels count as invalid, and stay.
+        From `crmend.read_exposure`, or an image in any linear unit (for deepCR's networks: in
+        electrons), of any real dtype; not changed.  NaN and infinite pixels count as invalid,
+        and stay.
     detector, model, threshold, target_precision, quality, catalog, device, threads
         See `CleanOptions`.  An array needs `detector` or `model`.
     memory, progress
@@ -278,6 +280,7 @@ def clean_in_place(exposure: Exposure, options: CleanOptions | None = None) -> C
         cr_bit=profile.cr_bit,
         pixel_size_um=profile.pixel_size_um,
         exposure_time=exposure.exposure_time,
+        electrons_per_unit=exposure.electrons_per_unit,
     )
     return _clean(frame, invalid, excluded, options_for(exposure, options))
 
@@ -307,7 +310,7 @@ def _clean(
     with stopwatch(seconds, "detect"):
         found = detect_into(
             frame.image, invalid, excluded, finder,
-            threshold=threshold, tile=sizes.tile,
+            threshold=threshold, tile=sizes.tile, electrons_per_unit=frame.electrons_per_unit,
             progress=_stage(options.progress, "detect"),
         )  # fmt: skip
         flag = frame.flag if frame.flag is not None else np.zeros(invalid.shape, np.int32)

@@ -10,7 +10,9 @@ from crmend.errors import (
 
 
 def test_profiles_present():
-    assert available_instruments() == ("csst_msc", "generic", "hst_acs", "hst_wfc3_uvis")
+    assert available_instruments() == (
+        "csst_msc", "decam", "generic", "hst_acs", "hst_stis", "hst_wfc3_uvis", "hst_wfpc2",
+    )  # fmt: skip
 
 
 def test_csst_profile():
@@ -50,7 +52,7 @@ def test_pixel_size_follows_the_detector():
     assert acs.for_detector("HRC").pixel_size_um == 21.0
 
 
-@pytest.mark.parametrize("name", ["csst_msc", "generic", "hst_acs", "hst_wfc3_uvis"])
+@pytest.mark.parametrize("name", available_instruments())
 def test_flag_bits_are_single_bits(name):
     bits = list(load_instrument(name).flags.values())
     assert all(bit & (bit - 1) == 0 and bit > 0 for bit in bits)
@@ -84,7 +86,7 @@ def test_unknown_instrument_names_choices_and_remedy(header):
     with pytest.raises(UnknownInstrumentError, match="--instrument generic") as caught:
         match_instrument(header, "x.fits")
     message = str(caught.value)
-    assert "csst_msc, generic, hst_acs, hst_wfc3_uvis" in message
+    assert ", ".join(available_instruments()) in message
     assert str(header.get("INSTRUME", "no TELESCOP")) in message
     assert isinstance(caught.value, CrmendError)
     assert isinstance(caught.value, LookupError)

@@ -27,10 +27,12 @@ from crmend._cards import (
 from crmend.models import REFERENCE_FILE, Verification, verify_folder
 from crmend_training._graphs import OPSET, SHAPE
 
-_UNIT = {
-    "image": "asinh((image - background) / (softening * noise))",
-    "cr_probability": "probability",
-}
+OWN_NORMALISATION = NormalisationCard(_normalise.NAME, _normalise.parameters())
+"""The preprocessing of networks trained here."""
+
+IMAGE_UNIT = "asinh((image - background) / (softening * noise))"
+"""What a detection network trained here sees."""
+
 _INPAINT_UNIT = dict.fromkeys(("image", "profile", "inpainted", "sigma"), "noise") | {
     "cr_mask": "0 or 1"
 }
@@ -88,6 +90,10 @@ class ValidatedGraph:
         Inputs and torch's output by their name in ``reference.npz``.
     thresholds : dict
         For every threshold asked for, the one without ties (`validate.Validation`).
+    normalisation : NormalisationCard
+        Preprocessing that the network was trained with.
+    image_unit : str
+        Of the input of a detection network.
     """
 
     kind: str
@@ -101,6 +107,8 @@ class ValidatedGraph:
     parity: ParityCard
     reference: dict[str, NDArray[np.float32]]
     thresholds: dict[float, float]
+    normalisation: NormalisationCard = OWN_NORMALISATION
+    image_unit: str = IMAGE_UNIT
 
 
 @dataclass(frozen=True)
@@ -171,7 +179,7 @@ def _stamped(graph: ValidatedGraph, identity: Identity) -> bytes:
             "crmend.band": identity.band or "",
             "crmend.kind": graph.kind,
             "crmend.architecture": graph.architecture,
-            "crmend.normalisation": _normalise.NAME,
+            "crmend.normalisation": graph.normalisation.name,
         },
     )
     content: bytes = model.SerializeToString(deterministic=True)
@@ -180,7 +188,9 @@ def _stamped(graph: ValidatedGraph, identity: Identity) -> bytes:
 
 def _graph_card(one: PackGraph, sha256: str) -> GraphCard:
     graph, choice = one.graph, one.choice
-    shape, units = SHAPE[graph.kind], _INPAINT_UNIT if graph.kind == "inpaint" else _UNIT
+    shape, units = SHAPE[graph.kind], _INPAINT_UNIT
+    if graph.kind != "inpaint":
+        units = {"image": graph.image_unit, "cr_probability": "probability"}
     threshold = choice.threshold
 
     def tensors(names: tuple[str, ...]) -> tuple[TensorCard, ...]:
@@ -193,7 +203,7 @@ def _graph_card(one: PackGraph, sha256: str) -> GraphCard:
         opset=OPSET,
         inputs=tensors(graph.inputs),
         outputs=tensors(graph.outputs),
-        normalisation=NormalisationCard(_normalise.NAME, _normalise.parameters()),
+        normalisation=graph.normalisation,
         halo=graph.halo,
         stride=graph.stride,
         threshold=None if threshold is None else graph.thresholds[threshold],

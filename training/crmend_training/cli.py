@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from crmend_training import _cli_data, _cli_simulate
+from crmend_training import _cli_data, _cli_import, _cli_simulate
 from crmend_training.recipe import STAGES, Recipe, load_recipe
 
 
@@ -230,6 +230,7 @@ def _parser() -> argparse.ArgumentParser:
 
     _cli_simulate.add_command(commands)
     _cli_data.add_commands(commands)
+    _cli_import.add_command(commands)
     for name in ("detect", "inpaint"):
         _add_training(commands, name)
     calibrate = commands.add_parser("calibrate", help="thresholds and curves for the cards")

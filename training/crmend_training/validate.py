@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from crmend._cards import ParityCard
-from crmend._normalise import measure_scale
+from crmend._deepcr_input import LinearScale
+from crmend._normalise import Scale, measure_scale
 from crmend._sessions import DEVICES, Session, get_session
 from crmend._tiling import make_grid
 from crmend.detect import CPU_TILE, GPU_TILE, RunGraph, fill_probability
@@ -38,6 +39,9 @@ MOVES = (0.0, 0.001, -0.001, 0.002, -0.002, 0.005, -0.005, 0.01, -0.01, 0.02, -0
 """By how much a threshold may move away from a tie."""
 
 Array = NDArray[np.float32]
+
+ScaleOf = Callable[[Array, NDArray[np.bool_]], Scale | LinearScale]
+"""A network's preprocessing: takes the image and its invalid pixels."""
 
 
 class ParityError(ValueError):
@@ -92,6 +96,7 @@ def validate_graph(
     thresholds: Sequence[float] = (0.5,),
     sizes: Sequence[tuple[int, int]] = SIZES,
     seed: int = 0,
+    scale_of: ScaleOf = measure_scale,
 ) -> Validation:
     """Compare a graph with its network; remove the graph where they disagree.
 
@@ -116,6 +121,8 @@ def validate_graph(
         Of the synthetic frames.
     seed : int
         Of the synthetic frames.
+    scale_of : callable
+        Preprocessing of a detection network.
 
     Returns
     -------
@@ -133,7 +140,7 @@ def validate_graph(
         if kind != "inpaint":
             every = [*frames, *(example_frame(size, rng) for size in sizes)]
             candidates = sorted({_moved(t, move) for t in thresholds for move in MOVES})
-            found = _compare_detect(path, network, every, (halo, stride), candidates)
+            found = _compare_detect(path, network, every, (halo, stride), candidates, scale_of)
         else:
             found = _compare_inpaint(path, network, list(_cutouts(frames, rng)))
         _judge(path, kind, found[0])
@@ -201,7 +208,11 @@ def network_runner(network: nn.Module) -> RunGraph:
 
 
 def tiled_probability(
-    image: Array, run: RunGraph, field: tuple[int, int], tile: int
+    image: Array,
+    run: RunGraph,
+    field: tuple[int, int],
+    tile: int,
+    scale_of: ScaleOf = measure_scale,
 ) -> NDArray[np.float32]:
     """Return cr_probability of a frame through the runtime's tiling.
 
@@ -215,11 +226,13 @@ def tiled_probability(
         Its (halo, stride) [px].
     tile : int
         Side of a tile [px].
+    scale_of : callable
+        The network's preprocessing.
     """
     invalid = ~np.isfinite(image)
     grid = make_grid((image.shape[0], image.shape[1]), tile, *field)
     out = np.empty(image.shape, dtype=np.float32)
-    fill_probability(image, invalid, measure_scale(image, invalid), grid, run, out)
+    fill_probability(image, invalid, scale_of(image, invalid), grid, run, out)
     return out
 
 
@@ -243,6 +256,7 @@ def _compare_detect(
     frames: Sequence[Array],
     geometry: tuple[int, int],
     thresholds: Sequence[float],
+    scale_of: ScaleOf,
 ) -> tuple[Difference, tuple[str, ...]]:
     """Compare probabilities and masks, frame by frame and in batches."""
     total, providers = Difference(), []
@@ -250,10 +264,11 @@ def _compare_detect(
     providers = [session.provider for _, session in sessions]
     for frame in frames:
         # A tile of another size than onnxruntime's, so that the tiling is compared too.
-        wanted = tiled_probability(frame, network_runner(network), geometry, GPU_TILE)
+        run = network_runner(network)
+        wanted = tiled_probability(frame, run, geometry, GPU_TILE, scale_of)
         for index, (_, session) in enumerate(sessions):
             run = _graph_runner(session)
-            found = tiled_probability(frame, run, geometry, CPU_TILE)
+            found = tiled_probability(frame, run, geometry, CPU_TILE, scale_of)
             one = _difference(found, wanted, thresholds)
             total = total.merge(replace(one, frames=int(index == 0)))
     rng = np.random.default_rng(len(frames))

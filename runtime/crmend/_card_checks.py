@@ -1,0 +1,56 @@
+"""Ranges in a model card that the runtime relies on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from crmend import _deepcr_input, _normalise
+from crmend.errors import ModelError
+
+if TYPE_CHECKING:
+    from crmend._cards import GraphCard
+
+REMEDY = "Install the pack again, or export it again with crmend-train export."
+
+
+def check_graph(graph: GraphCard, kind: str, path: Path) -> None:
+    """Check the card of one graph.
+
+    Raises
+    ------
+    ModelError
+        A value is out of range, or names a preprocessing that this version lacks.
+    """
+    _check_normalisation(graph, kind, path)
+    threshold = graph.threshold
+    if kind != "inpaint" and (threshold is None or not 0.0 < threshold < 1.0):
+        raise ModelError(
+            f"{path}: card key '{kind}.threshold' is {threshold!r}; expected a number "
+            f"between 0 and 1. {REMEDY}"
+        )
+    if graph.stride < 1 or graph.halo < 0:
+        raise ModelError(
+            f"{path}: card keys '{kind}.halo' and '{kind}.stride' are {graph.halo} and "
+            f"{graph.stride}; expected halo >= 0 and stride >= 1. {REMEDY}"
+        )
+    if Path(graph.file).name != graph.file:
+        raise ModelError(
+            f"{path}: card key '{kind}.file' is {graph.file!r}; expected a plain file name "
+            f"inside the pack. {REMEDY}"
+        )
+
+
+def _check_normalisation(graph: GraphCard, kind: str, path: Path) -> None:
+    given = graph.normalisation
+    if given.name == _normalise.NAME and given.parameters == _normalise.parameters():
+        return
+    detects = kind != "inpaint"
+    if detects and given.name == _deepcr_input.NAME and _deepcr_input.usable(given.parameters):
+        return
+    also = f", and for detection {_deepcr_input.NAME}" if detects else ""
+    raise ModelError(
+        f"{path}: card key '{kind}.normalisation' is {given}; this crmend implements "
+        f"{_normalise.NAME} with {_normalise.parameters()}{also}. Use the crmend that the pack "
+        "was made for."
+    )
