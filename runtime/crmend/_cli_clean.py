@@ -39,7 +39,8 @@ if TYPE_CHECKING:
     from crmend._quicklook import Before
 
 
-_GENERIC = "generic"
+_DEEPCR = "deepcr"
+"""Packs that `crmend-train import-deepcr` makes."""
 
 
 @dataclass(frozen=True)
@@ -194,8 +195,8 @@ class _Work:
 
     def _read(self, extver: int) -> Exposure:
         with warnings.catch_warnings():
-            if (self._job.options.model or _GENERIC).partition("/")[0] != _GENERIC:
-                # Whoever names another pack does not run the one that the warning is about.
+            if (self._job.options.model or "").partition("/")[0] == _DEEPCR:
+                # They were trained for the instruments that they are named after.
                 warnings.simplefilter("ignore", UntrainedWarning)
             exposure = read_exposure(
                 self._job.frame,
