@@ -44,17 +44,17 @@ REAL_PICTURES = 2
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command; return its exit status."""
+    """Run the command; return its exit status: 2 = a folder or a result is missing."""
     options = parse(arguments)
     if options.command == "setup":
         status = peers_environment.setup(options.env)
         print(json.dumps(status, indent=1))
-        return 1 if all(one["failed"] for one in status.values()) else 0
+        return 1 if any(one["failed"] for one in status.values()) else 0
     try:
         if options.command == "run":
             run(options)
         write_report(options.out)
-    except (ValueError, FileNotFoundError) as error:
+    except FileNotFoundError as error:
         print(f"benchmark_peers: {error}", file=sys.stderr)
         return 2
     return 0
@@ -82,7 +82,12 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     report = commands.add_parser("report", help="write the report of stored results")
     for command in (run_, report):
         command.add_argument("--out", type=Path, default=Path("report"))
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    try:
+        peers_catalogue.choose(getattr(options, "peers", None), "detect")
+    except ValueError as error:
+        parser.error(str(error))
+    return options
 
 
 def positive(text: str) -> int:

@@ -209,7 +209,9 @@ def test_the_tool_writes_tables_and_a_page_that_begins_with_losses(bench, pair, 
     with (bench.out / "mending.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert {r["peer"] for r in rows} == {"crmend own pack", "5×5 median", "maskfill"}
-    assert tool.main([*arguments[:-2], "nothing"]) == 2  # no such method
+    with pytest.raises(SystemExit, match="2"):
+        tool.main([*arguments[:-2], "nothing"])  # no such method
+    assert tool.main(["report", "--out", str(bench.out / "nowhere")]) == 2
 
 
 def test_pins_name_a_version():

@@ -15,9 +15,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from crmend_training import evaluate_figures
+from crmend_training import evaluate, evaluate_figures
 from crmend_training.evaluate_real import RealFrame
-from crmend_training.mending_frames import hit_sources, usable_sources
+from crmend_training.mending_frames import usable_sources
 from crmend_training.peers_frames import BenchFrame
 from crmend_training.peers_scores import FALSE_RATES, RECALL, Points
 
@@ -193,8 +193,8 @@ def _hardest_sources(frame: BenchFrame) -> list[tuple[str, int, int]]:
     if len(table) == 0:
         return []
     x, y = (np.asarray(table[name], float) for name in ("x", "y"))
-    inner = evaluate_figures.evaluate.aperture_sum(frame.hit.true_mask, x, y, 2.0)
-    inner = np.where(hit_sources(frame.hit.true_mask, x, y, 2.0), inner, -1.0)
+    inner = evaluate.aperture_sum(frame.hit.true_mask, x, y, 2.0)
+    inner = np.where(evaluate.hit_sources(frame.hit.true_mask, x, y, 2.0), inner, -1.0)
     kinds = np.char.strip(np.asarray(table["type"]).astype(str))
     places = []
     for kind in ("star", "galaxy"):

@@ -108,9 +108,9 @@ def _about(about: Mapping[str, Any], results: Sequence[report.Result]) -> str:
         f"Command: <code>{html.escape(str(about.get('command', '')))}</code>",
         f"Machine: {html.escape(str(about.get('machine', '')))}; "
         f"{about.get('threads', 1)} thread(s) "
-        "for every method, each in a process of its own; loading, and a 64 × 64 corner that "
-        "warms up, are not timed; memory is the peak of the whole process.",
-        f"{len(simulated)} simulated and {len(real)} real frames. Recall (TPR) counts CR pixels "
+        "for every method, each in a process of its own; loading, and a 64 × 64 corner as a "
+        "warm-up, are not timed; memory is the peak of the whole process.",
+        f"{len(simulated)} simulated, {len(real)} real frames. Recall (TPR) counts CR pixels "
         "above 5 e-, precision and FPR count pixels with or without any CR charge; bad and "
         "saturated pixels take no part. In real exposures a CR pixel is one of the truth.",
         "Methods without probabilities show the best of their settings on these very frames: "

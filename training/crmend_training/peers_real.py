@@ -44,7 +44,8 @@ def real_sets(folder: Path) -> Iterator[tuple[Instrument, list[RealFrame], str]]
         if paths:
             known |= paths
             yield instrument, read_instrument(folder, instrument), "CRTRUTH"
-    rest = sorted(path for path in Path(folder).rglob("*.fits*") if path not in known)
+    rest = [path for path in Path(folder).rglob("*.fits*") if path not in known]
+    rest.sort(key=lambda path: (path.parent, path.name))
     for parent, paths in itertools.groupby(rest, key=lambda path: path.parent):
         yield from _sets_of(list(paths), str(parent.relative_to(folder)))
 

@@ -173,7 +173,8 @@ def score_mended(frame: BenchFrame, filled: NDArray[np.float32]) -> dict[str, An
     image = image.astype(np.float32)
     method = np.zeros(image.shape, np.uint8)
     mended = Mended(hit.true_mask, {"peer": image}, np.zeros_like(image), method)
-    rows = score_sources(hit, usable_sources(hit), {"true": mended})
+    sources = usable_sources(hit)
+    rows = score_sources(hit, sources, {"true": mended}) if len(sources) else []
     sky = sky_differences(hit, mended, sky_mask(hit))["peer"]
     kept = sky[:: max(1, -(-sky.size // SKY_VALUES))]
     return {"sources": rows, "sky": [round(float(x), 4) for x in kept]}

@@ -59,7 +59,9 @@ def run(method, frame, settings):
 def warm_up(method, frame, settings):
     """Run a method on a corner; what goes wrong there counts only if it does again."""
     try:
-        run(method, frame.corner(WARM_UP), settings)
+        corner = frame.corner(WARM_UP)
+        corner.mask[corner.mask.shape[0] // 2, corner.mask.shape[1] // 2] = True
+        run(method, corner, settings)
     except Exception:  # a corner may be too small, or hold nothing
         return
 

@@ -67,9 +67,7 @@ class WorkFrame:
     def corner(self, side: int) -> WorkFrame:
         """Return the first rows and columns."""
         names = ("image", "filled", "invalid", "saturated", "mask")
-        return replace(
-            self, **{n: np.ascontiguousarray(getattr(self, n)[:side, :side]) for n in names}
-        )
+        return replace(self, **{n: getattr(self, n)[:side, :side].copy() for n in names})
 
 
 def read_frame(path: str | Path, threads: int = 1) -> WorkFrame:
@@ -199,11 +197,14 @@ def _cosmic_conn(model: str, frame: WorkFrame) -> np.ndarray:
         command = [program, "-i", source, "-m", model, "-e", "SCI"]
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
         written = [path for path in folder.rglob("*.fits*") if path != source]
+        found = {}
         for path in [*written, source]:
             with fits.open(path) as hdus:
                 for hdu in hdus[1:]:
                     if "CR" in hdu.name.upper() and np.shape(hdu.data) == frame.filled.shape:
-                        return np.asarray(hdu.data, dtype=np.float32)
+                        found[hdu.name.upper()] = np.asarray(hdu.data, dtype=np.float32)
+    if found:  # the probability, where there is a mask beside it
+        return found[max(found, key=lambda name: "PROB" in name)]
     said = (done.stderr or done.stdout).strip()[-300:]
     raise RuntimeError(f"cosmic-conn ended with {done.returncode}, without a result: {said}")
 
