@@ -130,6 +130,7 @@ def test_a_loss_is_said_and_a_tie_is_none():
 
 
 def test_gaussian_process_recovers_a_star(rng):
+    pytest.importorskip("sklearn")
     y, x = np.mgrid[:25, :25]
     star = 5000.0 * np.exp(-0.5 * ((y - 12) ** 2 + (x - 12) ** 2) / 1.5**2)
     image = (100.0 + star + rng.normal(0, 5.0, star.shape)).astype(np.float32)

@@ -97,8 +97,8 @@ def draw_mending(table: Sequence[Mapping[str, Any]], path: Path) -> None:
         for k, name in enumerate(names):
             if name in own:
                 row = own[name]
-                panel.errorbar(row["bias"], k, xerr=row["scatter"], fmt="o", color=colours[name],
-                               capsize=3, lw=1.6)  # fmt: skip
+                panel.errorbar(row["bias"], k, xerr=row["scatter"], color=colours[name],
+                               fmt="o", capsize=3, lw=1.6)  # fmt: skip
         panel.axvline(0.0, color="0.4", lw=0.8)
         unit = "noise" if place == "sky" else "mag"
         count = max((row["n"] for row in own.values()), default=0)
