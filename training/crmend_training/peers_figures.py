@@ -112,15 +112,15 @@ def draw_mending(table: Sequence[Mapping[str, Any]], path: Path) -> None:
 
 
 def draw_costs(table: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Draw seconds per megapixel and peak memory of every method."""
-    rows = [row for row in table if row["seconds_per_mpx"] is not None]
+    """Draw CPU seconds per megapixel and peak memory of every method."""
+    rows = [row for row in table if row["cpu_seconds_per_mpx"] is not None]
     figure, panels = plt.subplots(
         1, 2, figsize=(13.0, 1.2 + 0.26 * len(rows)), sharey=True, layout="constrained"
     )
     names = [f"{row['task']}: {row['peer']}" for row in rows]
     colours = colours_of([row["peer"] for row in rows])
     for panel, key, label in (
-        (panels[0], "seconds_per_mpx", "seconds per megapixel, one setting"),
+        (panels[0], "cpu_seconds_per_mpx", "CPU seconds per megapixel, one setting"),
         (panels[1], "peak_mib", "peak memory [MiB], whole process"),
     ):
         values = [row[key] for row in rows]

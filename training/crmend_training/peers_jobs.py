@@ -25,6 +25,7 @@ from crmend_training.peers_environment import PINS, failures, python_of
 from crmend_training.peers_frames import BenchFrame
 from crmend_training.peers_worker import finders
 
+_COSTS = ("seconds", "cpu_seconds", "load_seconds", "idle_mib", "peak_mib")
 _WORKER = Path(peers_worker.__file__).parent
 _THREADS = (
     "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS",
@@ -98,8 +99,8 @@ def run_once(
     Returns
     -------
     (dict, dict or None)
-        ``error`` (None = none), ``seconds``, ``seconds_per_mpx``, ``load_seconds``,
-        ``idle_mib`` and ``peak_mib``; the arrays, None where there was an error.
+        ``error`` (None = none), ``seconds``, ``cpu_seconds``, both per megapixel as well,
+        ``load_seconds``, ``idle_mib`` and ``peak_mib``; the arrays, None after an error.
     """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -114,12 +115,12 @@ def run_once(
         }
         (folder / "job.json").write_text(json.dumps(job))
         error = _run(bench, peer, folder / "job.json")
-        report: dict[str, Any] = {"error": error, "seconds": None, "peak_mib": None}
+        report: dict[str, Any] = {"error": error} | dict.fromkeys(_COSTS)
         if error is None:
             report = json.loads((folder / "out.json").read_text())
-        report["seconds_per_mpx"] = None
-        if report["seconds"] is not None:
-            report["seconds_per_mpx"] = report["seconds"] / (frame.cr.size / 1e6)
+        report |= {f"{name}_per_mpx": None for name in _COSTS[:2]}
+        for name in _COSTS[:2] if report["seconds"] is not None else ():
+            report[f"{name}_per_mpx"] = report[name] / (frame.cr.size / 1e6)
         if report["error"] is not None:
             return report, None
         with np.load(folder / "out.npz") as file:

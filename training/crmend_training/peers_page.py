@@ -25,6 +25,7 @@ td.error { color: #a00; text-align: left } img { max-width: 100% }
 _COSTS = {
     "frames": "frames",
     "failed": "failed",
+    "cpu_seconds_per_mpx": "CPU s/Mpx",
     "seconds_per_mpx": "s/Mpx",
     "peak_mib": "peak MiB",
 }
@@ -109,7 +110,8 @@ def _about(about: Mapping[str, Any], results: Sequence[report.Result]) -> str:
         f"Machine: {html.escape(str(about.get('machine', '')))}; "
         f"{about.get('threads', 1)} thread(s) "
         "for every method, each in a process of its own; loading, and a 64 × 64 corner as a "
-        "warm-up, are not timed; memory is the peak of the whole process.",
+        "warm-up, are not timed; CPU seconds count what the process and its children used, "
+        "seconds what a clock says; memory is the peak of the whole process.",
         f"{len(simulated)} simulated, {len(real)} real frames. Recall (TPR) counts CR pixels "
         "above 5 e-, precision and FPR count pixels with or without any CR charge; bad and "
         "saturated pixels take no part. In real exposures a CR pixel is one of the truth.",

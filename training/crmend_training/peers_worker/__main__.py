@@ -24,7 +24,8 @@ def main(path: str) -> None:
     """Run one job."""
     job = json.loads(Path(path).read_text())
     out = Path(job["out"])
-    report = {"error": None, "seconds": None, "load_seconds": None, "idle_mib": None}
+    names = ("error", "seconds", "cpu_seconds", "load_seconds", "idle_mib")
+    report = dict.fromkeys(names)
     warnings.simplefilter("ignore")
     try:
         frame = finders.read_frame(job["frame"], job["threads"])
@@ -35,7 +36,9 @@ def main(path: str) -> None:
         report["load_seconds"] = time.perf_counter() - start
         report["idle_mib"] = peak_mib()
         start = time.perf_counter()
+        before = cpu_seconds()
         arrays = run(method, frame, job["settings"])
+        report["cpu_seconds"] = (cpu_seconds() - before) / len(job["settings"])
         report["seconds"] = (time.perf_counter() - start) / len(job["settings"])
         np.savez(out, **arrays)
     except Exception as error:  # whatever a peer's own code raises is its result
@@ -77,6 +80,14 @@ def peak_mib():
         own = int(next(line.split()[1] for line in lines if line.startswith("VmHWM")))
     unit = 2**20 if sys.platform == "darwin" else 2**10
     return max(own, children) / unit
+
+
+def cpu_seconds():
+    """Return the processor's time so far, of this process and of those that it started."""
+    parts = [
+        resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    ]
+    return sum(part.ru_utime + part.ru_stime for part in parts)
 
 
 if __name__ == "__main__":
