@@ -220,3 +220,12 @@ def test_pins_name_a_version():
     assert all("==" in requirement for requirement in pinned)
     with pytest.raises(FileNotFoundError, match="setup --env"):
         environment.python_of(Path("nowhere"), catalogue.PEERS)
+
+
+def test_tiny_probabilities_are_still_ranked():
+    probability = np.array([[1e-9, 1e-12, 0.0, 1.0]], np.float32)
+    cr = np.array([[50.0, 0.0, 0.0, 60.0]])
+    curve = scores.probability_points(probability, cr, np.zeros(cr.shape, bool))
+    assert curve.precision_at_recall(1.0) == 1.0
+    found = scores.found_mask(curve, probability, is_masks=False)
+    np.testing.assert_array_equal(found, [[True, False, False, True]])

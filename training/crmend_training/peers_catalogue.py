@@ -79,7 +79,7 @@ DETECTION = (
         for name in (*DEEPCR_MODELS, "ACS-WFC, sky subtracted")
     ),
     *(
-        Peer(f"Cosmic-CoNN {name}", "detect", COSMIC_CONN, note="its program, electrons")
+        Peer(f"Cosmic-CoNN {name}", "detect", COSMIC_CONN, note="its program, start included")
         for name in COSMIC_CONN_MODELS
     ),
     Peer("astroscrappy", "detect", PEERS, "sigclip", _LACOSMIC, _TUNED),

@@ -200,7 +200,8 @@ def _fingerprint(
     bench: Bench, peer: Peer, frame: BenchFrame, settings: Sequence[Mapping[str, float]]
 ) -> str:
     """Return a hash of everything that a result depends on."""
-    code = b"".join(path.read_bytes() for path in sorted(_WORKER.glob("*.py")))
+    files = [*sorted(_WORKER.glob("*.py")), Path(scores.__file__)]
+    code = b"".join(path.read_bytes() for path in files)
     parts: list[Any] = [peer.name, list(settings), frame.fingerprint(), bench.threads]
     parts.append(_graphs(peer, frame) if peer.place == OWN else PINS[peer.place])
     parts.append(sorted(failures(bench.environment)) if peer.place != OWN else [])

@@ -28,6 +28,10 @@ RECALL = 0.95
 FALSE_RATES = (1e-4, 5e-4, 5e-3)
 """False-positive rates at which the true-positive rate is compared (issue 6)."""
 
+EDGES = np.linspace(-60.0, 17.0, 7701)
+"""Thresholds of probabilities in log-odds, finer than any network needs and from 1e-26 up: some
+peers give most pixels less than 1e-6 and still rank them; float32 ends at 16.6."""
+
 SKY_VALUES = 4000
 """Mended sky pixels kept per frame, evenly chosen."""
 
@@ -126,12 +130,22 @@ def pooled_points(parts: Sequence[Points]) -> Points:
 def probability_points(
     probability: NDArray[np.float32], cr: NDArray[np.float32], ignore: NDArray[np.bool_]
 ) -> Points:
-    """Return the points of a network's probability, at `evaluate.CurveCounter`'s thresholds."""
-    counter = evaluate.CurveCounter()
-    counter.add(probability, cr, ignore)
-    counts = (counter.bright, counter.true, counter.false)
+    """Return the points of a network's probability, at the log-odds of `EDGES`."""
+    index = np.clip(np.searchsorted(EDGES, _log_odds(probability), "right") - 1, 0, None)
+    keep, crs = ~ignore, cr > evaluate.PRECISION_ABOVE
+    counts = [
+        np.bincount(index[keep & chosen], minlength=EDGES.size).astype(float)
+        for chosen in (cr > evaluate.RECALL_ABOVE, crs, ~crs)
+    ]
     above = [np.cumsum(one[::-1])[::-1] for one in counts]
-    return Points(*above, float(counter.bright.sum()), float(counter.false.sum()))
+    return Points(*above, float(counts[0].sum()), float(counts[2].sum()))
+
+
+def _log_odds(probability: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return ln(p / (1 − p)), infinite at 0 and 1."""
+    p = probability.astype(np.float64)
+    with np.errstate(divide="ignore"):
+        return np.log(p) - np.log1p(-p)
 
 
 def mask_points(
@@ -151,8 +165,9 @@ def found_mask(points: Points, result: NDArray, is_masks: bool) -> NDArray[np.bo
     best = points.best()
     if is_masks:
         return np.asarray(result[best], dtype=bool)
-    edge = evaluate.CurveCounter().edges[best]
-    return np.asarray(result >= np.float32(1.0 / (1.0 + np.exp(-edge))))
+    if best == 0:  # the lowest holds everything, whatever its log-odds
+        return np.ones(result.shape, dtype=bool)
+    return np.asarray(_log_odds(result) >= EDGES[best])
 
 
 # --- mending --------------------------------------------------------------------------
