@@ -15,6 +15,15 @@ import sep
 from numpy.typing import NDArray
 
 from crmend_training.datasets import LABEL_THRESHOLD
+from crmend_training.peers_worker.fillers import masked_median
+from crmend_training.peers_worker.finders import run_astroscrappy
+
+__all__ = [
+    "PRECISION_ABOVE", "RECALL_ABOVE", "Curve", "CurveCounter", "aperture_magnitudes",
+    "aperture_sum", "astroscrappy_grid", "calibration_error", "hit_sources", "mask_scores",
+    "masked_median", "pooled", "pooled_counts", "pooled_curve", "reliability",
+    "run_astroscrappy", "summary",
+]  # fmt: skip
 
 RECALL_ABOVE = 5.0
 """Recall counts CR pixels above this charge [e-] (paper, section 4.1: the read noise)."""
@@ -178,54 +187,7 @@ def astroscrappy_grid() -> list[dict[str, float]]:
     ]
 
 
-def run_astroscrappy(
-    electrons: NDArray[np.float32],
-    ignore: NDArray[np.bool_],
-    *,
-    read_noise: float = 5.0,
-    saturation: float = 71_500.0,
-    psf_fwhm: float = 2.0,
-    **settings: float,
-) -> NDArray[np.bool_]:
-    """Return astroscrappy's CR mask of an image in electrons (sky included)."""
-    import astroscrappy
-
-    mask, _ = astroscrappy.detect_cosmics(
-        np.where(np.isfinite(electrons), electrons, 0.0).astype(np.float32),
-        inmask=ignore,
-        gain=1.0,
-        readnoise=read_noise,
-        satlevel=saturation,
-        niter=4,
-        fsmode="median",
-        cleantype="medmask",
-        psffwhm=psf_fwhm,
-        **settings,
-    )
-    return mask
-
-
 # --- photometry ---------------------------------------------------------------------
-
-
-def masked_median(
-    image: NDArray[np.float32], cr_mask: NDArray[np.bool_], half: int = 2
-) -> NDArray[np.float32]:
-    """Return the image with CR pixels replaced by the median of good pixels in 5×5.
-
-    A CR pixel without a good neighbour gets the image's median: the peer that the table
-    compares with, as deepCR's default inpainting does it.
-    """
-    out = image.copy()
-    everywhere = float(np.nanmedian(image))
-    ny, nx = image.shape
-    for y, x in zip(*np.nonzero(cr_mask), strict=True):
-        window = np.s_[
-            max(y - half, 0) : min(y + half + 1, ny), max(x - half, 0) : min(x + half + 1, nx)
-        ]
-        good = image[window][~cr_mask[window]]
-        out[y, x] = np.median(good) if good.size else everywhere
-    return out
 
 
 def aperture_magnitudes(

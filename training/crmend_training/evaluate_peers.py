@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,16 +23,10 @@ from crmend_training.evaluate_real import (
     mask_row,
     rank,
 )
+from crmend_training.peers_worker import finders
 
 Probability = Callable[[RealFrame, Instrument], NDArray[np.float32]]
 """A network: cr_probability of a frame."""
-
-DEEPCR_MODELS = (
-    "ACS-WFC", "ACS-WFC-F435W", "ACS-WFC-F606W", "ACS-WFC-F814W", "WFC3-UVIS", "decam",
-)  # fmt: skip
-"""deepCR's published detection networks.
-
-Its package names three of them; the ones per filter lie beside as files."""
 
 
 def crmend_probability(frame: RealFrame, quality: str = "reference") -> NDArray[np.float32]:
@@ -49,20 +42,11 @@ def crmend_probability(frame: RealFrame, quality: str = "reference") -> NDArray[
 
 
 def deepcr_models() -> dict[str, Any]:
-    """Return deepCR's published detection models by name.
-
-    The models per filter have the network of ``ACS-WFC`` and load once the package is told so.
-    """
-    from deepCR import deepCR  # before learned_models, which imports it in a circle
-    from deepCR.unet_batchnorm import UNet2SigmoidBatchNorm
-    from learned_models import mask_dict
-
+    """Return deepCR's published detection models by name."""
     models = {}
-    for name in DEEPCR_MODELS:
-        mask_dict.setdefault(name, [UNet2SigmoidBatchNorm, (1, 1, 32), 1])
-        with contextlib.suppress(FileNotFoundError), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # weight_norm is deprecated in torch
-            models[name] = deepCR(mask=name, device="CPU")
+    for name in finders.DEEPCR_MODELS:
+        with contextlib.suppress(FileNotFoundError):
+            models[name] = finders.load_deepcr_model(name)
     return models
 
 
@@ -80,15 +64,8 @@ def deepcr_probability(
     offset : float
         Subtracted first [e-].
     """
-    import torch
-
     image = (frame.filled - np.float32(offset)) / np.float32(scale)
-    ny, nx = image.shape
-    # deepCR pads to multiples of four with zeros, and flags that edge: mirror instead.
-    padded = np.pad(image, ((0, -ny % 4), (0, -nx % 4)), mode="reflect")
-    with torch.inference_mode():
-        found = model.clean(padded, binary=False, segment=False)
-    return np.asarray(found[:ny, :nx], dtype=np.float32)
+    return finders.deepcr_probability(model, image)
 
 
 def networks(qualities: Sequence[str]) -> Iterator[tuple[str, float, Probability]]:

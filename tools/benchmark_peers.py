@@ -1,0 +1,220 @@
+"""Run crmend and its peers on the same frames, masks and metrics; write a report.
+
+    python tools/benchmark_peers.py setup --env peers_env
+    python tools/benchmark_peers.py run [FRAMES] [--validation VALIDATION] --env peers_env
+        --out report [--frames N] [--size S] [--real ../shared/data] [--peers NAME ...]
+    python tools/benchmark_peers.py report --out report
+
+FRAMES and VALIDATION are folders of Level 1 + CR-truth pairs with CR-free twins and catalogues
+(`crmend-train simulate --keep-clean`); without them a small seeded set is simulated below
+``report/frames``.  ``setup`` makes a virtual environment for the peers and one for Cosmic-CoNN,
+which is GPL and runs as a program of its own; both share torch with this interpreter where it
+has it.  Each method runs on each frame in a process of its own, one result file each: a second
+call goes on where the first one stopped, and tries again what failed.  ``report`` writes
+``detection.csv``, ``mending.csv``, ``costs.csv``, ``runs.csv``, figures and ``report.html``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from crmend_training import (
+    datasets,
+    peers_catalogue,
+    peers_environment,
+    peers_figures,
+    peers_frames,
+    peers_jobs,
+    peers_page,
+    peers_real,
+    peers_run,
+)
+
+VALIDATION_SIZE = 512
+"""Side of the parts of frames on which settings are tuned [px]."""
+
+REAL_PICTURES = 2
+"""Exposures of an instrument that pictures are drawn of."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; return its exit status: 2 = a folder or a result is missing."""
+    options = parse(arguments)
+    if options.command == "setup":
+        status = peers_environment.setup(options.env)
+        print(json.dumps(status, indent=1))
+        return 1 if any(one["failed"] for one in status.values()) else 0
+    try:
+        if options.command == "run":
+            run(options)
+        write_report(options.out)
+    except FileNotFoundError as error:
+        print(f"benchmark_peers: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    """Return the options."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    commands = parser.add_subparsers(dest="command", required=True)
+    setup = commands.add_parser("setup", help="make the peers' environments")
+    setup.add_argument("--env", type=Path, default=Path("peers_env"))
+    run_ = commands.add_parser("run", help="run what has not run yet, then report")
+    run_.add_argument("folder", type=Path, nargs="?", help="pairs (default: simulated)")
+    run_.add_argument("--validation", type=Path, help="pairs for tuning (default: simulated)")
+    run_.add_argument("--env", type=Path, default=Path("peers_env"))
+    run_.add_argument("--frames", type=positive, help="so many frames, evenly chosen")
+    run_.add_argument("--size", type=positive, help="their middle so many pixels wide")
+    run_.add_argument("--validation-frames", type=positive, default=2)
+    run_.add_argument("--real", type=Path, help="folder of real exposures")
+    run_.add_argument("--peers", nargs="+", metavar="NAME", help="methods that begin so")
+    run_.add_argument("--tasks", nargs="+", choices=peers_catalogue.TASKS,
+                      default=peers_catalogue.TASKS)  # fmt: skip
+    run_.add_argument("--threads", type=positive, default=1, help="of every method")
+    run_.add_argument("--timeout", type=float, default=3600.0, help="of a method [s]")
+    report = commands.add_parser("report", help="write the report of stored results")
+    for command in (run_, report):
+        command.add_argument("--out", type=Path, default=Path("report"))
+    options = parser.parse_args(arguments)
+    try:
+        peers_catalogue.choose(getattr(options, "peers", None), "detect")
+    except ValueError as error:
+        parser.error(str(error))
+    return options
+
+
+def positive(text: str) -> int:
+    """Return a positive whole number."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text}; expected a number above 0")
+    return number
+
+
+# --- run --------------------------------------------------------------------------------
+
+
+def run(options: argparse.Namespace) -> None:
+    """Tune, run every method on every frame, and draw the pictures that need the frames."""
+    bench = peers_jobs.Bench(options.out, options.env, options.threads, options.timeout)
+    peers = [p for task in options.tasks for p in peers_catalogue.choose(options.peers, task)]
+    pairs, validation = simulated_pairs(options)
+    about(options)
+    parts = [peers_frames.read_pair(pair, VALIDATION_SIZE) for pair in validation]
+    families = peers_run.tune_all(bench, peers, parts, "simulated")
+    for number, pair in enumerate(pairs):
+        frame = peers_frames.read_pair(pair, options.size)
+        peers_run.run_all(bench, peers, [frame], families)
+        if number == 0:
+            draw(bench, peers, frame)
+    if options.real is not None:
+        run_real(bench, [peer for peer in peers if peer.task == "detect"], options.real)
+
+
+def simulated_pairs(
+    options: argparse.Namespace,
+) -> tuple[list[datasets.Pair], list[datasets.Pair]]:
+    """Return the pairs to score and those to tune on, simulated where no folder is given."""
+    size, own = options.size or 1024, options.out / "frames"
+    if options.folder is None:
+        pairs = peers_frames.simulate_frames(own / "test", "test", options.frames or 2, size)
+    else:
+        pairs = datasets.find_pairs(options.folder)
+    most = options.validation_frames
+    if options.validation is None:
+        folder = own / "validation"
+        tuning = peers_frames.simulate_frames(folder, "validation", most, VALIDATION_SIZE)
+    else:
+        tuning = datasets.find_pairs(options.validation)
+    return peers_frames.spread(pairs, options.frames), peers_frames.spread(tuning, most)
+
+
+def run_real(bench: peers_jobs.Bench, peers: list[peers_catalogue.Peer], folder: Path) -> None:
+    """Run the detections on every real exposure with a truth; note the others.
+
+    Methods are tuned on the first exposure of each instrument: in their favour.
+    """
+    peers = [peer for peer in peers if not peer.name.startswith("crmend own pack")]
+    notes = []
+    for instrument, exposures, truth in peers_real.real_sets(folder):
+        if not exposures:
+            notes.append(f"No truth for {instrument.name}: {truth}.")
+            continue
+        notes.append(f"{instrument.name}: {len(exposures)} exposure(s), truth: {truth}.")
+        frames = [peers_frames.real_frame(one, instrument) for one in exposures]
+        part = peers_frames.busiest_part(frames[0], VALIDATION_SIZE)
+        families = peers_run.tune_all(bench, peers, [part], instrument.name)
+        peers_run.run_all(bench, peers, frames, families)
+        for frame in frames[:REAL_PICTURES]:
+            draw(bench, peers, frame)
+    (bench.out / "real.json").write_text(json.dumps(notes, indent=1) + "\n")
+
+
+def draw(
+    bench: peers_jobs.Bench,
+    peers: list[peers_catalogue.Peer],
+    frame: peers_frames.BenchFrame,
+) -> None:
+    """Draw what the methods made of a frame, from stored pixels."""
+    folder = bench.out / "pictures"
+    folder.mkdir(exist_ok=True)
+    kept = dict(stored_pixels(bench.out, peers, frame, "detect"))
+    masks = {name: kept[name] for name in peers_figures.PICTURED if name in kept}
+    if masks:
+        peers_figures.draw_found(frame, masks, folder / f"found_{frame.name}.png")
+    images = dict(stored_pixels(bench.out, peers, frame, "mend"))
+    images.pop("untouched", None)
+    if images:
+        peers_figures.draw_sheet(frame, images, folder / f"mended_{frame.name}.png")
+
+
+def stored_pixels(
+    out: Path,
+    peers: list[peers_catalogue.Peer],
+    frame: peers_frames.BenchFrame,
+    task: str,
+) -> Iterator[tuple[str, object]]:
+    """Yield name and pixels of the methods of a task that have a result."""
+    for peer in peers:
+        if peer.task == task:
+            pixels = peers_jobs.kept_pixels(out, peer, frame)
+            if pixels is not None:
+                yield peer.name, pixels
+
+
+# --- report -----------------------------------------------------------------------------
+
+
+def about(options: argparse.Namespace) -> None:
+    """Write down how the run was started."""
+    options.out.mkdir(parents=True, exist_ok=True)
+    failed = peers_environment.failures(options.env)
+    said = {
+        "command": "python tools/benchmark_peers.py " + " ".join(sys.argv[1:]),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "threads": options.threads,
+        "notes": [f"Could not be installed: {name}: {why}" for name, why in failed.items()],
+    }
+    (options.out / "about.json").write_text(json.dumps(said, indent=1) + "\n")
+
+
+def write_report(out: Path) -> None:
+    """Write the report of what is stored."""
+    results = peers_run.stored_results(out)
+    said = {"threads": 1, "notes": []}
+    if (out / "about.json").is_file():
+        said |= json.loads((out / "about.json").read_text())
+    if (out / "real.json").is_file():
+        said["notes"] = said["notes"] + json.loads((out / "real.json").read_text())
+    print(peers_page.write_report(out, results, said))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,125 @@
+"""Every method of the benchmark: where it runs, and over what it is tuned."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from crmend_training.peers_worker.finders import COSMIC_CONN_MODELS, DEEPCR_MODELS
+
+TASKS = ("detect", "mend")
+
+OWN, PEERS, COSMIC_CONN = "own", "peers", "cosmic_conn"
+"""Environments: the one that runs this; the peers'; that of the GPL program."""
+
+LEVELS = (2.0, 3.0, 4.0, 5.0, 6.5, 9.0, 13.0, 20.0, 40.0)
+"""Thresholds in sigma that trace the curve of a method without probabilities."""
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A method.
+
+    Attributes
+    ----------
+    name : str
+        As `peers_worker` knows it; "crmend …" are ours.
+    task : {"detect", "mend"}
+    place : {"own", "peers", "cosmic_conn"}
+        Environment that it runs in.
+    sweep : str
+        Setting that takes the values of `LEVELS`; "" = the method gives probabilities.
+    grid : mapping
+        Values over which the other settings are tuned on validation frames.
+    note : str
+        Settings, for the report.
+    """
+
+    name: str
+    task: str
+    place: str = PEERS
+    sweep: str = ""
+    grid: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    note: str = ""
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether it is crmend's."""
+        return self.name.startswith("crmend ")
+
+    @property
+    def key(self) -> str:
+        """Name of its folder."""
+        return "".join(c if c.isalnum() else "_" for c in f"{self.task} {self.name}")
+
+    def families(self) -> list[dict[str, float]]:
+        """Return every combination of the tuned settings."""
+        return [
+            dict(zip(self.grid, values, strict=True))
+            for values in itertools.product(*self.grid.values())
+        ]
+
+    def settings(self, families: Sequence[Mapping[str, float]]) -> list[dict[str, float]]:
+        """Return these families of settings at every level of the sweep."""
+        if not self.sweep:
+            return [{}]
+        return [dict(family) | {self.sweep: x} for family in families for x in LEVELS]
+
+
+_LACOSMIC = {"sigfrac": (0.1, 0.3, 0.5), "objlim": (0.5, 2.0, 5.0)}
+_TUNED = "settings of the validation frames; read noise, saturation, PSF given"
+
+DETECTION = (
+    Peer("crmend own pack", "detect", OWN, note="pack of the frame's detector"),
+    Peer("crmend generic", "detect", OWN, note="pack generic"),
+    Peer("crmend own pack, fast", "detect", OWN, note="the small network, where there is one"),
+    *(
+        Peer(f"deepCR {name}", "detect", note="electrons, sky in; ADU for decam; no seams")
+        for name in (*DEEPCR_MODELS, "ACS-WFC, sky subtracted")
+    ),
+    *(
+        Peer(f"Cosmic-CoNN {name}", "detect", COSMIC_CONN, note="its program, start included")
+        for name in COSMIC_CONN_MODELS
+    ),
+    Peer("astroscrappy", "detect", PEERS, "sigclip", _LACOSMIC, _TUNED),
+    Peer("lacosmic", "detect", PEERS, "sigclip", _LACOSMIC, _TUNED),
+    Peer("ccdproc lacosmic", "detect", PEERS, "sigclip", {},
+         "its defaults, sigclip swept; read noise, saturation, PSF given"),
+    Peer("ccdproc median", "detect", PEERS, "thresh", {"mbox": (5, 7, 11)}, _TUNED),
+)  # fmt: skip
+
+MENDING = (
+    Peer("crmend own pack", "mend", OWN, note="pack of the frame's detector"),
+    Peer("crmend generic", "mend", OWN, note="pack generic"),
+    Peer("crmend adaptive median", "mend", OWN, note="3×3 growing to 11×11, everywhere"),
+    Peer("5×5 median", "mend", note="good pixels only"),
+    Peer("maskfill", "mend", note="defaults, a cutout per CR"),
+    Peer("astropy interpolate", "mend", note="Gaussian kernel as wide as the PSF, repeated"),
+    Peer("OpenCV NS", "mend", note="radius 3 px, 1000 grey levels per sigma"),
+    Peer("OpenCV Telea", "mend", note="radius 3 px, 1000 grey levels per sigma"),
+    Peer("biharmonic", "mend", note="scikit-image, a cutout per CR"),
+    Peer("deepCR median", "mend", note="its default, 5×5"),
+    Peer("deepCR ACS-WFC-F606W-2-32", "mend", note="its HST network, electrons, sky in"),
+    Peer("Gaussian process", "mend", note="scikit-learn, as LSST's: √2 PSF sigma, 160 pixels"),
+    Peer("untouched", "mend", note="the CRs left in, for scale"),
+)
+
+
+def choose(names: Sequence[str] | None, task: str) -> list[Peer]:
+    """Return the methods of a task, all or those named.
+
+    A name stands for all methods that begin with it: "deepCR", "crmend".
+
+    Raises
+    ------
+    ValueError
+        No method of either task has that name.
+    """
+    every = {"detect": DETECTION, "mend": MENDING}
+    for name in names or ():
+        if not any(p.name.startswith(name) for t in TASKS for p in every[t]):
+            known = sorted({p.name for t in TASKS for p in every[t]})
+            raise ValueError(f"no method is called {name!r}; expected one of {known}")
+    kept = [p for p in every[task] if names is None or p.name.startswith(tuple(names))]
+    return list(kept)

@@ -1,0 +1,179 @@
+"""Real exposures of any folder, with truth from their own planes or from one another."""
+
+from __future__ import annotations
+
+import itertools
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from astropy.io import fits
+from numpy.typing import NDArray
+
+import crmend
+from crmend.errors import CrmendError, CrmendWarning
+from crmend.exposure import Exposure
+from crmend.flags import has_flag
+from crmend_training import datasets
+from crmend_training.classical_fills import prepared
+from crmend_training.datasets.multi_exposure import compare_exposures
+from crmend_training.evaluate_real import INSTRUMENTS, Instrument, RealFrame, read_instrument
+
+READ_NOISE = 5.0
+"""Assumed where the header has none of `_READ_NOISE` [e-]."""
+
+FWHM = 3.0
+"""Of a star, assumed for instruments that `evaluate_real` does not know [px]."""
+
+_READ_NOISE = ("RDNOISE", "READNOIS", "RON", "READNSEA")
+_GAIN = ("GAIN", "EGAIN", "CCDGAIN", "ATODGAIN", "GAINA")
+
+
+def real_sets(folder: Path) -> Iterator[tuple[Instrument, list[RealFrame], str]]:
+    """Yield instrument, exposures and where the truth is from, or why there is none.
+
+    First the instruments that `evaluate_real` knows, then every other folder of FITS files:
+    those with a plane ``CRTRUTH``, those whose flag plane holds cosmic rays, and three or more
+    exposures of one shape, which are compared with one another.  The list of exposures is
+    empty where there is no truth.
+    """
+    known: set[Path] = set()
+    for instrument in INSTRUMENTS:
+        paths = set(Path(folder).glob(instrument.pattern))
+        if paths:
+            known |= paths
+            yield instrument, read_instrument(folder, instrument), "CRTRUTH"
+    rest = [path for path in Path(folder).rglob("*.fits*") if path not in known]
+    rest.sort(key=lambda path: (path.parent, path.name))
+    for parent, paths in itertools.groupby(rest, key=lambda path: path.parent):
+        yield from _sets_of(list(paths), str(parent.relative_to(folder)))
+
+
+def _sets_of(paths: list[Path], name: str) -> Iterator[tuple[Instrument, list[RealFrame], str]]:
+    """Yield what the unknown files of one folder give."""
+    marked = [path for path in paths if "CRTRUTH" in _planes_of(path)]
+    if marked:
+        frames = [one for path in marked if (one := _marked_frame(path)) is not None]
+        yield _instrument(f"{name}", marked[0]), frames, "CRTRUTH"
+    exposures: dict[Path, Exposure] = {}
+    for path in [path for path in paths if path not in marked]:
+        try:
+            exposures[path] = _read(path)
+        except (CrmendError, OSError, ValueError) as error:
+            yield _instrument(path.name, None), [], f"{path.name}: {error}"
+    for path, exposure in list(exposures.items()):
+        if _flagged(exposure) is not None:
+            frame = _flagged_frame(path, exposure)
+            yield _instrument(path.name.split(".")[0], path, exposure), [frame], "flag plane"
+            del exposures[path]
+    yield from _compared(exposures, name)
+
+
+def _compared(
+    exposures: dict[Path, Exposure], name: str
+) -> Iterator[tuple[Instrument, list[RealFrame], str]]:
+    """Yield exposures of one shape compared with one another; what cannot be is said."""
+    shapes = sorted({one.image.shape for one in exposures.values()})
+    for shape in shapes:
+        own = {path: one for path, one in exposures.items() if one.image.shape == shape}
+        first = next(iter(own))
+        label = f"{name}, {shape[0]}×{shape[1]}"
+        if len(own) < 3:
+            why = f"{len(own)} exposure(s) without truth; three of one field would give it"
+            yield _instrument(label, None), [], why
+            continue
+        try:
+            frames = _compare(own)
+        except (CrmendError, ValueError) as error:
+            yield _instrument(label, None), [], f"{type(error).__name__}: {error}"
+            continue
+        yield _instrument(label, first, own[first]), frames, f"{len(own)} exposures compared"
+
+
+def _planes_of(path: Path) -> list[str]:
+    try:
+        with fits.open(path) as hdus:
+            return [hdu.name for hdu in hdus]
+    except OSError:
+        return []
+
+
+def _read(path: Path) -> Exposure:
+    """Read by the instrument that the file names, or else by any."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CrmendWarning)
+        try:
+            return crmend.read_exposure(path)
+        except CrmendError:
+            return datasets.read_any(path)
+
+
+def _marked_frame(path: Path) -> RealFrame | None:
+    """Return an exposure with a plane of truth, and perhaps one of what is unsure."""
+    exposure = _read(path)
+    with fits.open(path, memmap=False) as hdus:
+        truth = np.asarray(hdus["CRTRUTH"].data > 0)
+        unsure = np.zeros(truth.shape, bool)
+        if "UNSURE" in hdus:
+            unsure = np.asarray(hdus["UNSURE"].data > 0)
+    if truth.shape != exposure.image.shape or unsure.all():
+        return None
+    return _frame(path, exposure, truth, unsure)
+
+
+def _flagged(exposure: Exposure) -> NDArray[np.bool_] | None:
+    """Return the pixels that the flag plane calls cosmic rays, None where there is none."""
+    if exposure.flag is None or exposure.instrument.name == "generic":
+        return None
+    mask = has_flag(exposure.flag, exposure.instrument.cr_bit)
+    return mask if mask.any() else None
+
+
+def _flagged_frame(path: Path, exposure: Exposure) -> RealFrame:
+    truth = _flagged(exposure)
+    assert truth is not None
+    return _frame(path, exposure, truth, np.zeros(truth.shape, bool))
+
+
+def _compare(exposures: dict[Path, Exposure]) -> list[RealFrame]:
+    """Return exposures of one field with the truth that they give together."""
+    images = [one.image for one in exposures.values()]
+    bad = [one.invalid | one.saturated for one in exposures.values()]
+    found = compare_exposures(images, bad)
+    return [
+        _frame(path, exposure, one.mask, one.unsure & ~one.mask)
+        for (path, exposure), one in zip(exposures.items(), found, strict=True)
+    ]
+
+
+def _frame(
+    path: Path, exposure: Exposure, truth: NDArray[np.bool_], unsure: NDArray[np.bool_]
+) -> RealFrame:
+    gain = np.float32(exposure.electrons_per_unit or 1.0)
+    image = np.ascontiguousarray(exposure.image * gain)
+    invalid, saturated = exposure.invalid, exposure.saturated
+    filled = prepared(image, invalid, float(np.nanmedian(image)))
+    ignore = invalid | saturated | unsure
+    return RealFrame(path.name.split(".")[0], image, filled, invalid, saturated, truth, ignore)
+
+
+def _instrument(name: str, path: Path | None, exposure: Exposure | None = None) -> Instrument:
+    """Return what a header says of an instrument; images are in electrons already."""
+    header: Sequence | fits.Header = fits.Header()
+    if path is not None:
+        exposure = exposure or _read(path)
+        header = exposure.header
+    noise = (exposure.read_noise if exposure else None) or _first(header, _READ_NOISE)
+    adu = _first(header, _GAIN) or 1.0
+    full = (exposure.saturation if exposure else None) or np.inf
+    return Instrument(name, "", 1.0, 0.0, noise or READ_NOISE, adu, full, FWHM, False)
+
+
+def _first(header, names: Sequence[str]) -> float | None:
+    """Return the first of these keywords that holds a positive number."""
+    for name in names:
+        value = header.get(name)
+        if isinstance(value, int | float) and value > 0:
+            return float(value)
+    return None
