@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 import crmend
 from crmend_training.classical_fills import Fill, prepared
-from crmend_training.datasets.science import ScienceCase, read_science
+from crmend_training.datasets.science_files import ScienceCase, find_science, read_science
 from crmend_training.evaluate_mending import (
     aperture_fluxes,
     kron_fluxes,
