@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -97,6 +98,12 @@ def _science(pairs: list[datasets.Pair], options: argparse.Namespace) -> None:
     section = recipe.get("science", {})
     section |= {} if options.types is None else {"types": options.types}
     section |= {} if options.seed is None else {"seed": options.seed}
+    known = {field.name for field in dataclasses.fields(ScienceSettings)}
+    if unknown := set(section) - known:
+        raise ValueError(
+            f"recipe {options.recipe!r}, section dataset.science: unknown {sorted(unknown)}; "
+            f"expected some of {sorted(known)}"
+        )
     rows = build_science_set(pairs, out, ScienceSettings(**section), jobs=options.jobs)
     files = [row for row in rows if row.file]
     for row in files:
