@@ -1,4 +1,4 @@
-"""The contact sheet of mended sources: stars on the left, galaxies on the right, worst below."""
+"""Contact sheet of mended sources: stars on the left, galaxies on the right, worst below."""
 
 from __future__ import annotations
 
