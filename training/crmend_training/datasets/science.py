@@ -223,7 +223,7 @@ def _miss(source: ScienceSource) -> float:
 def _usable(source: ScienceSource | None, settings: ScienceSettings) -> ScienceSource | str:
     """Return the source, or why it cannot stand for what was asked."""
     if source is None:
-        return "none that is isolated, whole and not saturated"
+        return "none that is isolated, on the frame, not saturated and not too wide"
     if _miss(source) > settings.tolerance:
         return f"the nearest has {source.magnitude:.2f} mag; tolerance {settings.tolerance:g}"
     return source
@@ -255,7 +255,8 @@ def _read_one(
             k = _nearest_row(table, kind, wanted, taken, ignore, settings.widest)
             if k is None:
                 continue
-            taken.add(k)
+            if abs(float(table["mag"][k]) - wanted) <= settings.tolerance:
+                taken.add(k)
             window = stamp_window(table["y"][k], table["x"][k])
             images = {"clean": clean[window].copy(), "ignore": ignore[window].copy()}
             asked = {"type_wanted": kind, "wanted": float(wanted)}
