@@ -255,7 +255,8 @@ def frame(rng):
     truth[40, 40] = truth[40, 94] = 5000.0
     catalog = Table(
         {
-            "id": [1, 2, 3, 4], "type": ["star"] * 4, "x": [s[0] for s in stars], "y": [s[1] for s in stars],
+            "id": [1, 2, 3, 4], "type": ["star"] * 4,
+            "x": [s[0] for s in stars], "y": [s[1] for s in stars],
             "mag": [17.5] * 4, "flux": [1000.0] * 4, "r_half": [0.0] * 4,
         }
     )  # fmt: skip
