@@ -225,5 +225,6 @@ def _outline(panel: plt.Axes, mask: NDArray[np.bool_], colour: str = "red") -> N
         fine = np.kron(np.pad(mask, 1), np.ones((4, 4)))
         size = mask.shape[0] + 0.5
         box = (-1.5, size, -1.5, size)
-        panel.contour(fine, levels=[0.5], extent=box, colors=colour, linewidths=0.7)
+        style = {"colors": colour, "linewidths": 0.7}
+        panel.contour(fine, levels=[0.5], extent=box, origin="lower", **style)
         panel.set(xlim=(-0.5, size - 1.0), ylim=(-0.5, size - 1.0))
