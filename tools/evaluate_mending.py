@@ -174,7 +174,7 @@ def score_frame(
             collected.sources += rows
             if first:
                 collected.gallery.add(frame, mended["true"], "true", rows)
-    if "policy" in only and first and len(hits):
+    if "policy" in only and len(hits):
         collected.policy += mending_policy.score_policy(frame, hits, options.threads)
 
 

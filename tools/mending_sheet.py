@@ -29,18 +29,29 @@ def main() -> None:
         raise RuntimeError(f"{mending_sheet.MEDIAN} does not run here: {missing}")
     gallery = mending_sheet.Gallery(rng, options.typical, options.worst)
     for pair in tqdm(pairs, desc="frames", disable=None):
-        frame = mending_frames.read_frame(pair)
-        sources = mending_frames.usable_sources(frame)
-        hits = mending_frames.hit_table(frame, sources)
-        if len(hits) == 0:
-            continue
-        mask = mending_frames.masks_of(frame, [options.mask])[options.mask]
-        near = mending_frames.near_sources(frame, hits)
-        mended = mending_frames.mend(frame, mask, fills, near)
-        rows = mending_frames.score_sources(frame, sources, hits, {options.mask: mended})
-        gallery.add(frame, mended, options.mask, rows)
+        whole = mending_frames.read_frame(pair)
+        for frame in mending_frames.rounds_of(whole, options.rounds, rng):
+            add_frame(gallery, frame, options.mask, fills)
     mending_sheet.draw_sheet(options.out, gallery)
     print(f"{options.out}: {len(pairs)} frames, masks {options.mask}")
+
+
+def add_frame(
+    gallery: mending_sheet.Gallery,
+    frame: mending_frames.HitFrame,
+    mask: str,
+    fills: dict[str, classical_fills.Fill],
+) -> None:
+    """Mend one frame and take examples from it."""
+    sources = mending_frames.usable_sources(frame)
+    hits = mending_frames.hit_table(frame, sources)
+    if len(hits) == 0:
+        return
+    masks = mending_frames.masks_of(frame, [mask])
+    near = mending_frames.near_sources(frame, hits)
+    mended = mending_frames.mend(frame, masks[mask], fills, near)
+    rows = mending_frames.score_sources(frame, sources, hits, {mask: mended})
+    gallery.add(frame, mended, mask, rows)
 
 
 def parse() -> argparse.Namespace:
@@ -51,6 +62,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--mask", choices=mending_frames.MASKS, default="true")
     parser.add_argument("--typical", type=int, default=2, help="of each type and magnitude")
     parser.add_argument("--worst", type=int, default=4, help="of each type")
+    parser.add_argument("--rounds", type=int, default=1, help="times that a frame is hit")
     parser.add_argument("--most", type=int, help="use so many of the frames, evenly chosen")
     parser.add_argument("--seed", type=int, default=0, help="of the choice")
     return parser.parse_args()

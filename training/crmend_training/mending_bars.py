@@ -228,7 +228,8 @@ def _mask_bars(result: dict[str, Any]) -> list[Bar]:
         rms[mask] = (row or {}).get("aperture", {}).get("change", {}).get("rms", math.nan)
     what = "masks as drawn: rms of mended − CR-free, S/N > 20; grown by 1 px"
     line = at_most(what, rms["drawn"], rms["drawn +1 px"])
-    line = line._replace(bar=f"the better is the default: {line.bar}")
+    limit = "" if line.verdict == NOT_MEASURED else f": {line.bar}"
+    line = line._replace(bar=f"the better is the default{limit}")
     lines = [line]
     science = result.get("science") or {}
     for method in (DRAWN, DRAWN_GROWN):

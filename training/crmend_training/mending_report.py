@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from crmend_training.mending_bars import NEVER_RANKED, PLURAL, bars
+from crmend_training.mending_bars import NEVER_RANKED, NOT_MEASURED, PLURAL, bars
 from crmend_training.mending_science import OURS
 
 
@@ -21,7 +21,9 @@ def make_report(result: dict[str, Any]) -> str:
         ("speed", _speed),
     ]
     parts = [f"# Mending\n\n{result['machine']}; {result['frames']} frames.\n"]
-    parts.append("## Bars\n\n" + _table(("what", "bar", "found", "verdict"), bars(result)))
+    verdicts = bars(result)
+    if any(bar.verdict != NOT_MEASURED for bar in verdicts):
+        parts.append("## Bars\n\n" + _table(("what", "bar", "found", "verdict"), verdicts))
     parts += [write(result[name]) for name, write in sections if result.get(name)]
     for name, message in result.get("missing", {}).items():
         parts.append(f"{name} did not run: `{message}`\n")
