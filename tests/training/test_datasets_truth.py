@@ -299,8 +299,8 @@ def test_sources_too_wide_or_beside_a_brighter_one_are_not_taken(tmp_path, rng):
 
 def test_too_few_cosmic_rays_are_told_and_nothing_at_all_is_an_error(science_pair, tmp_path):
     pair = science_pair[0]
+    one = stars_only(200, magnitudes=(19.0,))
     with pytest.warns(CrmendWarning, match=r"star of 19 mag: \d+ CRs of 200"):
-        one = stars_only(200, magnitudes=(19.0,))
         rows = science.build_science_set([pair], tmp_path / "few", one)
     assert 40 <= rows[0].cosmic_rays <= 60
     faint = stars_only(5, magnitudes=(29.0,))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import sys
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -15,6 +17,7 @@ import numpy as np
 from astropy.io import fits
 from tqdm import tqdm
 
+from crmend.errors import CrmendWarning
 from crmend_training import datasets
 from crmend_training.recipe import DETECTORS, load_recipe
 
@@ -86,7 +89,11 @@ def _dataset(options: argparse.Namespace) -> None:
 
 def _science(pairs: list[datasets.Pair], options: argparse.Namespace) -> None:
     """Write a scientific test set; options override the recipe."""
-    from crmend_training.datasets.science import ScienceSettings, build_science_set
+    from crmend_training.datasets.science import (
+        ScienceSettings,
+        build_science_set,
+        missing,
+    )
     from crmend_training.datasets.science_files import INDEX
 
     out = Path(options.out)
@@ -104,7 +111,13 @@ def _science(pairs: list[datasets.Pair], options: argparse.Namespace) -> None:
             f"recipe {options.recipe!r}, section dataset.science: unknown {sorted(unknown)}; "
             f"expected some of {sorted(known)}"
         )
-    rows = build_science_set(pairs, out, ScienceSettings(**section), jobs=options.jobs)
+    settings = ScienceSettings(**section)
+    with warnings.catch_warnings():
+        # They are told below, without the line of code that they come from.
+        warnings.simplefilter("ignore", CrmendWarning)
+        rows = build_science_set(pairs, out, settings, jobs=options.jobs)
+    for message in missing(rows, settings):
+        print(f"warning: {message}", file=sys.stderr)
     files = [row for row in rows if row.file]
     for row in files:
         print(out / row.file)

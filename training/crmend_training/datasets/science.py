@@ -61,8 +61,8 @@ class ScienceSettings:
         A source may be this far from the magnitude asked for [mag]; the nearest is taken, and
         its own magnitude stands in the header.  Galaxies of mag 17 are rare.
     widest : float
-        Largest half-light radius of the catalogue [px]: of wider galaxies a stamp shows only
-        the middle.
+        Largest half-light radius of the catalogue [px]: of wider galaxies a stamp shows but
+        the middle.  The default, one and a half stamps, is a choice.
     crs_per_source : int
         This and the magnitudes: paper, section 2.3.
     seed : int
@@ -76,7 +76,7 @@ class ScienceSettings:
     types: Sequence[str] = ("star", "galaxy")
     magnitudes: Sequence[float] = (17.0, 19.0, 21.0, 23.0)
     tolerance: float = 1.0
-    widest: float = float(CUTOUT)
+    widest: float = 1.5 * CUTOUT
     crs_per_source: int = 100
     seed: int = 0
 
@@ -147,27 +147,27 @@ def build_science_set(
     else:
         parts = [build(own) for own in members]
     rows = [row for part in parts for row in part]
-    _say_what_is_missing(rows, settings, len(pairs))
+    if not any(row.file for row in rows):
+        raise InvalidInputError(
+            f"nothing for a science set in {len(pairs)} exposures: {rows[0].gap}; "
+            "give more or other frames"
+        )
+    for message in missing(rows, settings):
+        warnings.warn(message, CrmendWarning, stacklevel=2)
     write_index(folder, rows)
     return rows
 
 
-def _say_what_is_missing(
-    rows: Sequence[IndexRow], settings: ScienceSettings, frames: int
-) -> None:
-    """Warn of every gap and of sources with too few CRs; an empty set is an error."""
-    if not any(row.file for row in rows):
-        raise InvalidInputError(
-            f"nothing for a science set in {frames} exposures: {rows[0].gap}; "
-            "give more or other frames"
-        )
+def missing(rows: Sequence[IndexRow], settings: ScienceSettings) -> list[str]:
+    """Return a sentence for every gap, and for every source with too few CRs."""
+    messages = []
     for row in rows:
         what = f"detector {row.detector}, {row.type} of {row.wanted:g} mag"
         if row.gap:
-            warnings.warn(f"{what}: {row.gap}", CrmendWarning, stacklevel=3)
+            messages.append(f"{what}: {row.gap}")
         elif row.cosmic_rays < settings.crs_per_source:
-            message = f"{what}: {row.cosmic_rays} CRs of {settings.crs_per_source}"
-            warnings.warn(message, CrmendWarning, stacklevel=3)
+            messages.append(f"{what}: {row.cosmic_rays} CRs of {settings.crs_per_source}")
+    return messages
 
 
 def _build_detector(
