@@ -10,6 +10,7 @@ pytest.importorskip("torch")
 
 from crmend.errors import CrmendWarning, InvalidInputError
 from crmend_training import datasets
+from crmend_training.cli import main
 from crmend_training.datasets import harvest, multi_exposure, science, science_files
 
 
@@ -308,6 +309,31 @@ def test_too_few_cosmic_rays_are_told_and_nothing_at_all_is_an_error(science_pai
         science.build_science_set([pair], tmp_path / "none", faint)
     with pytest.raises(FileNotFoundError, match=r"no index\.csv"):
         science_files.find_science(tmp_path / "none")
+
+
+def test_the_command_tells_gaps_and_keeps_a_complete_set(tmp_path, rng, capsys):
+    write_pair(tmp_path, rng, STARS)
+    recipe = tmp_path / "own.toml"
+    recipe.write_text("[dataset.science]\nmagnitudes = [19.0]\ncrs_per_source = 5\n")
+    command = [
+        "dataset",
+        "science",
+        str(tmp_path),
+        "--out",
+        str(tmp_path / "set"),
+        "--jobs",
+        "1",
+    ]
+    command += ["--recipe", str(recipe)]
+    assert main(command) == 0
+    told = capsys.readouterr()
+    assert "1 sources, 1 gaps" in told.out
+    assert "warning: detector 8, galaxy of 19 mag: none that is isolated" in told.err
+    assert main([*command, "--resume"]) == 0
+    assert "is complete" in capsys.readouterr().out
+    recipe.write_text("[dataset.science]\nmagnitude = [19.0]\n")
+    assert main(command) != 0
+    assert "unknown ['magnitude']" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
