@@ -150,13 +150,17 @@ def _rank_bars(result: dict[str, Any]) -> list[Bar]:
             means = _mean_by_method(near, name)
             what = f"{PLURAL[kind]}, CR within 5 px: {word}; best classical fill"
             lines.append(_first(what, means))
-            natural = {row["method"]: abs(row["aperture"]["change"][name]) for row in own}
+            natural = {row["method"]: row["aperture"]["change"] for row in own}
+            error = (
+                natural.get(OURS, {}).get("error", math.nan) if name == "median" else math.nan
+            )
+            sizes = {method: abs(spread[name]) for method, spread in natural.items()}
             what = f"{PLURAL[kind]} hit by a frame's own CRs: {word}; best classical fill"
-            lines.append(_first(what, natural))
+            lines.append(_first(what, sizes, error))
     return lines
 
 
-def _first(what: str, by_method: dict[str, float]) -> Bar:
+def _first(what: str, by_method: dict[str, float], error: float = math.nan) -> Bar:
     """Return whether ours has the smallest figure."""
     peers = {
         method: value
@@ -166,7 +170,7 @@ def _first(what: str, by_method: dict[str, float]) -> Bar:
     if not peers or math.isnan(by_method.get(OURS, math.nan)):
         return Bar(what, "first", "—", NOT_MEASURED)
     best = min(peers, key=peers.__getitem__)
-    line = at_most(what, by_method[OURS], peers[best])
+    line = at_most(what, by_method[OURS], peers[best], error=error)
     return line._replace(bar=f"first: {line.bar} ({best})")
 
 

@@ -236,5 +236,6 @@ def _policy(rows: Sequence[dict]) -> str:
 def _speed(speed: dict[str, float]) -> str:
     return (
         f"## Speed\n\n{speed['cutouts']} cutouts: {speed['all']:.1f} s, of which "
-        f"{speed['graph']:.1f} s in the graph; {speed['per_second']:.0f} cutouts per second.\n"
+        f"{speed['graph']:.1f} s in the graph; {speed['processor']:.1f} s of processor "
+        f"time; {speed['per_second']:.0f} cutouts per second.\n"
     )
