@@ -2,6 +2,7 @@
 
     python tools/evaluate_mending.py FRAMES --science SET --out report
     python tools/evaluate_mending.py FRAMES --only sigma sky --rounds 4 --out report
+    python tools/evaluate_mending.py FRAMES --only policy --out report
 
 FRAMES holds Level 1 + CR-truth pairs with CR-free twins and catalogues
 (`crmend-train simulate --keep-clean`), SET what `crmend-train dataset science` writes of such
@@ -28,10 +29,14 @@ from tqdm import tqdm
 from crmend_training import (
     classical_fills,
     datasets,
+    mending_bars,
     mending_figures,
     mending_frames,
+    mending_pixels,
+    mending_policy,
     mending_report,
     mending_science,
+    mending_sheet,
     mending_summary,
 )
 
@@ -59,6 +64,7 @@ def main() -> None:
         result["science"] = mending_science.summarise(rows)
     if set(options.only) - {"science"}:
         result |= score_frames(options, fills)
+    result["bars"] = [bar._asdict() for bar in mending_bars.bars(result)]
     result["minutes"] = round((time.time() - started) / 60, 1)
     text = json.dumps(without_nan(result), indent=1, allow_nan=False)
     (options.out / "report.json").write_text(text + "\n")
@@ -83,6 +89,9 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument("--rounds", type=int, default=1, help="times that a frame is hit")
     parser.add_argument("--most", type=int, help="use so many of the frames, evenly chosen")
+    parser.add_argument(
+        "--sources", type=int, help="measure so many hit sources of a frame, drawn at random"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of shifts and of the sheet")
     parser.add_argument("--threads", type=int, help="of the network in policy and speed")
     parser.add_argument("--out", type=Path, default=Path("report"))
@@ -104,35 +113,39 @@ def without_nan(value: Any) -> Any:
 class Collected:
     """What was measured on the frames so far."""
 
-    def __init__(self) -> None:
+    def __init__(self, rng: np.random.Generator) -> None:
+        self.rng = rng
         self.sources: list[dict] = []
         self.pulls: dict[str, list[dict]] = defaultdict(list)
         self.sky: list[dict] = []
+        self.unchanged: list[dict] = []
         self.policy: list[dict] = []
         self.speed: dict[str, float] = {}
+        self.gallery = mending_sheet.Gallery(rng)
 
 
 def score_frames(
     options: argparse.Namespace, fills: dict[str, classical_fills.Fill]
 ) -> dict[str, Any]:
     """Return the summaries of all frames; draw the contact sheet."""
-    pairs = datasets.find_pairs(options.frames)
-    if options.most is not None and options.most < len(pairs):
-        pairs = [pairs[k] for k in np.linspace(0, len(pairs) - 1, options.most).astype(int)]
-    collected = Collected()
+    pairs = datasets.few_of(datasets.find_pairs(options.frames), options.most)
     rng = np.random.default_rng(options.seed)
+    collected = Collected(rng)
+    used = 0
     for pair in tqdm(pairs, desc="frames", disable=None):
         whole = mending_frames.read_frame(pair)
-        if "speed" in options.only and not collected.speed:
-            collected.speed = mending_summary.measure_speed(whole, threads=options.threads)
+        used += 1
+        if "speed" in options.only and not collected.speed.get("cutouts"):
+            collected.speed = mending_policy.measure_speed(whole, threads=options.threads)
         if set(options.only) <= {"science", "speed"}:
-            break
+            if collected.speed["cutouts"]:
+                break
+            continue
         for number, frame in enumerate(mending_frames.rounds_of(whole, options.rounds, rng)):
             score_frame(frame, collected, fills, options, first=number == 0)
-    if collected.sources:
-        examples = mending_figures.choose_examples(collected.sources, rng)
-        mending_figures.draw_sheet(options.out / "sheet.png", examples)
-    return summarise(collected) | {"frames": len(pairs), "rounds": options.rounds}
+    if collected.gallery.candidates:
+        mending_sheet.draw_sheet(options.out / "sheet.png", collected.gallery)
+    return summarise(collected) | {"frames": used, "rounds": options.rounds}
 
 
 def score_frame(
@@ -144,26 +157,32 @@ def score_frame(
 ) -> None:
     """Mend one frame with each mask and collect what the options ask for."""
     only = set(options.only)
-    mended = {}
-    if only & {"frames", "sigma", "sky"}:
-        mended = mend_all(frame, fills, only)
     sources = mending_frames.usable_sources(frame)
-    if "frames" in only:
-        collected.sources += mending_frames.score_sources(frame, sources, mended, crops=first)
-    if only & {"sigma", "sky"}:
-        sky = mending_frames.sky_mask(frame)
-        if "sigma" in only:
-            for name in ("true", "drawn"):
-                pulls = mending_frames.pulls_of(frame, mended[name], sky)
-                collected.pulls[name].append(pulls)
+    hits = mending_frames.hit_table(frame, sources)
+    if options.sources is not None and len(hits) > options.sources:
+        hits = hits[np.sort(collected.rng.permutation(len(hits))[: options.sources])]
+    if only & {"frames", "sigma", "sky"}:
+        near = np.zeros(frame.clean.shape, bool)
+        if "frames" in only:
+            near |= mending_frames.near_sources(frame, hits)
         if "sky" in only:
-            collected.sky.append(mending_frames.sky_differences(frame, mended["true"], sky))
-    if "policy" in only and first:
-        collected.policy += mending_summary.score_policy(frame, sources, options.threads)
+            near |= mending_pixels.sky_tiles(frame, collected.rng)
+        mended = mend_all(frame, fills, only, near)
+        collect_pixels(frame, mended, collected, only)
+        if "frames" in only:
+            rows = mending_frames.score_sources(frame, sources, hits, mended)
+            collected.sources += rows
+            if first:
+                collected.gallery.add(frame, mended["true"], "true", rows)
+    if "policy" in only and len(hits):
+        collected.policy += mending_policy.score_policy(frame, hits, options.threads)
 
 
 def mend_all(
-    frame: mending_frames.HitFrame, fills: dict[str, classical_fills.Fill], only: set[str]
+    frame: mending_frames.HitFrame,
+    fills: dict[str, classical_fills.Fill],
+    only: set[str],
+    near: np.ndarray,
 ) -> dict[str, mending_frames.Mended]:
     """Return the frame mended with each mask that the sections in `only` need."""
     wanted = set(fills) if "frames" in only else set()
@@ -174,20 +193,39 @@ def mend_all(
         by_mask |= {"drawn": set(DRAWN_PEERS), "drawn +1 px": set()}
     elif "sigma" in only:
         by_mask["drawn"] = set()
-    masks = {"true": frame.true_mask}
-    if len(by_mask) > 1:
-        masks = mending_frames.masks_of(frame)
+    masks = mending_frames.masks_of(frame, list(by_mask))
     return {
         name: mending_frames.mend(
-            frame, masks[name], {k: fill for k, fill in fills.items() if k in names}
+            frame, masks[name], {k: fill for k, fill in fills.items() if k in names}, near
         )
         for name, names in by_mask.items()
     }
 
 
+def collect_pixels(
+    frame: mending_frames.HitFrame,
+    mended: dict[str, mending_frames.Mended],
+    collected: Collected,
+    only: set[str],
+) -> None:
+    """Collect what pixels say: outside the masks, error bars, sky."""
+    for name, one in mended.items():
+        changed = mending_pixels.changed_outside(frame, one)
+        pixels = int((~one.mask).sum())
+        collected.unchanged.append({"mask": name, "pixels": pixels, "changed": changed})
+    if only & {"sigma", "sky"}:
+        sky = mending_pixels.sky_mask(frame)
+        if "sigma" in only:
+            for name in ("true", "drawn"):
+                pulls = mending_pixels.pulls_of(frame, mended[name], sky)
+                collected.pulls[name].append(pulls)
+        if "sky" in only:
+            collected.sky.append(mending_pixels.sky_differences(frame, mended["true"], sky))
+
+
 def summarise(collected: Collected) -> dict[str, Any]:
     """Return the tables of the report."""
-    result: dict[str, Any] = {"speed": collected.speed}
+    result: dict[str, Any] = {"speed": collected.speed, "unchanged": collected.unchanged}
     if collected.sources:
         result["sources"] = mending_summary.summarise_sources(collected.sources)
         result["shapes"] = mending_summary.summarise_shapes(collected.sources)
@@ -196,7 +234,7 @@ def summarise(collected: Collected) -> dict[str, Any]:
     if collected.sky:
         result["sky"] = mending_summary.summarise_sky(collected.sky)
     if collected.policy:
-        result["policy"] = mending_summary.summarise_policy(collected.policy)
+        result["policy"] = mending_policy.summarise_policy(collected.policy)
     return result
 
 

@@ -8,11 +8,22 @@ pytest.importorskip("torch")
 
 from astropy.table import Table
 
-from crmend_training import classical_fills, mending_frames, mending_report
+from crmend_training import (
+    classical_fills,
+    mending_bars,
+    mending_frames,
+    mending_pixels,
+)
 from crmend_training import evaluate_mending as measure
 from crmend_training import mending_science as science
 from crmend_training import mending_summary as summary
-from crmend_training.datasets.science import ScienceCase, ScienceSource
+from crmend_training.datasets.science_files import (
+    IndexRow,
+    ScienceCase,
+    ScienceSource,
+    write_index,
+    write_science,
+)
 
 
 def gaussian(shape, x, y, flux=1000.0, covariance=((2.0, 0.0), (0.0, 2.0))):
@@ -71,7 +82,28 @@ def test_spread_counts_what_is_missing():
 def test_trend_is_the_range_of_the_medians_of_full_bins():
     along = np.repeat([0.5, 1.5, 2.5], [10, 10, 2])
     values = np.repeat([1.0, 4.0, 99.0], [10, 10, 2])
-    assert measure.trend(values, along, (0.0, 1.0, 2.0, 3.0)) == 3.0
+    assert measure.trend(values, along, (0.0, 1.0, 2.0, 3.0)) == {"range": 3.0, "error": 0.0}
+    nothing = measure.trend(values, along, (0.0, 1.0))
+    assert np.isnan(nothing["range"])
+
+
+def test_error_of_a_median_is_that_of_many_samples(rng):
+    samples = rng.normal(size=(2000, 100))
+    errors = [measure.spread_of(sample)["error"] for sample in samples[:200]]
+    assert np.mean(errors) == pytest.approx(np.median(samples, axis=1).std(), rel=0.1)
+
+
+def test_searching_near_sources_only_changes_no_kron_flux(rng):
+    image = rng.normal(0.0, 0.5, (200, 200)).astype(np.float32)
+    for x, y in ((60.2, 61.0), (140.0, 130.7), (61.0, 140.0)):
+        image += gaussian(image.shape, x, y)
+    x, y = place(60.0, 140.0), place(61.0, 131.0)
+    near = np.zeros(image.shape, bool)
+    near[29:94, 28:93] = near[99:164, 108:173] = True
+    everywhere = measure.kron_fluxes(image, 0.5, x, y)
+    assert np.isfinite(everywhere).all()
+    np.testing.assert_array_equal(measure.kron_fluxes(image, 0.5, x, y, near), everywhere)
+    assert np.isnan(measure.kron_fluxes(image, 0.5, place(61.0), place(140.0), near)).all()
 
 
 def test_grown_mask_takes_all_eight_neighbours():
@@ -109,6 +141,25 @@ def test_groups_are_filled_as_the_whole_frame_is(rng):
         assert grouped[y, x] == np.median(image[window][~mask[window]])
 
 
+@pytest.mark.parametrize("name", ["5×5 median", "biharmonic", "maskfill"])
+def test_fills_of_some_groups_are_those_of_all(rng, name):
+    fills, errors = classical_fills.load_fills([name])
+    if errors:
+        pytest.skip(errors[name])
+    image = rng.normal(size=(60, 60)).astype(np.float32)
+    mask = rng.random(image.shape) < 0.01
+    near = np.zeros(image.shape, bool)
+    near[:20, :20] = True
+    only = classical_fills.groups_near(mask, near)
+    assert (only & ~mask).sum() == 0
+    assert 0 < only.sum() < mask.sum()
+    np.testing.assert_array_equal(only[:20, :20], mask[:20, :20])
+    everything = classical_fills.fill_groups(fills[name], image, mask)
+    some = classical_fills.fill_groups(fills[name], image, mask, only=only)
+    np.testing.assert_array_equal(some[only], everything[only])
+    np.testing.assert_array_equal(some[~only], image[~only])
+
+
 def test_a_peer_that_is_not_installed_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "cv2", None)
     fills, errors = classical_fills.load_fills(["3×3 median", "OpenCV NS"])
@@ -142,17 +193,41 @@ def perfect(image, mask, **_):
     return SimpleNamespace(image=np.where(mask, image - 500.0, image).astype(np.float32))
 
 
+def missing_one_pixel(image, **_):
+    """Find what is 400 above the source, but for the first such pixel; and a pixel of sky."""
+    found = image > 400.0
+    found.flat[np.flatnonzero(found)[0]] = False
+    found[0, 0] = True
+    return SimpleNamespace(cr_mask=found)
+
+
 def test_mosaic_hands_every_stamp_back():
     cases = science_cases(13)
-    for case, stamp in zip(cases, science.mend_mosaic(cases, perfect), strict=True):
+    stamps = science.mend_mosaic(cases, science.Runtime(perfect, None))[science.OURS]
+    for case, stamp in zip(cases, stamps, strict=True):
         np.testing.assert_allclose(stamp, case.source.clean, atol=1e-4)
 
 
-def test_science_rows_and_summary(monkeypatch, tmp_path):
-    (tmp_path / "CRMEND_SCIENCE_08_21.0.fits").touch()
+def test_masks_that_detection_draws_are_used_as_they_are():
+    cases = science_cases(13)
+    mended = science.mend_mosaic(cases, science.Runtime(perfect, missing_one_pixel))
+    drawn = mended[science.DRAWN]
+    np.testing.assert_array_equal(drawn[0], cases[0].hit)
+    np.testing.assert_allclose(drawn[1], cases[1].source.clean, atol=1e-4)
+    # Grown by a pixel, `perfect` takes 500 off nine pixels.
+    grown = mended[science.DRAWN_GROWN][1]
+    assert (cases[1].hit - grown).sum() == pytest.approx(4500.0, rel=1e-5)
+
+
+def test_science_rows_and_summary(tmp_path):
     cases = science_cases(24)
-    monkeypatch.setattr(science, "read_science", lambda path: iter(cases))
-    rows = science.score_science(tmp_path, {}, perfect)
+    write_science(tmp_path / "set" / "one.fits", cases)
+    rows = [
+        IndexRow(8, "g", "star", 21.0, "one.fits", 21.2, 24),
+        IndexRow(8, "g", "star", 17.0),
+    ]
+    write_index(tmp_path / "set", rows)
+    rows = science.score_science(tmp_path, {}, science.Runtime(perfect, None))
     ours = science.select(rows, "aperture", method="ours")
     np.testing.assert_allclose(ours, 0.0, atol=1e-4)
     # 500 more in a circle that holds 998.
@@ -162,6 +237,9 @@ def test_science_rows_and_summary(monkeypatch, tmp_path):
     touched = next(row for row in tables["touched"] if row["method"] == "ours")
     assert touched["aperture"]["n"] == 10  # distances 1 to 5, twice
     assert next(r for r in tables["cells"] if r["method"] == "ours")["aperture"]["n"] == 24
+    lines = {bar.what: bar for bar in mending_bars.bars({"science": tables})}
+    assert lines["bias, stars of mag 21, CR at 0–15 px, circle"].verdict == "met"
+    assert lines["bias, galaxies of mag 21, CR at 0–15 px, circle"].verdict == "not measured"
 
 
 # --- frames -----------------------------------------------------------------------------
@@ -177,7 +255,8 @@ def frame(rng):
     truth[40, 40] = truth[40, 94] = 5000.0
     catalog = Table(
         {
-            "type": ["star"] * 4, "x": [s[0] for s in stars], "y": [s[1] for s in stars],
+            "id": [1, 2, 3, 4], "type": ["star"] * 4,
+            "x": [s[0] for s in stars], "y": [s[1] for s in stars],
             "mag": [17.5] * 4, "flux": [1000.0] * 4, "r_half": [0.0] * 4,
         }
     )  # fmt: skip
@@ -195,7 +274,7 @@ def mended(frame, image, error):
     off[40, 42] += 100.0  # a tenth of the first star's light, 2 px from its centre along x
     images = {"ours": image, "contaminated": frame.image, "off": off}
     method = np.where(frame.true_mask, 2, 0).astype(np.uint8)
-    return mending_frames.Mended(frame.true_mask, images, error, method)
+    return mending_frames.Mended(frame.true_mask, images, error, method, frame.true_mask)
 
 
 def test_hit_sources_are_those_with_a_cr_inside_or_outside(frame):
@@ -208,15 +287,16 @@ def test_hit_sources_are_those_with_a_cr_inside_or_outside(frame):
         sources["half_light"], np.sqrt(2 * np.log(2)) * np.sqrt(2), rtol=0.1
     )
     done = {"true": mended(frame, frame.clean, frame.error)}
-    rows = mending_frames.score_sources(frame, sources, done, crops=True)
+    hits = mending_frames.hit_table(frame, sources)
+    rows = mending_frames.score_sources(frame, sources, hits, done)
     assert [(row["x"], row["inside"]) for row in rows] == [(40.0, True), (90.0, False)]
     for row in rows:
         assert row["aperture"]["true: ours"] == row["aperture"]["CR-free"]
         assert row["aperture"]["true: contaminated"] < row["aperture"]["CR-free"] - 1.5
-        assert row["crops"]["ours"].shape == (40, 40)
     table = summary.summarise_sources(rows)
     ours = next(r for r in table if r["method"] == "ours" and r["where"] == "all")
     assert ours["aperture"]["ratio"] == 1.0
+    assert ours["aperture"]["implied"] == 1.0
     added = [r for r in summary.summarise_shapes(rows) if r["type"] == "star"]
     by_method = {row["method"]: row["e1"] for row in added}
     assert by_method["ours"]["mean"] == 0.0
@@ -228,17 +308,17 @@ def test_pulls_know_sky_from_sources(frame):
     truth = frame.truth.copy()
     truth[64, 64] = 100.0  # 34 px from every star
     object.__setattr__(frame, "truth", truth)
-    sky = mending_frames.sky_mask(frame)
+    sky = mending_pixels.sky_mask(frame)
     assert sky[64, 64]
     assert not sky[40, 44]
     one = mended(frame, frame.clean + np.float32(1.0), frame.error)
-    pulls = mending_frames.pulls_of(frame, one, sky)
+    pulls = mending_pixels.pulls_of(frame, one, sky)
     np.testing.assert_allclose(pulls["pull"], 2.0, rtol=1e-5)
     assert pulls["group"].tolist() == [0, 0, -1]  # in the order of the pixels
     rows = summary.summarise_pulls({"true": [pulls]})
     on_sky = next(row for row in rows if row["place"] == "sky")
     assert (on_sky["n"], on_sky["factor_68"]) == (1, pytest.approx(2.0, rel=1e-5))
-    differences = mending_frames.sky_differences(frame, one, sky)
+    differences = mending_pixels.sky_differences(frame, one, sky)
     np.testing.assert_allclose(differences["ours"], [2.0], rtol=1e-5)
 
 
@@ -252,18 +332,24 @@ def test_rounds_move_the_cosmic_rays_and_nothing_else(frame, rng):
     assert not second.true_mask[frame.true_mask].any()
 
 
-# --- report -----------------------------------------------------------------------------
+def test_changes_outside_the_mask_are_counted_bit_by_bit(frame):
+    image, error = frame.image.copy(), frame.error.copy()
+    image[frame.true_mask] = 0.0
+    image[0, 0] = np.nan
+    object.__setattr__(frame, "image", np.where(np.isnan(image), image, frame.image))
+    same = mended(frame, image, error)
+    assert mending_pixels.changed_outside(frame, same) == 0
+    image[5, 5] = np.nextafter(image[5, 5], np.float32(np.inf))
+    error[6, 6] += 1.0
+    assert mending_pixels.changed_outside(frame, mended(frame, image, error)) == 2
 
 
-def test_bars_say_what_holds():
-    sigma = {"mask": "true", "filled": "median", "place": "sky", "n": 500}
-    result = {
-        "sigma": [sigma | {"one": 68.0, "two": 95.0}, sigma | {"one": 80.0, "two": 98.0}],
-        "sky": [{"method": "ours", "rms": 1.1}, {"method": "7×7 median", "rms": 1.0}],
-        "speed": {"cutouts": 1000, "all": 2.0, "graph": 1.9, "per_second": 500.0},
-    }
-    lines = mending_report.bars(result)
-    assert [line[-1] for line in lines] == ["yes", "**no**", "**no**", "yes"]
-    assert lines[-1][2] == "10.0"
-    text = mending_report.make_report({"machine": "m", "frames": 0, "missing": {"x": "why"}})
-    assert "x did not run: `why`" in text
+def test_fills_near_sources_and_in_tiles_only(frame, rng):
+    hits = mending_frames.hit_table(frame, mending_frames.usable_sources(frame))
+    near = mending_frames.near_sources(frame, hits)
+    assert near[40, 40]
+    assert near[40, 94]
+    assert not near[100, 40]
+    tiles = mending_pixels.sky_tiles(frame, rng, share=0.5)
+    blocks = tiles.reshape(2, 64, 2, 64).transpose(0, 2, 1, 3).reshape(4, -1)
+    assert all(block.all() or not block.any() for block in blocks)

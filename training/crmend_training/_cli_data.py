@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
+import sys
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -14,6 +17,7 @@ import numpy as np
 from astropy.io import fits
 from tqdm import tqdm
 
+from crmend.errors import CrmendWarning
 from crmend_training import datasets
 from crmend_training.recipe import DETECTORS, load_recipe
 
@@ -27,8 +31,17 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     command.add_argument(
         "frames", nargs="?", help="folder with Level 1 and CR-truth files (default: none)"
     )
-    command.add_argument("--recipe", help="what goes into it (detect, inpaint)")
-    command.add_argument("--seed", type=int, default=0, help="of a science set (default 0)")
+    command.add_argument(
+        "--recipe", help="what goes into it (needed by detect and inpaint, not by science)"
+    )
+    command.add_argument("--seed", type=int, help="of a science set (default 0)")
+    command.add_argument(
+        "--types",
+        nargs="+",
+        metavar="TYPE",
+        help="of a science set: star, galaxy, any (default star galaxy; "
+        "any = four sources per detector whatever their type, as in the paper)",
+    )
     command.add_argument("--jobs", type=int, default=2, help="processes (default 2)")
     command.add_argument(
         "--resume", action="store_true", help="keep a set that is complete already"
@@ -54,11 +67,10 @@ def _dataset(options: argparse.Namespace) -> None:
         raise ValueError(f"dataset {options.kind} needs FRAMES, a folder of exposures")
     pairs = [] if options.frames is None else datasets.find_pairs(Path(options.frames))
     if options.kind == "science":
-        from crmend_training.datasets.science import build_science_set
-
-        for path in build_science_set(pairs, Path(options.out), seed=options.seed):
-            print(path)
+        _science(pairs, options)
         return
+    if options.types or options.seed is not None:
+        raise ValueError(f"--types and --seed are of science sets, not of {options.kind} sets")
     if options.recipe is None:
         raise ValueError(f"dataset {options.kind} needs --recipe")
     if options.resume and (Path(options.out) / "set.json").is_file():
@@ -77,6 +89,43 @@ def _dataset(options: argparse.Namespace) -> None:
     bar = tqdm(frames, desc="data set", total=len(tasks), disable=None)
     info = build(bar, Path(options.out), **section[options.kind])
     print(json.dumps(info["counts"] | {"fingerprint": info["fingerprint"]}, indent=1))
+
+
+def _science(pairs: list[datasets.Pair], options: argparse.Namespace) -> None:
+    """Write a scientific test set; options override the recipe."""
+    from crmend_training.datasets.science import (
+        ScienceSettings,
+        build_science_set,
+        missing,
+    )
+    from crmend_training.datasets.science_files import INDEX
+
+    out = Path(options.out)
+    if options.resume and (out / INDEX).is_file():
+        # It is written last.
+        print(f"{out} is complete")
+        return
+    recipe = load_recipe(options.recipe).dataset if options.recipe else {}
+    section = recipe.get("science", {})
+    section |= {} if options.types is None else {"types": options.types}
+    section |= {} if options.seed is None else {"seed": options.seed}
+    known = {field.name for field in dataclasses.fields(ScienceSettings)}
+    if unknown := set(section) - known:
+        raise ValueError(
+            f"recipe {options.recipe!r}, section dataset.science: unknown {sorted(unknown)}; "
+            f"expected some of {sorted(known)}"
+        )
+    settings = ScienceSettings(**section)
+    with warnings.catch_warnings():
+        # They are told below, without the line of code that they come from.
+        warnings.simplefilter("ignore", CrmendWarning)
+        rows = build_science_set(pairs, out, settings, jobs=options.jobs)
+    for message in missing(rows, settings):
+        print(f"warning: {message}", file=sys.stderr)
+    files = [row for row in rows if row.file]
+    for row in files:
+        print(out / row.file)
+    print(f"{len(files)} sources, {len(rows) - len(files)} gaps; see {out / INDEX}")
 
 
 def _drawn_tasks(section: dict[str, Any], kind: str) -> list[_Task]:

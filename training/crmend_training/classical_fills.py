@@ -18,12 +18,13 @@ from crmend_training.peers_worker.fillers import (
     Fill,
     biharmonic,
     fill_groups,
+    groups_near,
     masked_median,
     maskfill,
     opencv,
 )
 
-__all__ = ["PEERS", "Fill", "adaptive", "fill_groups", "load_fills", "prepared"]
+__all__ = ["PEERS", "Fill", "adaptive", "fill_groups", "groups_near", "load_fills", "prepared"]
 
 PEERS = (
     "3×3 median",

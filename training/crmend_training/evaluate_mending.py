@@ -46,7 +46,11 @@ def aperture_fluxes(
 
 
 def kron_fluxes(
-    image: NDArray[np.float32], noise: float, x: NDArray, y: NDArray
+    image: NDArray[np.float32],
+    noise: float,
+    x: NDArray,
+    y: NDArray,
+    near: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.float64]:
     """Return the Kron fluxes of the sources that sep finds near the positions given.
 
@@ -61,6 +65,8 @@ def kron_fluxes(
         Of the background; sources are found at 1.5 times it, in 5 or more pixels.
     x, y : (n,) arrays
         Positions [px].
+    near : (ny, nx) bool array or None
+        Search there only, which saves time; None = everywhere.
 
     Returns
     -------
@@ -69,7 +75,7 @@ def kron_fluxes(
     """
     data = np.ascontiguousarray(np.nan_to_num(image), dtype=np.float32)
     fluxes = np.full(np.size(x), np.nan)
-    objects = _extract(data, 1.5 * noise)
+    objects = _extract(data, 1.5 * noise, None if near is None else ~near)
     if len(objects) == 0:
         return fluxes
     separation = np.hypot(
@@ -85,11 +91,13 @@ def kron_fluxes(
     return fluxes
 
 
-def _extract(data: NDArray[np.float32], threshold: float) -> NDArray:
-    """Run sep; crowded frames need larger buffers than its own."""
+def _extract(
+    data: NDArray[np.float32], threshold: float, mask: NDArray[np.bool_] | None
+) -> NDArray:
+    """Run sep where the mask is not True; crowded frames need larger buffers than its own."""
     sep.set_extract_pixstack(max(sep.get_extract_pixstack(), data.size))
     sep.set_sub_object_limit(max(sep.get_sub_object_limit(), 16384))
-    return np.asarray(sep.extract(data, threshold, minarea=5))
+    return np.asarray(sep.extract(data, threshold, mask=mask, minarea=5))
 
 
 def _kron_sums(data: NDArray[np.float32], objects: NDArray) -> NDArray[np.float64]:
@@ -163,18 +171,23 @@ def _stamp_ellipticity(
 
 
 def spread_of(values: NDArray[np.float64]) -> dict[str, float]:
-    """Return number, median, half the 16–84 % range, rms, and the number that is missing."""
+    """Return number, median, half the 16–84 % range, rms, and the number that is missing.
+
+    ``error`` is the standard error of the median, were the values Gaussian.
+    """
     values = np.asarray(values, dtype=np.float64)
     finite = values[np.isfinite(values)]
     lost = int(values.size - finite.size)
     if finite.size == 0:
         nan = float("nan")
-        return {"n": 0, "lost": lost, "median": nan, "scatter": nan, "rms": nan}
+        empty = dict.fromkeys(("median", "error", "scatter", "rms"), nan)
+        return {"n": 0, "lost": lost} | empty
     low, middle, high = np.percentile(finite, [16, 50, 84])
     return {
         "n": int(finite.size),
         "lost": lost,
         "median": float(middle),
+        "error": 1.2533 * float(high - low) / 2 / finite.size**0.5,
         "scatter": float(high - low) / 2,
         "rms": float(np.sqrt(np.mean(finite**2))),
     }
@@ -200,14 +213,24 @@ def coverage(pulls: NDArray) -> dict[str, float]:
     }
 
 
-def trend(values: NDArray, along: NDArray, edges: tuple[float, ...], least: int = 10) -> float:
-    """Return largest − smallest median of the bins that hold at least so many values."""
-    medians = [
-        np.nanmedian(values[inside])
+def trend(
+    values: NDArray, along: NDArray, edges: tuple[float, ...], least: int = 10
+) -> dict[str, float]:
+    """Return largest − smallest median of the bins that hold at least so many values.
+
+    ``error`` is the standard error of that difference: noise alone makes a trend of more than
+    nothing, about twice as large.
+    """
+    spreads = [
+        spread
         for low, high in itertools.pairwise(edges)
-        if np.isfinite(values[inside := (along >= low) & (along < high)]).sum() >= least
+        if (spread := spread_of(values[(along >= low) & (along < high)]))["n"] >= least
     ]
-    return float(max(medians) - min(medians)) if len(medians) > 1 else float("nan")
+    if len(spreads) < 2:
+        return {"range": float("nan"), "error": float("nan")}
+    top, bottom = (pick(spreads, key=lambda one: one["median"]) for pick in (max, min))
+    difference = top["median"] - bottom["median"]
+    return {"range": difference, "error": float(np.hypot(top["error"], bottom["error"]))}
 
 
 def grown(mask: NDArray[np.bool_], pixels: int) -> NDArray[np.bool_]:

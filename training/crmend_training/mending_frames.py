@@ -6,7 +6,7 @@ shifts, so that other sources are hit.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,8 +18,7 @@ from scipy.spatial import cKDTree
 
 import crmend
 from crmend._normalise import measure_scale
-from crmend.sources import find_sources
-from crmend_training.classical_fills import Fill, fill_groups, prepared
+from crmend_training.classical_fills import Fill, fill_groups, groups_near, prepared
 from crmend_training.datasets import LABEL_THRESHOLD, Pair, read_image
 from crmend_training.evaluate import hit_sources
 from crmend_training.evaluate_mending import (
@@ -37,11 +36,8 @@ LEAST_SNR = 20.0
 MASKS = ("true", "drawn", "drawn +1 px")
 """CR truth > 1 e-; as detection draws it; that one grown by a pixel."""
 
-MAGNITUDE_BINS = (0.0, 18.0, 20.0, 22.0, 24.0, 40.0)
-"""Edges of the bins in which sigma is tested [mag]."""
-
 _EDGE = 16.0  # px: sources nearer to the frame's edge are left out
-_CROP = 20  # half width of the stamps that the contact sheet shows
+_NEAR = 32  # px: half width of the squares in which sources are measured
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,12 +75,17 @@ class HitFrame:
 
 @dataclass(frozen=True, eq=False)
 class Mended:
-    """One mask and what became of the frame: images by method, ours with error and method."""
+    """One mask and what became of the frame: images by method, ours with error and method.
+
+    ``filled`` holds the masked pixels that the classical fills filled; elsewhere their images
+    are ours.
+    """
 
     mask: NDArray[np.bool_]
     images: dict[str, NDArray[np.float32]]
     error: NDArray[np.float32]
     method: NDArray[np.uint8]
+    filled: NDArray[np.bool_]
 
 
 def read_frame(pair: Pair) -> HitFrame:
@@ -135,20 +136,39 @@ def rounds_of(frame: HitFrame, rounds: int, rng: np.random.Generator) -> Iterato
         yield replace(frame, image=image, truth=np.roll(truth, shift, (0, 1)))
 
 
-def masks_of(frame: HitFrame) -> dict[str, NDArray[np.bool_]]:
-    """Return the masks of `MASKS`; none holds a bad, hot or saturated pixel."""
-    drawn = crmend.detect(
-        frame.image,
-        detector=frame.detector,
-        invalid=frame.invalid,
-        saturated=frame.saturated,
-    ).cr_mask
-    masks = (frame.true_mask, drawn, grown(drawn, 1) & ~frame.excluded)
-    return dict(zip(MASKS, masks, strict=True))
+def masks_of(frame: HitFrame, names: Sequence[str] = MASKS) -> dict[str, NDArray[np.bool_]]:
+    """Return masks of `MASKS`; none holds a bad, hot or saturated pixel."""
+    masks = {"true": frame.true_mask}
+    if set(names) - {"true"}:
+        masks["drawn"] = crmend.detect(
+            frame.image,
+            detector=frame.detector,
+            invalid=frame.invalid,
+            saturated=frame.saturated,
+        ).cr_mask
+        masks["drawn +1 px"] = grown(masks["drawn"], 1) & ~frame.excluded
+    return {name: masks[name] for name in names}
 
 
-def mend(frame: HitFrame, mask: NDArray[np.bool_], fills: dict[str, Fill]) -> Mended:
-    """Mend a frame by ours and by the fills given; ``masked`` leaves the masked light out."""
+def mend(
+    frame: HitFrame,
+    mask: NDArray[np.bool_],
+    fills: dict[str, Fill],
+    near: NDArray[np.bool_] | None = None,
+) -> Mended:
+    """Mend a frame by ours and by the fills given; ``masked`` leaves the masked light out.
+
+    Parameters
+    ----------
+    frame : HitFrame
+    mask : (ny, nx) bool array
+        True = mend.
+    fills : dict
+        From `classical_fills.load_fills`.
+    near : (ny, nx) bool array or None
+        Where the fills are looked at: groups of masked pixels that have none there are spared
+        them, which changes nothing there.  None = everywhere.
+    """
     done = crmend.inpaint(
         frame.image,
         mask,
@@ -162,10 +182,11 @@ def mend(frame: HitFrame, mask: NDArray[np.bool_], fills: dict[str, Fill]) -> Me
         "masked": np.where(mask, frame.background, frame.image),
         "ours": done.image,
     }
+    filled = mask if near is None else groups_near(mask, near)
     base = prepared(frame.image, frame.invalid & ~mask, float(np.median(frame.background)))
     for name, fill in fills.items():
-        images[name] = np.where(mask, fill_groups(fill, base, mask), frame.image)
-    return Mended(mask, images, done.error, done.method)
+        images[name] = np.where(filled, fill_groups(fill, base, mask, only=filled), done.image)
+    return Mended(mask, images, done.error, done.method, filled)
 
 
 # --- sources --------------------------------------------------------------------------
@@ -185,7 +206,7 @@ def usable_sources(frame: HitFrame) -> Table:
     table, x, y = table[inside], x[inside], y[inside]
     if len(table) == 0:
         return table
-    data = _without_background(frame, frame.clean)
+    data = without_background(frame, frame.clean)
     # Not more than the catalogue's: the rest is the light of a neighbour.
     flux = np.minimum(aperture_fluxes(data, x, y), np.asarray(table["flux"], float))
     area = np.pi * APERTURE**2
@@ -205,10 +226,36 @@ def _brightest(x: NDArray, y: NDArray, mag: NDArray) -> NDArray[np.bool_]:
     return alone
 
 
+def hit_table(frame: HitFrame, table: Table) -> Table:
+    """Return the sources that a true CR pixel hits within 5 px.
+
+    Column added: ``inside``, whether one does within the half-light radius.
+    """
+    if len(table) == 0:
+        return table
+    x, y = (np.asarray(table[name], float) for name in ("x", "y"))
+    hit = hit_sources(frame.true_mask, x, y)
+    own = table[hit]
+    inner = np.maximum(np.asarray(own["half_light"], float), 1.0)
+    own["inside"] = hit_sources(frame.true_mask, x[hit], y[hit], inner)
+    return own
+
+
+def near_sources(frame: HitFrame, table: Table) -> NDArray[np.bool_]:
+    """Return True in the squares of 65×65 px around sources: all that is measured of them."""
+    near = np.zeros(frame.clean.shape, bool)
+    for x, y in zip(table["x"], table["y"], strict=True):
+        row, column = round(float(y)), round(float(x))
+        near[
+            max(row - _NEAR, 0) : row + _NEAR + 1, max(column - _NEAR, 0) : column + _NEAR + 1
+        ] = True
+    return near
+
+
 def score_sources(
-    frame: HitFrame, table: Table, mended: dict[str, Mended], crops: bool = False
+    frame: HitFrame, table: Table, hits: Table, mended: dict[str, Mended]
 ) -> list[dict]:
-    """Return one row per usable source that a true CR pixel hits within 5 px.
+    """Return one row per source that is hit.
 
     ``aperture`` and ``kron`` hold measured − catalogue magnitude by "mask: method" and
     "CR-free", with the median difference of CR-free sources of its type and size taken off
@@ -219,59 +266,66 @@ def score_sources(
     frame : HitFrame
     table : Table
         From `usable_sources`.
+    hits : Table
+        From `hit_table`: those that are measured; all or some.
     mended : dict
         By name of the mask.
-    crops : bool
-        Add 40×40 images of the true mask's methods, in units of the noise.
     """
-    x, y = (np.asarray(table[name], float) for name in ("x", "y"))
-    images = {"CR-free": frame.clean} | {
-        f"{name}: {method}": image
-        for name, one in mended.items()
-        for method, image in one.images.items()
-    }
-    hit = hit_sources(frame.true_mask, x, y)
-    inner = hit_sources(frame.true_mask, x, y, np.maximum(table["half_light"], 1.0))
-    measured = _measure_all(frame, table, images, hit)
+    if len(hits) == 0:
+        return []
+    near = near_sources(frame, hits)
+    losses = _losses(frame, table, hits)
+    measured = {"CR-free": _measure(frame, hits, frame.clean, near, losses)}
+    for name, one in mended.items():
+        for method, image in one.images.items():
+            # The same image whatever the mask.
+            if method != "contaminated" or name == "true":
+                measured[f"{name}: {method}"] = _measure(frame, hits, image, near, losses)
     rows = []
-    for i in np.flatnonzero(hit):
-        row = {name: _plain(table[name][i]) for name in ("type", "mag", "snr", "x", "y")}
-        row |= {"detector": frame.detector, "inside": bool(inner[i])}
+    for i, source in enumerate(hits):
+        row = {name: _plain(source[name]) for name in ("type", "mag", "snr", "x", "y")}
+        row |= {"detector": frame.detector, "inside": bool(source["inside"])}
         for name in ("aperture", "kron"):
             row[name] = {key: float(one[name][i]) for key, one in measured.items()}
         row["shape"] = {key: one["shape"][i].tolist() for key, one in measured.items()}
-        if crops:
-            row["crops"] = _crops(frame, images, mended["true"].mask, x[i], y[i])
         rows.append(row)
     return rows
 
 
-def _measure_all(
-    frame: HitFrame, table: Table, images: dict[str, NDArray], hit: NDArray[np.bool_]
-) -> dict[str, dict[str, NDArray[np.float64]]]:
-    """Return `_measure` of every image, less what an aperture misses of like sources."""
-    measured = {key: _measure(frame, table, image, hit) for key, image in images.items()}
-    for name in ("aperture", "kron"):
-        # Of all sources, hit or not.
-        offsets = _offsets(table, measured["CR-free"][name])
-        for one in measured.values():
-            one[name] = one[name] - offsets
-    return measured
-
-
 def _measure(
-    frame: HitFrame, table: Table, image: NDArray[np.float32], hit: NDArray[np.bool_]
+    frame: HitFrame,
+    hits: Table,
+    image: NDArray[np.float32],
+    near: NDArray[np.bool_],
+    losses: dict[str, NDArray[np.float64]],
 ) -> dict[str, NDArray[np.float64]]:
-    """Return measured − catalogue magnitudes, and shapes of the sources that are hit."""
-    x, y = (np.asarray(table[name], float) for name in ("x", "y"))
-    data = _without_background(frame, image)
-    expected = np.asarray(table["mag"], float) - frame.zero_point
-    shape = np.full((x.size, 2), np.nan)
-    shape[hit] = ellipticities(data, x[hit], y[hit])
+    """Return measured − catalogue magnitudes, less what such sources miss, and shapes."""
+    x, y = (np.asarray(hits[name], float) for name in ("x", "y"))
+    data = without_background(frame, image)
+    expected = np.asarray(hits["mag"], float) - frame.zero_point
+    kron = magnitude(kron_fluxes(data, frame.noise, x, y, near))
     return {
-        "aperture": magnitude(aperture_fluxes(data, x, y)) - expected,
-        "kron": magnitude(kron_fluxes(data, frame.noise, x, y)) - expected,
-        "shape": shape,
+        "aperture": magnitude(aperture_fluxes(data, x, y)) - expected - losses["aperture"],
+        "kron": kron - expected - losses["kron"],
+        "shape": ellipticities(data, x, y),
+    }
+
+
+def _losses(frame: HitFrame, table: Table, hits: Table) -> dict[str, NDArray[np.float64]]:
+    """Return how much of their light the CR-free sources like those that are hit miss [mag].
+
+    Of all sources, hit or not.
+    """
+    x, y = (np.asarray(table[name], float) for name in ("x", "y"))
+    data = without_background(frame, frame.clean)
+    expected = np.asarray(table["mag"], float) - frame.zero_point
+    fluxes = {
+        "aperture": aperture_fluxes(data, x, y),
+        "kron": kron_fluxes(data, frame.noise, x, y),
+    }
+    own = np.isin(np.asarray(table["id"]), np.asarray(hits["id"]))
+    return {
+        name: _offsets(table, magnitude(flux) - expected)[own] for name, flux in fluxes.items()
     }
 
 
@@ -295,86 +349,12 @@ def _offsets(table: Table, differences: NDArray) -> NDArray[np.float64]:
     return result
 
 
-def _without_background(frame: HitFrame, image: NDArray[np.float32]) -> NDArray[np.float32]:
+def without_background(frame: HitFrame, image: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return an image without the CR-free background, bad pixels zero."""
     data = np.where(frame.invalid, 0, image - frame.background)
     return np.ascontiguousarray(np.nan_to_num(data), dtype=np.float32)
 
 
-def _crops(
-    frame: HitFrame, images: dict, mask: NDArray, x: float, y: float
-) -> dict[str, NDArray]:
-    """Return stamps of the images of true masks around a source, in units of the noise."""
-    row, column = max(round(y) - _CROP, 0), max(round(x) - _CROP, 0)
-    window = np.s_[row : row + 2 * _CROP, column : column + 2 * _CROP]
-    crops = {
-        key.removeprefix("true: "): (image[window] - frame.background[window]) / frame.noise
-        for key, image in images.items()
-        if key == "CR-free" or key.startswith("true: ")
-    }
-    return crops | {"mask": mask[window].copy()}
-
-
 def _plain(value):
     """Return a table's entry as a Python value."""
     return str(value).strip() if isinstance(value, str | np.str_) else float(value)
-
-
-# --- pixels -----------------------------------------------------------------------------
-
-
-def sky_mask(frame: HitFrame) -> NDArray[np.bool_]:
-    """Return True far from every source of the CR-free image (seven of sep's axes, 3 px)."""
-    clean = prepared(frame.clean, frame.invalid, float(np.median(frame.background)))
-    found = find_sources(clean, invalid=frame.invalid, noise=frame.noise)
-    touched = np.zeros(clean.shape, bool)
-    axis = np.maximum(found.a, 0.5) + 0.5
-    sep.mask_ellipse(touched, found.x, found.y, axis, axis, np.zeros(axis.size), r=7.0)
-    # Faint sources of the catalogue, which sep does not find.
-    bright = np.asarray(frame.catalog["flux"], float) > 5.0 * frame.noise
-    x, y = (np.asarray(frame.catalog[name], float)[bright] for name in ("x", "y"))
-    sep.mask_ellipse(touched, x, y, np.full(x.size, 1.0), np.full(x.size, 1.0), 0 * x, r=6.0)
-    return ~touched & ~frame.excluded & np.isfinite(frame.clean)
-
-
-def pixel_groups(frame: HitFrame, flat: NDArray[np.intp], sky: NDArray) -> NDArray[np.int8]:
-    """Return where each pixel lies: −1 sky, 0 … the magnitude bin of a source within 5 px.
-
-    The source is the nearest of the catalogue; −2 = neither on sky nor near a source.
-    """
-    groups = np.full(flat.size, -2, np.int8)
-    rows, columns = np.divmod(flat, frame.clean.shape[1])
-    x, y, mag = (np.asarray(frame.catalog[name], float) for name in ("x", "y", "mag"))
-    if mag.size:
-        tree = cKDTree(np.column_stack([x, y]))
-        distance, nearest = tree.query(np.column_stack([columns, rows]), workers=1)
-        bins = np.searchsorted(MAGNITUDE_BINS, mag[nearest], side="right") - 1
-        groups = np.where(distance <= APERTURE, bins, groups).astype(np.int8)
-    groups[sky.flat[flat]] = -1
-    return groups
-
-
-def pulls_of(frame: HitFrame, mended: Mended, sky: NDArray[np.bool_]) -> dict[str, NDArray]:
-    """Return ``pull`` = (ours − CR-free) / error, ``method`` and ``group`` of mended pixels."""
-    flat = np.flatnonzero(mended.mask & np.isfinite(frame.clean) & ~frame.excluded)
-    difference = mended.images["ours"].flat[flat] - frame.clean.flat[flat]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        pull = difference / mended.error.flat[flat]
-    return {
-        "pull": pull.astype(np.float32),
-        "method": mended.method.flat[flat],
-        "group": pixel_groups(frame, flat, sky),
-    }
-
-
-def sky_differences(
-    frame: HitFrame, mended: Mended, sky: NDArray[np.bool_]
-) -> dict[str, NDArray[np.float32]]:
-    """Return (mended − CR-free) / noise of mended sky pixels by method."""
-    flat = np.flatnonzero(mended.mask & sky)
-    clean, noise = frame.clean.flat[flat], np.float32(frame.noise)
-    return {
-        name: ((image.flat[flat] - clean) / noise).astype(np.float32)
-        for name, image in mended.images.items()
-        if name not in ("contaminated", "masked")
-    }

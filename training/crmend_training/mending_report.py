@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-_PLURAL = {"star": "stars", "galaxy": "galaxies"}
-
-PEERS_NEVER_RANKED = ("contaminated", "masked", "ours")
-
-ONE_SIGMA, TWO_SIGMA = (66.0, 70.0), (94.0, 96.0)
-"""Shares of mended pixels [%] that an honest sigma holds (issue 5)."""
+from crmend_training.mending_bars import NEVER_RANKED, NOT_MEASURED, PLURAL, bars
+from crmend_training.mending_science import OURS
 
 
 def make_report(result: dict[str, Any]) -> str:
@@ -26,122 +21,13 @@ def make_report(result: dict[str, Any]) -> str:
         ("speed", _speed),
     ]
     parts = [f"# Mending\n\n{result['machine']}; {result['frames']} frames.\n"]
-    parts.append("## Bars\n\n" + _table(("what", "bar", "found", "holds"), bars(result)))
+    verdicts = bars(result)
+    if any(bar.verdict != NOT_MEASURED for bar in verdicts):
+        parts.append("## Bars\n\n" + _table(("what", "bar", "found", "verdict"), verdicts))
     parts += [write(result[name]) for name, write in sections if result.get(name)]
     for name, message in result.get("missing", {}).items():
         parts.append(f"{name} did not run: `{message}`\n")
     return "\n".join(parts)
-
-
-# --- bars -----------------------------------------------------------------------------
-
-
-def bars(result: dict[str, Any]) -> list[tuple[str, str, str, str]]:
-    """Return what issue 5 asks for, what was found, and whether it holds."""
-    lines = []
-    if science := result.get("science"):
-        lines += _science_bars(science)
-    if sources := result.get("sources"):
-        lines += _source_bars(sources)
-    for row in result.get("shapes") or []:
-        if (row["mask"], row["method"]) == ("true", "ours") and row["e1"]["n"]:
-            mean = max(abs(row["e1"]["mean"]), abs(row["e2"]["mean"]))
-            lines.append(_bar(f"added ellipticity, {row['type']}", mean, 1e-3, "{:.5f}"))
-    for row in result.get("sigma") or []:
-        if row["mask"] == "true" and row["n"] >= 100:
-            lines.append(_sigma_bar(row))
-    if sky := result.get("sky"):
-        rms = {row["method"]: row["rms"] for row in sky}
-        medians = [value for name, value in rms.items() if name.endswith("median")]
-        if medians:
-            lines.append(_bar("sky: rms [noise], best median", rms["ours"], min(medians)))
-    if speed := result.get("speed"):
-        seconds = speed["all"] * 5000 / speed["cutouts"]
-        lines.append(_bar("5,000 cutouts [s]", seconds, 15.0, "{:.1f}"))
-    return lines
-
-
-def _bar(
-    what: str, found: float, limit: float, form: str = "{:.4f}"
-) -> tuple[str, str, str, str]:
-    """Return one line: found is to be at most the limit."""
-    holds = "not measured" if math.isnan(found) else "yes" if found <= limit else "**no**"
-    return what, "≤ " + form.format(limit), form.format(found), holds
-
-
-def _science_bars(science: dict[str, list[dict]]) -> list[tuple[str, str, str, str]]:
-    lines = []
-    for name, photometry in (("fixed aperture", "aperture"), ("Kron", "kron")):
-        bright = [r for r in science["cells"] if r["method"] == "ours" and r["mag"] <= 21]
-        bias = _largest(abs(row[photometry]["median"]) for row in bright)
-        lines.append(_bar(f"largest bias, mag ≤ 21, {name}", bias, 0.01))
-        near = [r for r in science["touched"] if r["method"] == "ours" and r["mag"] <= 21]
-        bias = _largest(abs(row[photometry]["median"]) for row in near)
-        what = f"largest bias of CRs within the circle, mag ≤ 21, {name}"
-        lines.append(_bar(what, bias, 0.01))
-        trends = [r for r in science["trends"] if r["method"] == "ours" and r["mag"] <= 21]
-        for along in ("distance", "energy"):
-            found = _largest(row[f"{photometry}_{along}"] for row in trends)
-            lines.append(_bar(f"trend with {along}, mag ≤ 21, {name}", found, 0.01))
-        for row in science["central"]:
-            if row["method"] == "ours":
-                what, own = f"mag 23 star, central hit, {name}", row[photometry]
-                lines.append(_bar(f"{what}: bias", abs(own["median"]), 0.03))
-                lines.append(_bar(f"{what}: scatter", own["scatter"], 0.15))
-    for kind in ("star", "galaxy"):
-        own = [r for r in science["bins"] if r["type"] == kind and _is_close(r)]
-        for name in ("median", "rms"):
-            mean = _mean_by_method(own, name)
-            peers = [v for method, v in mean.items() if method not in PEERS_NEVER_RANKED]
-            if peers and "ours" in mean:
-                what = f"{_PLURAL[kind]}, CR within 5 px: size of {name}; best classical fill"
-                lines.append(_bar(what, mean["ours"], min(peers)))
-    return lines
-
-
-def _is_close(row: dict) -> bool:
-    """Return whether a bin is one of distance, within 5 px, and holds five CRs or more."""
-    return row["along"] == "distance" and row["to"] <= 5.0 and row["aperture"]["n"] >= 5
-
-
-def _mean_by_method(rows: Sequence[dict], name: str) -> dict[str, float]:
-    """Return the mean of a figure's size over magnitudes and distances, by method."""
-    values: dict[str, list[float]] = {}
-    for row in rows:
-        values.setdefault(row["method"], []).append(abs(row["aperture"][name]))
-    return {method: sum(sizes) / len(sizes) for method, sizes in values.items()}
-
-
-def _source_bars(sources: Sequence[dict]) -> list[tuple[str, str, str, str]]:
-    lines = []
-    for row in sources:
-        if row["method"] != "ours" or row["type"] == "both" or row["where"] == "inside":
-            continue
-        if row["aperture"]["change"]["n"] == 0:
-            continue
-        limit = 1.3 if row["where"] == "all" else 1.05
-        where = "all" if row["where"] == "all" else "outside the half-light radius"
-        for name, photometry in (("fixed aperture", "aperture"), ("Kron", "kron")):
-            kind = _PLURAL[row["type"]]
-            what = f"scatter / CR-free, {kind}, {where}, mask {row['mask']}, {name}"
-            lines.append(_bar(what, row[photometry]["ratio"], limit, "{:.3f}"))
-    return lines
-
-
-def _sigma_bar(row: dict) -> tuple[str, str, str, str]:
-    good = ONE_SIGMA[0] <= row["one"] <= ONE_SIGMA[1]
-    good = good and TWO_SIGMA[0] <= row["two"] <= TWO_SIGMA[1]
-    return (
-        f"sigma of {row['filled']} pixels, {row['place']}",
-        "66–70 % / 94–96 %",
-        f"{row['one']:.1f} % / {row['two']:.1f} %",
-        "yes" if good else "**no**",
-    )
-
-
-def _largest(values: Iterable[float]) -> float:
-    """Return the largest number; NaN where there is none."""
-    return max((value for value in values if not math.isnan(value)), default=math.nan)
 
 
 # --- tables ---------------------------------------------------------------------------
@@ -200,12 +86,38 @@ def _science(science: dict[str, list[dict]]) -> str:
         parts.append(f"### Ours by {along}\n\n" + _table(head, lines))
     names = ("aperture_distance", "aperture_energy", "kron_distance", "kron_energy")
     lines = [
-        (r["type"], r["mag"], r["method"], *(f"{r[name]:.4f}" for name in names))
+        (
+            r["type"],
+            r["mag"],
+            r["method"],
+            *(f"{r[name]['range']:.4f} ± {r[name]['error']:.4f}" for name in names),
+        )
         for r in science["trends"]
     ]
     title = "### Trends: largest − smallest median of those bins\n\n"
     columns = ("circle, distance", "circle, energy", "Kron, distance", "Kron, energy")
-    return "\n".join([*parts, title + _table(("type", "mag", "method", *columns), lines)])
+    parts.append(title + _table(("type", "mag", "method", *columns), lines))
+    return "\n".join([*parts, _ranks(science["touched"])])
+
+
+def _ranks(rows: Sequence[dict]) -> str:
+    """Return ours' place among the classical fills, cell by cell."""
+    lines = []
+    for kind, mag in dict.fromkeys((row["type"], row["mag"]) for row in rows):
+        own = {r["method"]: r["aperture"] for r in rows if (r["type"], r["mag"]) == (kind, mag)}
+        fills = [name for name in own if name not in NEVER_RANKED and own[name]["n"]]
+        if not fills or not own[OURS]["n"]:
+            continue
+        line: list[Any] = [PLURAL[kind], mag]
+        for figure in ("median", "rms"):
+            sizes = {name: abs(own[name][figure]) for name in (*fills, OURS)}
+            order = sorted(sizes, key=sizes.__getitem__)
+            best = next(name for name in order if name != OURS)
+            line += [order.index(OURS) + 1, f"{sizes[OURS]:.4f}", f"{sizes[best]:.4f} ({best})"]
+        lines.append(line)
+    columns = ("type", "mag", "place in bias", "ours", "best fill", "place in rms", "ours")
+    title = "### Places, circle, CRs that reach into it\n\n"
+    return title + _table((*columns, "best fill"), lines)
 
 
 def _sources(rows: Sequence[dict]) -> str:
@@ -217,15 +129,17 @@ def _sources(rows: Sequence[dict]) -> str:
         line.append(row["aperture"]["change"]["n"])
         for name in ("aperture", "kron"):
             one = row[name]
-            line += [f"{one['clean']:.4f}", f"{one['ratio']:.3f}", *_figures(one["change"])]
+            line += [f"{one['clean']:.4f}", f"{one['ratio']:.3f}", f"{one['implied']:.3f}"]
+            line += _figures(one["change"])
         lines.append([*line, row["kron"]["change"]["lost"]])
-    figures = ("CR-free scatter", "ratio", "median Δ", "scatter Δ", "rms Δ")
+    figures = ("CR-free scatter", "ratio", "implied", "median Δ", "scatter Δ", "rms Δ")
     kron = [f"Kron {name}" for name in figures]
     head = ("type", "hits", "mask", "method", "n", *figures, *kron, "not found")
     return (
         "## Full frames\n\nSources with S/N > 20 and a CR pixel within 5 px.  Ratio: scatter "
         "of mended − catalogue over that of CR-free − catalogue (what galaxies of like size "
-        "miss in the median is taken off); Δ: mended − CR-free.  "
+        "miss in the median is taken off); implied: that ratio if photons and read noise alone "
+        "scattered the CR-free magnitudes; Δ: mended − CR-free.  "
         "*outside*, *inside*: of the half-light radius.\n\n" + _table(head, lines)
     )
 
@@ -296,17 +210,32 @@ def _policy(rows: Sequence[dict]) -> str:
             row["cutouts"],
             row["pixels"],
             f"{row['seconds']:.2f}",
-            row["change"]["n"],
-            *_figures(row["change"]),
+            row["star"]["n"],
+            *_figures(row["star"]),
+            row["galaxy"]["n"],
+            *_figures(row["galaxy"]),
+            f"{row['moved']:.4f}",
+            row["left"]["n"],
+            f"{row['left']['rms']:.3f}",
+            f"{row['by_network']['rms']:.3f}",
         )
         for row in rows
     ]
-    head = ("reach [px]", "cutouts", "network pixels", "s", "sources hit")
-    return "## Policy\n\n" + _table((*head, "median Δ", "scatter Δ", "rms Δ"), lines)
+    head = ("reach [px]", "cutouts", "network pixels", "s", "stars hit", "median Δ")
+    head += ("scatter Δ", "rms Δ", "galaxies hit", "median Δ", "scatter Δ", "rms Δ")
+    head += ("largest difference", "left to the median", "rms", "rms by the network")
+    return (
+        "## Policy: what is mended where\n\nCR pixels farther than *reach* from a source's "
+        "footprint are left to the median.  Δ: mended − CR-free in the circle; largest "
+        "difference: of any magnitude from that of the first line; rms: of the pixels left to "
+        "the median, in units of the noise, and of the same pixels as the network has them.\n\n"
+        + _table(head, lines)
+    )
 
 
 def _speed(speed: dict[str, float]) -> str:
     return (
         f"## Speed\n\n{speed['cutouts']} cutouts: {speed['all']:.1f} s, of which "
-        f"{speed['graph']:.1f} s in the graph; {speed['per_second']:.0f} cutouts per second.\n"
+        f"{speed['graph']:.1f} s in the graph; {speed['processor']:.1f} s of processor "
+        f"time; {speed['per_second']:.0f} cutouts per second.\n"
     )

@@ -8,18 +8,22 @@ the mended stamp minus that of the same stamp without any CR, measured in the sa
 from __future__ import annotations
 
 import itertools
+from collections import defaultdict
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 import crmend
-from crmend_training.classical_fills import Fill, prepared
-from crmend_training.datasets.science import ScienceCase, read_science
+from crmend_training.classical_fills import Fill, fill_groups, prepared
+from crmend_training.datasets.science_files import ScienceCase, find_science, read_science
 from crmend_training.evaluate_mending import (
     aperture_fluxes,
+    grown,
     kron_fluxes,
     magnitude,
     spread_of,
@@ -35,11 +39,23 @@ ENERGIES = (100.0, 316.0, 1000.0, 3162.0, 10000.0)
 _PITCH = 128  # px from stamp to stamp: three quarters of the mosaic are sky
 _COLUMNS = 10
 
-Inpaint = Callable[..., Any]
+OURS, DRAWN, DRAWN_GROWN = "ours", "ours, mask drawn", "ours, mask drawn +1 px"
+"""With the true mask; with that of detection; with that one grown by a pixel."""
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """What mends and detects; called as `crmend.inpaint` and `crmend.detect` are.
+
+    Without ``detect`` only true masks are used.
+    """
+
+    inpaint: Callable[..., Any] = crmend.inpaint
+    detect: Callable[..., Any] | None = crmend.detect
 
 
 def score_science(
-    folder: Path, fills: dict[str, Fill], inpaint: Inpaint = crmend.inpaint
+    folder: Path, fills: dict[str, Fill], runtime: Runtime | None = None
 ) -> list[dict]:
     """Return one row per case and method: which source and CR, ``aperture``, ``kron`` [mag].
 
@@ -49,23 +65,19 @@ def score_science(
         What `crmend-train dataset science` wrote, one set or several below it.
     fills : dict
         From `classical_fills.load_fills`.
-    inpaint : callable
-        Called as `crmend.inpaint` is; another one in tests.
+    runtime : Runtime or None
+        None = crmend's own.
 
     Raises
     ------
     FileNotFoundError
-        There is no science file.
+        There is no science set.
     """
-    paths = sorted(Path(folder).rglob("CRMEND_SCIENCE_*.fits"))
-    if not paths:
-        raise FileNotFoundError(f"no CRMEND_SCIENCE_*.fits below {folder}")
     rows = []
-    for path in paths:
+    for path in tqdm(find_science(folder), desc="science set", disable=None):
         cases = list(read_science(path))
-        images = mend_cases(cases, fills, inpaint)
-        clean = cases[0].source.clean
-        reference = _measure(clean, cases[0])
+        images = mend_cases(cases, fills, runtime or Runtime())
+        reference = _measure(cases[0].source.clean, cases[0])
         for method, stamps in images.items():
             for case, stamp in zip(cases, stamps, strict=True):
                 measured = _measure(stamp, case)
@@ -78,7 +90,7 @@ def score_science(
 
 
 def mend_cases(
-    cases: Sequence[ScienceCase], fills: dict[str, Fill], inpaint: Inpaint
+    cases: Sequence[ScienceCase], fills: dict[str, Fill], runtime: Runtime
 ) -> dict[str, list[NDArray[np.float32]]]:
     """Return the stamps of one source as each method leaves them."""
     source = cases[0].source
@@ -86,36 +98,65 @@ def mend_cases(
     images = {
         "contaminated": [case.hit for case in cases],
         "masked": [np.where(case.mask, level, case.hit) for case in cases],
-        "ours": mend_mosaic(cases, inpaint),
+        **mend_mosaic(cases, runtime),
     }
     for name, fill in fills.items():
         images[name] = []
         for case in cases:
             image = prepared(case.hit, source.ignore & ~case.mask, float(level))
-            images[name].append(np.where(case.mask, fill(image, case.mask), case.hit))
+            filled = fill_groups(fill, image, case.mask)
+            images[name].append(np.where(case.mask, filled, case.hit))
     return images
 
 
 def mend_mosaic(
-    cases: Sequence[ScienceCase], inpaint: Inpaint = crmend.inpaint
-) -> list[NDArray[np.float32]]:
-    """Return the stamps of one source as ours leaves them."""
+    cases: Sequence[ScienceCase], runtime: Runtime | None = None
+) -> dict[str, list[NDArray[np.float32]]]:
+    """Return the stamps of one source as ours leaves them, by mask."""
+    runtime = runtime or Runtime()
+    mosaic = _lay_out(cases)
+    known = {"detector": cases[0].source.detector, "invalid": mosaic.ignore}
+    masks = {OURS: mosaic.mask}
+    if runtime.detect is not None:
+        drawn = runtime.detect(mosaic.image, **known).cr_mask & mosaic.stamps
+        masks |= {DRAWN: drawn, DRAWN_GROWN: grown(drawn, 1) & ~mosaic.ignore}
+    mended = {
+        name: runtime.inpaint(mosaic.image, mask, **known).image for name, mask in masks.items()
+    }
+    return {
+        name: [image[window] for window in mosaic.windows] for name, image in mended.items()
+    }
+
+
+@dataclass(frozen=True, eq=False)
+class _Mosaic:
+    """Stamps on a plain sky; ``stamps`` is True inside of them, ``windows`` says where."""
+
+    image: NDArray[np.float32]
+    mask: NDArray[np.bool_]
+    ignore: NDArray[np.bool_]
+    stamps: NDArray[np.bool_]
+    windows: list[tuple[slice, slice]]
+
+
+def _lay_out(cases: Sequence[ScienceCase]) -> _Mosaic:
+    """Return the stamps of one source, each on three times its area of plain sky."""
     source = cases[0].source
     side = source.clean.shape[0]
     rows = -(-len(cases) // _COLUMNS)
     shape = (rows * _PITCH, min(len(cases), _COLUMNS) * _PITCH)
     rng = np.random.default_rng(0)
     image = rng.normal(source.background, source.noise, shape).astype(np.float32)
-    mask, ignore = np.zeros(shape, bool), np.zeros(shape, bool)
+    mask, ignore, stamps = (np.zeros(shape, bool) for _ in range(3))
     margin = (_PITCH - side) // 2
     windows = []
     for number, case in enumerate(cases):
         y, x = (_PITCH * k + margin for k in divmod(number, _COLUMNS))
         window = np.s_[y : y + side, x : x + side]
         image[window], mask[window], ignore[window] = case.hit, case.mask, source.ignore
+        stamps[window] = True
         windows.append(window)
-    mended = inpaint(image, mask, detector=source.detector, invalid=ignore).image
-    return [mended[window] for window in windows]
+    return _Mosaic(image, mask, ignore, stamps, windows)
 
 
 def _measure(stamp: NDArray[np.float32], case: ScienceCase) -> dict[str, float]:
@@ -158,22 +199,22 @@ def summarise(rows: Sequence[dict]) -> dict[str, list[dict]]:
     by distance and by energy; ``trends``: largest − smallest median of such bins, those of
     energy of CRs that reach into the aperture; ``central``: CRs within 2 px of stars of mag 23.
     """
-    methods = list(dict.fromkeys(row["method"] for row in rows))
-    cells = sorted({(row["type"], row["wanted"]) for row in rows}, reverse=True)
     names = ("cells", "touched", "bins", "trends", "central")
     tables: dict[str, list[dict]] = {name: [] for name in names}
-    for kind, wanted in cells:
-        for method in methods:
-            own = [r for r in rows if (r["type"], r["wanted"]) == (kind, wanted)]
-            own = [r for r in own if r["method"] == method]
-            head = {"type": kind, "mag": wanted, "method": method}
-            tables["cells"].append(head | _both(own))
-            tables["touched"].append(head | _both([r for r in own if r["touched"]]))
-            tables["trends"].append(head | _trends(own))
-            tables["bins"] += [head | row for row in _bins(own)]
-            if kind == "star" and wanted == 23.0:
-                central = [r for r in own if r["distance"] < DISTANCES[1]]
-                tables["central"].append(head | _both(central))
+    grouped: dict[tuple, list[dict]] = defaultdict(list)
+    for row in rows:
+        grouped[row["type"], row["wanted"], row["method"]].append(row)
+    # Stars first; the methods stay in their order.
+    for kind, wanted, method in sorted(grouped, key=lambda key: (key[0] != "star", key[1])):
+        own = grouped[kind, wanted, method]
+        head = {"type": kind, "mag": wanted, "method": method}
+        tables["cells"].append(head | _both(own))
+        tables["touched"].append(head | _both([row for row in own if row["touched"]]))
+        tables["trends"].append(head | _trends(own))
+        tables["bins"] += [head | row for row in _bins(own)]
+        if kind == "star" and wanted == 23.0:
+            central = [row for row in own if row["distance"] < DISTANCES[1]]
+            tables["central"].append(head | _both(central))
     return tables
 
 
@@ -192,7 +233,7 @@ def _both(rows: Sequence[dict]) -> dict[str, dict[str, float]]:
     return {name: spread_of(select(rows, name)) for name in ("aperture", "kron")}
 
 
-def _trends(rows: Sequence[dict]) -> dict[str, float]:
+def _trends(rows: Sequence[dict]) -> dict[str, dict[str, float]]:
     """Return how far the medians move with distance and energy, in both magnitudes."""
     touched = [row for row in rows if row["touched"]]
     return {

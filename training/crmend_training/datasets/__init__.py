@@ -3,9 +3,9 @@
 Nothing here knows the simulator, but for `generic_frame` and `zoo_frame`: the pairs may come
 from it, from the official simulation or from orbit.  Read in this order: `frames` and `fields`
 (pairs in memory, and which of them share a piece of sky), `compact` and `storage` (the files of
-a set), `detection` (paper, section 2.1), `inpainting` (2.2), `science` (2.3), `loader`
-(batches ahead of the network), `harvest` and `multi_exposure` (truth from dark frames and
-from repeated exposures).
+a set), `detection` (paper, section 2.1), `inpainting` (2.2), `science` with `science_files` and
+`science_rays` (2.3), `loader` (batches ahead of the network), `harvest` and `multi_exposure`
+(truth from dark frames and from repeated exposures).
 
 A data set is a folder of ``.npy`` arrays, read through memory maps, beside a ``set.json``:
 
@@ -35,6 +35,7 @@ from crmend_training.datasets.frames import (
     LABEL_THRESHOLD,
     Frame,
     Pair,
+    few_of,
     find_pairs,
     generic_frame,
     load_frame,
@@ -61,6 +62,7 @@ __all__ = [
     "build_inpainting_set",
     "cosmic_ray_cutouts",
     "detection_stamps",
+    "few_of",
     "find_pairs",
     "generic_frame",
     "load_column",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -120,6 +121,13 @@ def find_pairs(folder: Path) -> list[Pair]:
         Pair(level1[key], truth[key], found["NCR"].get(key), found["CAT"].get(key))
         for key in sorted(level1)
     ]
+
+
+def few_of(pairs: Sequence[Pair], most: int | None) -> list[Pair]:
+    """Return at most so many pairs, evenly chosen from first to last; None = all."""
+    if most is None or most >= len(pairs):
+        return list(pairs)
+    return [pairs[k] for k in np.linspace(0, len(pairs) - 1, most).astype(int)]
 
 
 def read_image(path: Path) -> NDArray[np.float32]:

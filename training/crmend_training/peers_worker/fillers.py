@@ -88,7 +88,11 @@ def _load_crmend(variant: str, frame: Any) -> Callable[[Any], np.ndarray]:
 
 
 def fill_groups(
-    fill: Fill, image: np.ndarray, mask: np.ndarray, margin: int = _MARGIN
+    fill: Fill,
+    image: np.ndarray,
+    mask: np.ndarray,
+    margin: int = _MARGIN,
+    only: np.ndarray | None = None,
 ) -> np.ndarray:
     """Fill a frame, one group of masked pixels at a time, each in a cutout of its own.
 
@@ -104,21 +108,39 @@ def fill_groups(
         True = fill.
     margin : int
         Pixels around the group that the fill sees.
+    only : (ny, nx) bool array or None
+        From `groups_near`: the masked pixels that are filled; the others are taken for lost
+        and stay as they are.
 
     Returns
     -------
     (ny, nx) float32 array
     """
     out = image.copy()
-    labels, _ = ndimage.label(ndimage.binary_dilation(mask, _STENCIL), np.ones((3, 3)))
+    labels = _groups(mask)
     for number, (rows, columns) in enumerate(ndimage.find_objects(labels), start=1):
         box = np.s_[
             max(rows.start - margin, 0) : rows.stop + margin,
             max(columns.start - margin, 0) : columns.stop + margin,
         ]
         own = mask[box] & (labels[box] == number)
-        out[box][own] = fill(image[box], mask[box])[own]
+        if only is None or only[box][own].any():
+            out[box][own] = fill(image[box], mask[box])[own]
     return out
+
+
+def groups_near(mask: np.ndarray, near: np.ndarray) -> np.ndarray:
+    """Return the masked pixels of every group of `fill_groups` that has a pixel in `near`."""
+    labels = _groups(mask)
+    wanted = np.zeros(int(labels.max()) + 1, bool)
+    wanted[labels[mask & near]] = True
+    return mask & wanted[labels]
+
+
+def _groups(mask: np.ndarray) -> np.ndarray:
+    """Return the number of the group around every pixel, 0 = none."""
+    labels, _ = ndimage.label(ndimage.binary_dilation(mask, _STENCIL), np.ones((3, 3)))
+    return labels
 
 
 def only_masked(image: np.ndarray, mask: np.ndarray, filled: np.ndarray) -> np.ndarray:
