@@ -324,7 +324,7 @@ def _read_one(
                 unit=exposure.unit,
             )
         )
-    return chosen, _clips(exposure.image - clean, truth, ignore, 3 * count, rng)
+    return chosen, isolated_clips(exposure.image - clean, truth, ignore, 3 * count, rng)
 
 
 def _nearest_source(
@@ -344,14 +344,27 @@ def _nearest_source(
     return None
 
 
-def _clips(
+def isolated_clips(
     added: NDArray[np.float32],
     truth: NDArray[np.float32],
     ignore: NDArray[np.bool_],
     most: int,
     rng: np.random.Generator,
 ) -> list[CosmicRayClip]:
-    """Return CRs with at least one labelled pixel, all of them on usable pixels."""
+    """Return CRs with at least one labelled pixel, all of them on usable pixels.
+
+    Parameters
+    ----------
+    added : (ny, nx) float32 array
+        What CRs add to the image.
+    truth : (ny, nx) float32 array
+        Their charge [e-/px].
+    ignore : (ny, nx) bool array
+        True = bad, hot or saturated.
+    most : int
+        So many at most, drawn by `rng`.
+    rng : numpy.random.Generator
+    """
     labels, count = ndimage.label(truth > 0, structure=np.ones((3, 3)))
     boxes, clips = ndimage.find_objects(labels), []
     for k in rng.permutation(count):
