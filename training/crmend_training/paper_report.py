@@ -43,7 +43,6 @@ def make_tables(frames: Sequence[Row], science: Sequence[Row]) -> Tables:
     sources = summary.pool_sources(frames)
     figure2 = summary.recall_precision(frames)
     counts = summary.number_counts(sources)
-    pooled_recall, _ = summary.pooled_by_charge(frames)
     own = [f for f in frames if f["detector"] == SAMPLE_DETECTOR["figure 4"]]
     sample = own if len(own) >= _ENOUGH_FRAMES else list(frames)
     cases = summary.science_cases(science)
@@ -57,7 +56,7 @@ def make_tables(frames: Sequence[Row], science: Sequence[Row]) -> Tables:
         "affected": summary.affected(sources),
         "figure2": figure2,
         "over_detectors": summary.over_detectors(figure2, frames),
-        "pooled_recall": pooled_recall,
+        "pooled_recall": summary.pooled_by_charge(frames),
         "figure3": summary.recall_by_charge(frames),
         "figure4": summary.charges(sample),
         "figure4_frames": len(sample),

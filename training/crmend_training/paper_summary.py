@@ -30,6 +30,9 @@ RADII = (1.0, 1.5, 2.0, 3.0, FARTHEST)
 LEAST_PIXELS = 30
 """A frame counts in a bin of Figure 3 if it has so many CR pixels there."""
 
+LEAST_POOLED = 300
+"""A bin of charge is judged if all frames have so many CR pixels there."""
+
 LEAST_SOURCES = 20
 """A bin of Figure 6 is judged if it has so many sources."""
 
@@ -119,13 +122,16 @@ def recall_by_charge(frames: Sequence[Row]) -> list[Row]:
     return rows
 
 
-def pooled_by_charge(frames: Sequence[Row]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the recall of all frames together per bin of `INTENSITIES` [0…1], and pixels."""
+def pooled_by_charge(frames: Sequence[Row]) -> NDArray[np.float64]:
+    """Return the recall of all frames together per bin of `INTENSITIES`, 0 … 1.
+
+    NaN where they have fewer than `LEAST_POOLED` pixels.
+    """
     total, found = (
         np.sum([frame["detection"][name] for frame in frames], axis=0)
         for name in ("total", "found")
     )
-    return np.where(total >= LEAST_PIXELS, found / np.maximum(total, 1.0), np.nan), total
+    return np.where(total >= LEAST_POOLED, found / np.maximum(total, 1.0), np.nan)
 
 
 def charges(frames: Sequence[Row]) -> list[Row]:
