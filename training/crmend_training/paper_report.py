@@ -240,9 +240,9 @@ def _source_sections(tables: Tables, figures: dict[str, Path]) -> list[str]:
         f"them within {AFFECTED:g} px of a true CR pixel.  agree: measured within "
         f"{summary.CLOSE:g} mag of the truth."
     )
-    ssim = ", ".join(f"{value} for {kind}s" for kind, value in paper.SSIM.items())
+    ssim = f"{paper.SSIM['star']} for stars, {paper.SSIM['galaxy']} for galaxies"
     seven = (
-        f"Paper (detector 08, mended): SSIM {ssim.replace('galaxys', 'galaxies')}, of the "
+        f"Paper (detector 08, mended): SSIM {ssim}, of the "
         "distributions of magnitudes; bins and window are not stated.  Ours: affected sources "
         "above the limit, bins of 0.25 mag, window of 7 bins, all detectors together.  The "
         f"last column, not in the paper, is the mean SSIM of {2 * CUTOUT_HALF + 1} px cutouts "
