@@ -198,15 +198,16 @@ def test_representative_sources_have_the_papers_types_and_magnitudes(rng):
     assert found == list(paper_values.REPRESENTATIVE)
     for source in sources:
         assert source.clean.shape == (64, 64)
-        # The light above the sky within 8 px is what the magnitude says, to a fifth.
+        # The light above the sky is what the magnitude says; galaxies are wide.
         rows, columns = np.indices(source.clean.shape)
-        near = np.hypot(columns - source.stamp_x, rows - source.stamp_y) < 8.0
+        reach = 8.0 if source.kind == "star" else 30.0
+        near = np.hypot(columns - source.stamp_x, rows - source.stamp_y) < reach
         light = (source.clean - source.background)[near].sum()
         expected = 10.0 ** (0.4 * (source.zero_point - source.magnitude))
         if source.kind == "star":
             assert light == pytest.approx(expected, rel=0.2)
         else:
-            assert 0.3 * expected < light < 1.2 * expected
+            assert 0.4 * expected < light < 1.6 * expected
 
 
 def test_planted_sources_stand_alone(rng):

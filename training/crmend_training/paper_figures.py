@@ -166,7 +166,7 @@ def draw_science(sources: Sequence[dict[str, Any]], cases: Sequence[dict[str, An
     panels[-1, 2].set_xlabel("energy of the CR [e-]")
     for panel in panels[:, 2]:
         panel.set_xscale("log")
-    panels[0, 1].legend(fontsize=8)
+    panels[0, 1].legend(fontsize=8, markerscale=3)
     figure.suptitle(f"detector {detector}; lines: mean in bins, bands: ± 1 SD", fontsize=10)
     return figure
 
@@ -179,13 +179,13 @@ def _draw_cases(panel: Axes, cases: Sequence[dict[str, Any]], name: str) -> None
         x, y = (np.array([case[key] for case in own], float) for key in (name, "kron"))
         everything.append(y[np.isfinite(y)])
         colour = COLOURS[method]
-        panel.plot(x, y, ".", ms=3, alpha=0.45, color=colour)
+        panel.plot(x, y, ".", ms=3, alpha=0.45, color=colour, label=method)
         if lines := binned(x, y, science_bins(name)):
             centre, mean, deviation = np.array(lines).T
             panel.fill_between(
                 centre, mean - deviation, mean + deviation, color=colour, alpha=0.15, lw=0
             )
-            panel.plot(centre, mean, color=colour, lw=1.3, label=method)
+            panel.plot(centre, mean, color=colour, lw=1.3)
     panel.axhline(0.0, color="black", lw=0.5)
     values = np.concatenate(everything)
     if values.size:

@@ -46,6 +46,7 @@ _QUIET = 20.0  # px around a source without another, assumed
 _SHAPE = (2 * _PITCH, 2 * _PITCH)
 _EXCLUDED = 1 | 2 | 8  # bad, hot, saturated
 _TRIES = 20
+_FEW = 5
 
 
 def measure_science(
@@ -121,8 +122,8 @@ def representative_sources(
 def planted_catalog(rng: np.random.Generator, config: SimulationConfig) -> NDArray[np.void]:
     """Return the representative sources, then a field's own away from them.
 
-    Each has the shape of that source of its type, among those of a full chip, whose magnitude
-    is nearest.
+    Each has the shape of a source of its type and of like magnitude on a full chip, of five the
+    most compact: the 64×64 stamp is to hold it.
     """
     sky = csst_setup(np.random.default_rng(0), config).sky_model
     whole = draw_catalog(rng, FULL_SHAPE, sky, margin=0)
@@ -158,9 +159,10 @@ def choose_clips(rng: np.random.Generator, frame: HitFrame, count: int) -> list[
 
 
 def _nearest(catalog: NDArray[np.void], kind: str, wanted: float) -> NDArray[np.void]:
-    """Return the one row of a type whose magnitude is nearest."""
+    """Return one row: the most compact of the few of a type whose magnitudes are nearest."""
     own = catalog[catalog["type"] == kind]
-    return own[[np.abs(own["mag"] - wanted).argmin()]]
+    own = own[np.argsort(np.abs(own["mag"] - wanted), kind="stable")[:_FEW]]
+    return own[[own["r_half"].argmin()]]
 
 
 def _window(row: np.void, half: int) -> tuple[slice, slice]:

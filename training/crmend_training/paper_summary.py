@@ -90,7 +90,9 @@ def over_detectors(rows: Sequence[Row], frames: Sequence[Row]) -> dict[str, floa
         values = values[np.isfinite(values)]
         result[name] = float(values.mean()) if values.size else math.nan
         result[f"{name}_sd"] = _deviation(values)
-    recall, precision = pooled([frame["detection"] for frame in frames])
+    names = ("hits", "bright", "correct", "flagged")
+    counts = [{name: frame["detection"][name] for name in names} for frame in frames]
+    recall, precision = pooled(counts)
     return result | {"pooled_recall": 100.0 * recall, "pooled_precision": 100.0 * precision}
 
 
