@@ -62,7 +62,7 @@ def matches():
     nan = math.nan
     return sources_of(
         type=["star", "star", "star", "galaxy", "galaxy", "galaxy", "galaxy"],
-        distance=[0.0, 1.0, 2.0, 0.5, 1.5, 2.0, 4.0],
+        distance=[0.0, 0.5, 1.0, 0.3, 0.7, 1.0, 4.0],
         mag=[20.0, 20.0, 22.0, 21.0, 23.0, 24.0, 20.0],
         limit=[25.0] * 7,
         direct=[18.0, 19.5, 21.0, 20.0, nan, 21.0, 20.0],
@@ -95,8 +95,8 @@ def test_contaminated_shares(matches):
     frames = [{"usable": {"star": 100, "galaxy": 50}}]
     rows = summary.contaminated(frames, matches)
     by = {(row["type"], row["radius"]): row for row in rows}
-    assert by["star", 1.0]["hit"] == 2
-    assert by["star", 2.0]["%"] == 3.0
+    assert by["star", 0.5]["hit"] == 2
+    assert by["star", 1.0]["%"] == 3.0
     assert by["galaxy", 5.0]["%"] == 8.0
 
 

@@ -165,7 +165,7 @@ def _ranges(tables: Tables) -> list[Bar]:
                 f"5–95 % range, mended over CR-free, {_PLURAL[kind]}",
                 f"≤ {paper.RANGE_RATIO} in every bin above the limit",
                 "comparable",
-                f"{ratio:.2f} at worst" + _where(worst, "ratio", 2),
+                _worst(worst, "ratio", "{:.2f}"),
                 basis,
                 _verdict(ratio, ratio <= paper.RANGE_RATIO),
             )
@@ -176,7 +176,7 @@ def _ranges(tables: Tables) -> list[Bar]:
                 f"median Δmag, mended − CR-free, {_PLURAL[kind]}",
                 f"within {paper.MEDIAN_SHIFT} mag in every bin above the limit",
                 "close to zero",
-                f"{shift:+.3f} mag at worst" + _where(moved, "shift", 3),
+                _worst(moved, "shift", "{:+.3f} mag"),
                 basis,
                 _verdict(shift, abs(shift) <= paper.MEDIAN_SHIFT),
             )
@@ -187,12 +187,15 @@ def _ranges(tables: Tables) -> list[Bar]:
 _PLURAL = {"star": "stars", "galaxy": "galaxies"}
 
 
-def _where(row: dict[str, Any] | None, name: str, digits: int) -> str:
-    """Return the error, the bin and the number of sources of the worst bin."""
+def _worst(row: dict[str, Any] | None, name: str, form: str) -> str:
+    """Return the value of the worst bin with its error, place and number of sources."""
     if row is None:
-        return ""
-    error = f"{row[f'{name}_error']:.{digits}f}"
-    return f" (± {error}; mag {row['from']:g}–{row['to']:g}, {row['n']} sources)"
+        return "no bin with enough sources"
+    error = form.replace("+", "").format(row[f"{name}_error"])
+    return (
+        f"{form.format(row[name])} ± {error} at worst (mag {row['from']:g}–{row['to']:g}, "
+        f"{row['n']} sources)"
+    )
 
 
 def _sources(tables: Tables, frames: str) -> list[Bar]:

@@ -24,7 +24,7 @@ Row = dict[str, Any]
 
 KINDS = ("star", "galaxy")
 
-RADII = (1.0, 1.5, 2.0, 3.0, FARTHEST)
+RADII = (0.5, 1.0, 2.0, 3.0, FARTHEST)
 """Radii within which a CR pixel affects a source, for comparison [px]."""
 
 LEAST_PIXELS = 30
