@@ -87,7 +87,7 @@ def kron_fluxes(
     if not found.any():
         return fluxes
     own = objects[nearest[found]]
-    fluxes[found] = _kron_sums(data, own)
+    fluxes[found] = kron_sums(data, own)
     return fluxes
 
 
@@ -100,8 +100,21 @@ def _extract(
     return np.asarray(sep.extract(data, threshold, mask=mask, minarea=5))
 
 
-def _kron_sums(data: NDArray[np.float32], objects: NDArray) -> NDArray[np.float64]:
-    """Return Kron fluxes of detections; a circle where the ellipse is small or unknown."""
+def kron_sums(data: NDArray[np.float32], objects: NDArray) -> NDArray[np.float64]:
+    """Return Kron fluxes of detections; a circle where the ellipse is small or unknown.
+
+    Parameters
+    ----------
+    data : (ny, nx) float32 array
+        C-contiguous, without background.
+    objects : (n,) structured array
+        From sep.extract: x, y [px], a, b [px, standard deviations] and theta [rad].
+
+    Returns
+    -------
+    (n,) float64 array
+        In the image's unit.
+    """
     x, y, a, b = (objects[name].astype(np.float64) for name in ("x", "y", "a", "b"))
     theta = np.clip(objects["theta"].astype(np.float64), -np.pi / 2, np.pi / 2)
     a, b = np.maximum(a, 0.3), np.maximum(b, 0.3)

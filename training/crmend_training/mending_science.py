@@ -75,17 +75,24 @@ def score_science(
     """
     rows = []
     for path in tqdm(find_science(folder), desc="science set", disable=None):
-        cases = list(read_science(path))
-        images = mend_cases(cases, fills, runtime or Runtime())
-        reference = _measure(cases[0].source.clean, cases[0])
-        for method, stamps in images.items():
-            for case, stamp in zip(cases, stamps, strict=True):
-                measured = _measure(stamp, case)
-                rows.append(
-                    _describe(case)
-                    | {"method": method}
-                    | {name: measured[name] - reference[name] for name in reference}
-                )
+        rows += score_cases(list(read_science(path)), fills, runtime or Runtime())
+    return rows
+
+
+def score_cases(
+    cases: Sequence[ScienceCase], fills: dict[str, Fill], runtime: Runtime
+) -> list[dict]:
+    """Return the rows of `score_science` for the cases of one source."""
+    rows = []
+    reference = _measure(cases[0].source.clean, cases[0])
+    for method, stamps in mend_cases(cases, fills, runtime).items():
+        for case, stamp in zip(cases, stamps, strict=True):
+            measured = _measure(stamp, case)
+            rows.append(
+                _describe(case)
+                | {"method": method}
+                | {name: measured[name] - reference[name] for name in reference}
+            )
     return rows
 
 

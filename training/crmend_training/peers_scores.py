@@ -14,11 +14,11 @@ from crmend_training.evaluate_mending import spread_of
 from crmend_training.mending_frames import (
     HitFrame,
     Mended,
+    hit_table,
     score_sources,
-    sky_differences,
-    sky_mask,
     usable_sources,
 )
+from crmend_training.mending_pixels import sky_differences, sky_mask
 from crmend_training.mending_summary import summarise_shapes, summarise_sources
 from crmend_training.peers_frames import BenchFrame
 
@@ -187,9 +187,10 @@ def score_mended(frame: BenchFrame, filled: NDArray[np.float32]) -> dict[str, An
     image = np.where(hit.true_mask, filled / np.float32(hit.electrons), hit.image)
     image = image.astype(np.float32)
     method = np.zeros(image.shape, np.uint8)
-    mended = Mended(hit.true_mask, {"peer": image}, np.zeros_like(image), method)
+    mask = hit.true_mask
+    mended = Mended(mask, {"peer": image}, np.zeros_like(image), method, mask)
     sources = usable_sources(hit)
-    rows = score_sources(hit, sources, {"true": mended}) if len(sources) else []
+    rows = score_sources(hit, sources, hit_table(hit, sources), {"true": mended})
     sky = sky_differences(hit, mended, sky_mask(hit))["peer"]
     kept = sky[:: max(1, -(-sky.size // SKY_VALUES))]
     return {"sources": rows, "sky": [round(float(x), 4) for x in kept]}
@@ -227,7 +228,7 @@ def mended_figures(results: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]
 
 
 def _renamed(spread: Mapping[str, float]) -> dict[str, float]:
-    names = {"median": "bias"}
+    names = {"median": "bias", "error": "bias_error"}
     return {names.get(key, key): value for key, value in spread.items()}
 
 
