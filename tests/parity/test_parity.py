@@ -24,6 +24,7 @@ pytest.importorskip("deepCR")
 
 from crmend_training import export, networks, train_inpaint, validate  # noqa: E402
 from crmend_training._graphs import build_graph, without_weight_norm  # noqa: E402
+from crmend_training._packs import Identity  # noqa: E402
 from crmend_training._training import Weights, load_network  # noqa: E402
 
 DETECT = {"architecture": "deepcr", "hidden": 4}
@@ -414,3 +415,13 @@ def test_weights_that_half_precision_holds_are_stored_so(network):
     found = session.run(None, dict(zip(names, arrays, strict=True)))
     for one, other in zip(found, expected, strict=True):
         assert models.relative_difference(one, other.numpy(), arrays[1]) <= 1e-4
+
+
+def test_packs_that_share_weights_name_the_first_of_them():
+    names = (("generic", None), ("csst_msc", "06"), ("csst_msc", "07"), ("csst_msc", "08"))
+    identities = [Identity(*name) for name in names]
+    shared = Weights(Path("base.pt"), {"generic": Path("generic.pt"), "08": Path("08.pt")})
+    found = [export._base_of(one, identities, shared) for one in identities]
+    assert found == [None, None, "csst_msc/06", None]
+    found = [export._base_of(one, identities, Weights(Path("base.pt"))) for one in identities]
+    assert found == [None, "generic", "generic", "generic"]

@@ -109,9 +109,7 @@ def export_all(
                 PackGraph(
                     prepared[kind, one.of(identity.detector or "generic")],
                     _choice(choices[kind], identity),
-                    None
-                    if identity.detector is None or identity.detector in one.own
-                    else "generic",
+                    _base_of(identity, identities, one),
                 )
                 for kind, one in weights.items()
             ],
@@ -119,6 +117,17 @@ def export_all(
         )
         for identity in identities
     ]
+
+
+def _base_of(
+    identity: Identity, identities: Sequence[Identity], weights: Weights
+) -> str | None:
+    """Return the first pack that has the same weights, or None for that one itself."""
+    mine = weights.of(identity.detector or "generic")
+    first = next(one for one in identities if weights.of(one.detector or "generic") == mine)
+    if first == identity:
+        return None
+    return "/".join(part for part in (first.instrument, first.detector) if part)
 
 
 def _choice(choices: Mapping[str, Choice], identity: Identity) -> Choice:
