@@ -170,8 +170,8 @@ def plan_cutouts(
         Positions; with `reach` also the semi-major axes.
     reach : float, optional
         Mend only CR pixels within so many pixels of a source's footprint (three of its
-        semi-major axes around the centroid).  By default every CR pixel of a cutout, as
-        in the paper (section 3.2); a limit saves time in fields full of cosmic rays.
+        semi-major axes around the centroid); of a source of unknown size, as without a
+        limit, every CR pixel of its cutout, which is what the paper does (section 3.2).
 
     Returns
     -------
@@ -184,7 +184,8 @@ def plan_cutouts(
     kept = np.flatnonzero((centre_x >= 0) & (centre_x < nx) & (centre_y >= 0) & (centre_y < ny))
     limit = np.full(kept.size, np.inf)
     if reach is not None:
-        limit = reach + _FOOTPRINT * np.nan_to_num(sources.a[kept])
+        size = sources.a[kept]
+        limit = np.where(np.isfinite(size), reach + _FOOTPRINT * size, np.inf)
     owner = np.full(flat.size, -1, dtype=np.int32)
     distance = np.full(flat.size, np.inf, dtype=np.float32)
     assign_nearest(
