@@ -425,3 +425,9 @@ def test_packs_that_share_weights_name_the_first_of_them():
     assert found == [None, None, "csst_msc/06", None]
     found = [export._base_of(one, identities, Weights(Path("base.pt"))) for one in identities]
     assert found == [None, "generic", "generic", "generic"]
+
+
+def test_packs_agree_with_their_checkpoints(checkpoints, packs):
+    found = list(export.validate_packs(packs, checkpoints))
+    assert len(found) == 3 * 3
+    assert all(parity.mask_pixels_changed == 0 for _, _, parity in found)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -204,7 +205,9 @@ def validate_packs(
 ) -> Iterator[tuple[str, str, ParityCard]]:
     """Compare every graph of a folder of packs with its checkpoint, once per pack and kind.
 
-    The synthetic frames are `OWN_SIZES`; the graphs stay, whatever is found.
+    The synthetic frames are `OWN_SIZES`; the graphs stay, whatever is found.  The figures hold
+    the mask pixels that differ from torch's at the card's threshold: where a probability ties
+    with it, the last bit decides, and may fall otherwise than when the pack was exported.
 
     Raises
     ------
@@ -224,12 +227,9 @@ def validate_packs(
                     copy, network, kind,
                     halo=graph.halo, stride=graph.stride, thresholds=limits, sizes=OWN_SIZES,
                 )  # fmt: skip
-            if any(found.thresholds[limit] != limit for limit in limits):
-                raise validate.ParityError(
-                    f"{path}: at threshold {graph.threshold} of the card pixels of cr_mask "
-                    "differ from torch's; export the pack again"
-                )
-            yield card.name, kind, found.parity
+            # At the card's own threshold: the export freed it of ties on its own frames.
+            changed = sum(found.changed[limit] for limit in limits)
+            yield card.name, kind, replace(found.parity, mask_pixels_changed=changed)
 
 
 def _rebuild(saved: Mapping[str, Any]) -> nn.Module:

@@ -79,10 +79,14 @@ class Validation:
         For the model card.
     thresholds : dict
         For every threshold asked for, the nearest one at which no pixel changes.
+    changed : dict
+        For every threshold asked for, how many pixels change at it: those whose probability
+        ties with it to the last bit.
     """
 
     parity: ParityCard
     thresholds: dict[float, float]
+    changed: dict[float, int] = field(default_factory=dict)
 
 
 def validate_graph(
@@ -156,7 +160,7 @@ def validate_graph(
         mask_pixels_changed=sum(total.changed[t] for t in settled.values()),
         providers=providers,
     )
-    return Validation(parity, settled)
+    return Validation(parity, settled, {t: total.changed[_moved(t, 0.0)] for t in settled})
 
 
 def example_frame(shape: tuple[int, int], rng: np.random.Generator) -> Array:
