@@ -8,17 +8,15 @@ environment variable ``CRMEND_MODELS`` may name more folders of packs, which com
 
 from __future__ import annotations
 
-import hashlib
-import io
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from crmend._cards import FAST, KINDS, QUALITIES, GraphCard, ModelCard, parse_card
-from crmend._packs import CARD_FILE, available_detectors, available_packs, detector_folder
+from crmend._cards import FAST, KINDS, QUALITIES, GraphCard, ModelCard
+from crmend._pack_files import check_identity, read_card, read_graph, read_reference
+from crmend._packs import available_detectors, available_packs, detector_folder
 from crmend._sessions import Session, get_session
 from crmend.errors import InvalidInputError, ModelError
 
@@ -153,7 +151,7 @@ def load_card(pack: str, detector: int | str | None = None) -> ModelCard:
     UnknownDetectorError
         The pack has no such detector, or needs one and none was given.
     """
-    return _read_card(detector_folder(pack, detector))
+    return read_card(detector_folder(pack, detector))
 
 
 def load_model(
@@ -202,14 +200,14 @@ def load_model(
 
 def _load(folder: Path, kind: str, device: str, threads: int | None) -> Model:
     """Load one graph from a detector's folder."""
-    card = _read_card(folder)
+    card = read_card(folder)
     path = folder / card.graph(kind).file
-    graph = _read_graph(path, card.graph(kind).sha256)
+    graph = read_graph(path, card.graph(kind).sha256)
     try:
         session = get_session(graph, card.graph(kind).sha256, device, threads)
     except ModelError as error:
         raise ModelError(f"{path}: {error}") from error
-    _check_identity(path, card, kind, session)
+    check_identity(path, card, kind, session)
     return Model(card=card, kind=kind, _session=session)
 
 
@@ -265,7 +263,7 @@ def choose_model(
         )
     folder = detector_folder(pack, named or detector)
     if kind == "detect":
-        kind = QUALITIES[quality or _read_card(folder).default_quality]
+        kind = QUALITIES[quality or read_card(folder).default_quality]
     return _load(folder, kind, device, threads)
 
 
@@ -291,9 +289,9 @@ def verify_folder(
     folder: Path, *, device: str = "auto", threads: int | None = None
 ) -> Verification:
     """Check the pack or detector in one folder, installed or not, as `verify` does."""
-    card = _read_card(folder)
+    card = read_card(folder)
     path = folder / REFERENCE_FILE
-    stored = _read_reference(path, card)
+    stored = read_reference(path, card)
     found = {}
     for kind in card.kinds:
         model = _load(folder, kind, device, threads)
@@ -353,72 +351,3 @@ def _difference(values: NDArray[np.float32], expected: NDArray[np.float32]) -> f
     if values.shape != expected.shape:
         return float("inf")
     return float(np.max(np.abs(values - expected)))
-
-
-def _read_card(folder: Path) -> ModelCard:
-    """Read a card and check that it stands in its own folder."""
-    path = folder / CARD_FILE
-    try:
-        card = parse_card(path.read_text(encoding="utf-8"), path)
-    except (OSError, UnicodeDecodeError) as error:
-        raise ModelError(f"{path}: the card cannot be read ({error})") from error
-    if not folder.absolute().as_posix().endswith(f"/{card.name}"):
-        raise ModelError(
-            f"{path}: the pack was moved or swapped: its card says {card.name!r}, so that is "
-            "where it must stand. Install the pack again."
-        )
-    return card
-
-
-def _read_graph(path: Path, sha256: str) -> bytes:
-    """Read a graph and check its hash."""
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise ModelError(f"{path}: the graph cannot be read ({error})") from error
-    found = hashlib.sha256(content).hexdigest()
-    if found != sha256:
-        raise ModelError(
-            f"{path}: the graph is damaged or was replaced: its sha256 is {found}, the card "
-            f"says {sha256}. Install the pack again."
-        )
-    return content
-
-
-def _check_identity(path: Path, card: ModelCard, kind: str, session: Session) -> None:
-    """Compare what the graph says about itself with the card and the folder."""
-    for key, wanted in card.identity(kind).items():
-        found = session.metadata.get(key)
-        if found != wanted:
-            raise ModelError(
-                f"{path}: the graph was swapped: its metadata says {key} = {found!r}, the card "
-                f"says {wanted!r}. Install the pack again."
-            )
-    graph = card.graph(kind)
-    for what, found_names, tensors in (
-        ("inputs", session.input_names, graph.inputs),
-        ("outputs", session.output_names, graph.outputs),
-    ):
-        names = tuple(item.name for item in tensors)
-        if found_names != names:
-            raise ModelError(
-                f"{path}: the graph's {what} are {found_names}, the card says {names}. "
-                "Install the pack again."
-            )
-
-
-def _read_reference(path: Path, card: ModelCard) -> dict[str, NDArray[np.float32]]:
-    """Read the stored reference inputs and outputs."""
-    wanted = [
-        f"{kind}_{tensor.name}"
-        for kind in card.kinds
-        for tensor in (*card.graph(kind).inputs, *card.graph(kind).outputs)
-    ]
-    try:
-        # From memory: numpy leaves the file open where it is damaged.
-        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as stored:
-            return {name: stored[name].astype(np.float32) for name in wanted}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise ModelError(
-            f"{path}: the reference outputs cannot be read ({error}). Install the pack again."
-        ) from error

@@ -24,7 +24,6 @@ pytest.importorskip("deepCR")
 
 from crmend_training import export, networks, train_inpaint, validate  # noqa: E402
 from crmend_training._graphs import build_graph, without_weight_norm  # noqa: E402
-from crmend_training._packs import Identity  # noqa: E402
 from crmend_training._training import Weights, load_network  # noqa: E402
 
 DETECT = {"architecture": "deepcr", "hidden": 4}
@@ -384,47 +383,6 @@ def test_a_sound_graph_is_kept_and_its_parity_is_json(network, graph_file):
     assert path.exists()
     assert found.parity.providers[0] == "CPUExecutionProvider"
     json.dumps(found.parity.max_abs_difference, allow_nan=False)
-
-
-def test_weights_that_half_precision_holds_are_stored_so(network):
-    """Rounded weights: half the size, and not a bit of the output changes."""
-    wide = INPAINT | {"filters": [16, 32]}
-    rounded, plain = network(wide), network(wide)
-    with torch.no_grad():
-        for weights in rounded.parameters():
-            weights.copy_(weights.half().float())
-    sizes = []
-    for one in (rounded, plain):
-        graph = build_graph(one, "inpaint")
-        onnx.checker.check_model(graph, full_check=True)
-        sizes.append(len(graph.SerializeToString()))
-        stored = {t.data_type for t in graph.graph.initializer if np.prod(t.dims) >= 64}
-        assert stored == {
-            onnx.TensorProto.FLOAT16 if one is rounded else onnx.TensorProto.FLOAT
-        }
-    assert sizes[0] < 0.65 * sizes[1]
-    session = pytest.importorskip("onnxruntime").InferenceSession(
-        build_graph(rounded, "inpaint").SerializeToString(), providers=["CPUExecutionProvider"]
-    )
-    pairs = [validate.example_cutout(np.random.default_rng(seed)) for seed in range(3)]
-    images, masks = (np.stack(arrays) for arrays in zip(*pairs, strict=True))
-    arrays = network_inputs(images, masks > 0, ("image", "cr_mask", "profile"))
-    with torch.inference_mode():
-        expected = rounded(*(torch.from_numpy(a) for a in arrays))
-    names = ("image", "cr_mask", "profile")
-    found = session.run(None, dict(zip(names, arrays, strict=True)))
-    for one, other in zip(found, expected, strict=True):
-        assert models.relative_difference(one, other.numpy(), arrays[1]) <= 1e-4
-
-
-def test_packs_that_share_weights_name_the_first_of_them():
-    names = (("generic", None), ("csst_msc", "06"), ("csst_msc", "07"), ("csst_msc", "08"))
-    identities = [Identity(*name) for name in names]
-    shared = Weights(Path("base.pt"), {"generic": Path("generic.pt"), "08": Path("08.pt")})
-    found = [export._base_of(one, identities, shared) for one in identities]
-    assert found == [None, None, "csst_msc/06", None]
-    found = [export._base_of(one, identities, Weights(Path("base.pt"))) for one in identities]
-    assert found == [None, "generic", "generic", "generic"]
 
 
 def test_packs_agree_with_their_checkpoints(checkpoints, packs):

@@ -5,7 +5,7 @@ import pytest
 
 pytest.importorskip("galsim")
 
-from crmend_training.mending_bound import hole_bound
+from crmend_training.mending_bound import _renderer, hole_bound
 from crmend_training.simulate.catalog import SOURCE_DTYPE
 from crmend_training.simulate.psf import Psf
 
@@ -32,7 +32,7 @@ def setting():
 
 def test_a_known_shape_is_one_number_fitted_to_the_other_pixels(source, psf):
     mask, error = setting()
-    light = hole_bound.__globals__["_renderer"](source, psf)()
+    light = _renderer(source, psf)()
     whole = np.zeros(mask.shape)
     row, column = round(source["y"]), round(source["x"])
     whole[row - 20 : row + 21, column - 20 : column + 21] = light

@@ -74,11 +74,7 @@ def _science_bars(science: dict[str, list[dict]]) -> list[Bar]:
             what = f"bias, {PLURAL[kind]} of mag {magnitude:g}, CR at 0–15 px"
             lines += [_bias(f"{what}, {PHOTOMETRY[name]}", own, name) for name in PHOTOMETRY]
     for name, word in PHOTOMETRY.items():
-        near = [
-            abs(row[name]["median"])
-            for row in _of(science.get("touched"), method=OURS)
-            if row["mag"] in BRIGHT
-        ]
+        near = _bright_biases(_of(science.get("touched"), method=OURS), name)
         what = f"… largest of those cells, only CRs that reach into the circle, {word}"
         lines.append(at_most(what, largest(near), 0.01))
     own = _pick(science.get("central"), method=OURS)
@@ -88,6 +84,11 @@ def _science_bars(science: dict[str, list[dict]]) -> list[Bar]:
         lines.append(_bias(f"{what}: bias", own, name, 0.03))
         lines.append(at_most(f"{what}: scatter", spread.get("scatter", math.nan), 0.15))
     return lines + _trend_bars(science.get("trends"))
+
+
+def _bright_biases(rows: Sequence[dict], name: str) -> list[float]:
+    """Return |median Δm| of the rows of bright sources."""
+    return [abs(row[name]["median"]) for row in rows if row["mag"] in BRIGHT]
 
 
 def _bias(what: str, row: dict | None, name: str, limit: float = 0.01) -> Bar:
@@ -238,11 +239,7 @@ def _mask_bars(result: dict[str, Any]) -> list[Bar]:
     science = result.get("science") or {}
     for method in (DRAWN, DRAWN_GROWN):
         for name, word in PHOTOMETRY.items():
-            cells = [
-                abs(row[name]["median"])
-                for row in _of(science.get("cells"), method=method)
-                if row["mag"] in BRIGHT
-            ]
+            cells = _bright_biases(_of(science.get("cells"), method=method), name)
             what = f"largest bias, mag ≤ 21, CR at 0–15 px, {method}, {word}"
             lines.append(at_most(what, largest(cells), 0.01))
     return lines
