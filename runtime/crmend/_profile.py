@@ -1,11 +1,7 @@
-"""A source's light as a fitted profile: the best first guess for what a hole in it held.
+"""A source's light as a fitted model: the best first guess for what a hole in it held.
 
-Around the middle of a cutout an elliptical Moffat profile on a flat background is fitted to the
-pixels that are not lost, by damped least squares (Levenberg-Marquardt) with weak priors on its
-size, shape and place, so that a source without its core still gives a sensible answer.
-Bright pixels count less than their photons would allow, since no real source is a Moffat
-profile, and neighbours little (Cauchy's weights).  Loops stand where numpy has an
-expression: they compile in a third of the time.
+With the frame's PSF (`crmend._psf`) a point and a disk are fitted (`crmend._mixture`), without
+it a Moffat profile (`crmend._moffat`).
 """
 
 from __future__ import annotations
@@ -16,40 +12,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crmend._kernels import _njit
-
-HALF_WIDTH = 6
-"""The fit sees a square of 13 × 13 pixels."""
+from crmend._mixture import DISK, HALF_WIDTH, POINT, N, draw, fit_mixture
+from crmend._moffat import fit_moffat, moffat
 
 FADE = (6.0, 9.0)
 """Inside the first radius [px] a hole is filled with the profile, outside the second as
 before, and with a mixture in between."""
 
-ITERATIONS = 20
-
-MISMATCH = 0.02
-"""Part of the profile's own value that counts as its error."""
-
-PHOTONS = 0.1
-"""Photon noise: variance [background noise²] per signal [background noise]; that of a
-background noise of 10 e-."""
-
-OUTLIER = 5.0
-"""Residual [sigma] at which a pixel has lost half of its weight."""
-
 CEILING = 30.0
-"""Largest amplitude, over the brightest pixel that is not lost, plus ten times the noise."""
+"""Largest peak, over the brightest pixel that is not lost, plus ten times the noise."""
 
-_N = 8  # amplitude, x, y, log a, log c, skew, log beta, background
-_MEAN = np.array([0.0, 0.0, 0.0, -1.75, -1.75, 0.0, math.log(2.5), 0.0])
-_WIDTH = np.array([1e9, 1.0, 1.0, 1.0, 1.0, 0.6, 0.4, 0.3])
-# Priors.  The quadratic form a·x² + 2·tanh(skew)·√(ac)·x·y + c·y² of a width of 2.4 px
-# (exp(-1.75 / -2)), within a factor of 1.6; exponents around 2.5; assumed, and broad.
-_STEP = np.array([1e30, 0.7, 0.7, 0.7, 0.7, 0.5, 0.5, 1e30])
+STAR = (1.3, 5.0, 3.0)
+"""A source is a star if the point's sum of squares is below a × the disk's + b, where points
+and disks are mixed half and half; c is how fast that changes.  A point has five numbers less,
+and the PSF is not quite the same everywhere (from 36 training frames; LOG.md)."""
 
 
 @_njit
 def fit_profiles(
-    stamps: NDArray[np.float32], cr_mask: NDArray[np.bool_], profiles: NDArray[np.float32]
+    stamps: NDArray[np.float32],
+    cr_mask: NDArray[np.bool_],
+    psf: NDArray[np.float64],
+    profiles: NDArray[np.float32],
 ) -> None:
     """Fit the source in the middle of each cutout and fill its lost pixels, in place.
 
@@ -60,201 +44,75 @@ def fit_profiles(
         first guess.  Those around the middle are filled from the profile (`FADE`).
     cr_mask : (n, ny, nx) bool array
         True = lost.
+    psf : (k, 4) float64 array
+        See `crmend._psf.measure_psf`: a point and a disk are fitted.  With k = 0 it is not
+        known: a Moffat profile is.
     profiles : (n, ny, nx) float32 array
         Filled with the profiles, without background.
     """
     count, ny, nx = stamps.shape
     row, column = ny // 2, nx // 2
-    found = np.empty(_N)
+    found = np.empty(N)
+    point = np.empty((ny, nx), dtype=np.float32)
     for k in range(count):
-        top = _fit(stamps[k], cr_mask[k], row, column, found)
-        good = found[0] > 0.0 and found[0] <= CEILING * (top + 10.0)
+        profile = profiles[k]
+        if psf.shape[0] == 0:
+            fit_moffat(stamps[k], cr_mask[k], row, column, found)
+            for j in range(ny):
+                for i in range(nx):
+                    value = moffat(found, float(i - column), float(j - row))
+                    profile[j, i] = value - found[7]
+            background = found[7]
+        else:
+            background = _fit_both(stamps[k], cr_mask[k], psf, found, point, profile)
+        if not _believable(stamps[k], cr_mask[k], profile):
+            profile[:] = 0.0
+            continue
         for j in range(ny):
             for i in range(nx):
-                if not good:
-                    profiles[k, j, i] = 0.0
-                    continue
-                dx, dy = float(i - column), float(j - row)
-                value = _value(found, dx, dy) - found[7]
-                profiles[k, j, i] = value
-                radius = math.sqrt(dx * dx + dy * dy)
+                radius = math.hypot(float(i - column), float(j - row))
                 if cr_mask[k, j, i] and radius < FADE[1]:
                     share = min(1.0, (FADE[1] - radius) / (FADE[1] - FADE[0]))
                     old = stamps[k, j, i]
-                    stamps[k, j, i] = share * (value + found[7]) + (1.0 - share) * old
+                    stamps[k, j, i] = share * (profile[j, i] + background) + (1.0 - share) * old
 
 
 @_njit
-def _fit(
+def _fit_both(
     stamp: NDArray[np.float32],
     lost: NDArray[np.bool_],
-    row: int,
-    column: int,
+    psf: NDArray[np.float64],
     found: NDArray[np.float64],
+    point: NDArray[np.float32],
+    profile: NDArray[np.float32],
 ) -> float:
-    """Fit one stamp; write the parameters, return the brightest pixel that is not lost."""
+    """Write the better of a point and a disk, or their mixture; return the background."""
+    as_point = fit_mixture(stamp, lost, psf, POINT, found)
+    draw(found, psf, POINT, point)
+    background = found[7]
+    as_disk = fit_mixture(stamp, lost, psf, DISK, found)
+    draw(found, psf, DISK, profile)
+    doubt = (as_point - STAR[0] * as_disk - STAR[1]) / STAR[2]
+    star = 1.0 / (1.0 + math.exp(min(max(doubt, -50.0), 50.0)))
+    for j in range(profile.shape[0]):
+        for i in range(profile.shape[1]):
+            profile[j, i] = star * point[j, i] + (1.0 - star) * profile[j, i]
+    mean: float = star * background + (1.0 - star) * found[7]
+    return mean
+
+
+@_njit
+def _believable(
+    stamp: NDArray[np.float32], lost: NDArray[np.bool_], profile: NDArray[np.float32]
+) -> bool:
+    """Say whether a profile is positive, finite, and not far above all that is left."""
     ny, nx = stamp.shape
+    row, column = ny // 2, nx // 2
     reach = min(HALF_WIDTH, row, column, ny - 1 - row, nx - 1 - column)
-    size = 2 * reach + 1
-    weight = np.zeros((size, size))
-    normal = np.empty((_N, _N))
-    right = np.empty(_N)
-    slope = np.empty(_N)
-    trial = np.empty(_N)
-    top = 0.0
-    start = 1.0
-    for j in range(-reach, reach + 1):
-        for i in range(-reach, reach + 1):
-            if not lost[row + j, column + i]:
-                top = max(top, stamp[row + j, column + i])
-            if abs(i) < 2 and abs(j) < 2:
-                start = max(start, stamp[row + j, column + i])
-    for m in range(_N):
-        found[m] = _MEAN[m]
-    found[0] = start
-    damping = 1e-2
-    cost = 0.0
-    for step in range(ITERATIONS):
-        if step % 4 == 0:
-            for j in range(size):
-                for i in range(size):
-                    if not lost[row - reach + j, column - reach + i]:
-                        value = max(_value(found, float(i - reach), float(j - reach)), 0.0)
-                        weight[j, i] = 1.0 / (1.0 + PHOTONS * value + (MISMATCH * value) ** 2)
-            cost = _cost(stamp, weight, row - reach, column - reach, found)
-        for m in range(_N):
-            right[m] = 0.0
-            for n in range(m + 1):
-                normal[m, n] = 0.0
-        for j in range(size):
-            for i in range(size):
-                w = weight[j, i]
-                if w == 0.0:
-                    continue
-                value = _slopes(found, float(i - reach), float(j - reach), slope)
-                rest = stamp[row - reach + j, column - reach + i] - value
-                w /= 1.0 + rest * rest * w / OUTLIER**2
-                for m in range(_N):
-                    part = w * slope[m]
-                    right[m] += part * rest
-                    for n in range(m + 1):
-                        normal[m, n] += part * slope[n]
-        for m in range(1, _N):
-            normal[m, m] += 1.0 / _WIDTH[m] ** 2
-            right[m] -= (found[m] - _MEAN[m]) / _WIDTH[m] ** 2
-        better = False
-        for _ in range(6):
-            _solve(normal, right, damping, trial)
-            for m in range(_N):
-                trial[m] = found[m] + min(max(trial[m], -_STEP[m]), _STEP[m])
-            new = _cost(stamp, weight, row - reach, column - reach, trial)
-            if new < cost:
-                better = True
-                break
-            damping *= 6.0
-        gain = cost - new
-        if better:
-            damping = max(damping * 0.2, 1e-6)
-            cost = new
-            for m in range(_N):
-                found[m] = trial[m]
-        if (not better or gain < 1e-3) and step >= 4:
-            break
-    return top
-
-
-@_njit
-def _value(p: NDArray[np.float64], dx: float, dy: float) -> float:
-    """Return the model at an offset from the middle."""
-    ux, uy = dx - p[1], dy - p[2]
-    a, c = math.exp(p[3]), math.exp(p[4])
-    u = a * ux * ux + 2.0 * math.tanh(p[5]) * math.sqrt(a * c) * ux * uy + c * uy * uy
-    value: float = p[0] * math.exp(-math.exp(p[6]) * math.log1p(u)) + p[7]
-    return value
-
-
-@_njit
-def _slopes(p: NDArray[np.float64], dx: float, dy: float, slope: NDArray[np.float64]) -> float:
-    """Return the model at an offset, and write its derivatives."""
-    ux, uy = dx - p[1], dy - p[2]
-    a, c, turn = math.exp(p[3]), math.exp(p[4]), math.tanh(p[5])
-    cross = turn * math.sqrt(a * c)
-    beta = math.exp(p[6])
-    u = a * ux * ux + 2.0 * cross * ux * uy + c * uy * uy
-    log = math.log1p(u)
-    shape = math.exp(-beta * log)
-    inner = -beta * p[0] * shape / (1.0 + u)
-    slope[0] = shape
-    slope[1] = -2.0 * inner * (a * ux + cross * uy)
-    slope[2] = -2.0 * inner * (c * uy + cross * ux)
-    slope[3] = inner * ux * (a * ux + cross * uy)
-    slope[4] = inner * uy * (c * uy + cross * ux)
-    slope[5] = inner * 2.0 * (1.0 - turn * turn) * math.sqrt(a * c) * ux * uy
-    slope[6] = -beta * log * p[0] * shape
-    slope[7] = 1.0
-    value: float = p[0] * shape + p[7]
-    return value
-
-
-@_njit
-def _cost(
-    stamp: NDArray[np.float32],
-    weight: NDArray[np.float64],
-    row: int,
-    column: int,
-    p: NDArray[np.float64],
-) -> float:
-    """Return the robust sum of squares plus the priors."""
-    size = weight.shape[0]
-    reach = size // 2
-    ux, uy = p[1], p[2]
-    a, c = math.exp(p[3]), math.exp(p[4])
-    cross = 2.0 * math.tanh(p[5]) * math.sqrt(a * c)
-    beta = math.exp(p[6])
-    total = 0.0
-    for j in range(size):
-        dy = j - reach - uy
-        for i in range(size):
-            w = weight[j, i]
-            if w == 0.0:
-                continue
-            dx = i - reach - ux
-            u = a * dx * dx + cross * dx * dy + c * dy * dy
-            value = p[0] * math.exp(-beta * math.log1p(u)) + p[7]
-            rest = stamp[row + j, column + i] - value
-            total += OUTLIER**2 * math.log1p(rest * rest * w / OUTLIER**2)
-    for m in range(1, _N):
-        total += ((p[m] - _MEAN[m]) / _WIDTH[m]) ** 2
-    return total
-
-
-@_njit
-def _solve(
-    normal: NDArray[np.float64],
-    right: NDArray[np.float64],
-    damping: float,
-    out: NDArray[np.float64],
-) -> None:
-    """Solve the damped normal equations by Cholesky's factors."""
-    factor = np.zeros((_N, _N))
-    for m in range(_N):
-        for n in range(m + 1):
-            total = normal[m, n]
-            if m == n:
-                total *= 1.0 + damping
-            for k in range(n):
-                total -= factor[m, k] * factor[n, k]
-            if m == n:
-                factor[m, m] = math.sqrt(max(total, 1e-12 * (1.0 + normal[m, m])))
-            else:
-                factor[m, n] = total / factor[n, n]
-    for m in range(_N):
-        total = right[m]
-        for k in range(m):
-            total -= factor[m, k] * out[k]
-        out[m] = total / factor[m, m]
-    for m in range(_N - 1, -1, -1):
-        total = out[m]
-        for k in range(m + 1, _N):
-            total -= factor[k, m] * out[k]
-        out[m] = total / factor[m, m]
+    top = highest = 0.0
+    for j in range(row - reach, row + reach + 1):
+        for i in range(column - reach, column + reach + 1):
+            highest = max(highest, profile[j, i])
+            if not lost[j, i]:
+                top = max(top, stamp[j, i])
+    return bool(0.0 < highest <= CEILING * (top + 10.0))

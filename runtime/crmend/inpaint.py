@@ -15,15 +15,17 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from crmend._hidden import find_hidden
 from crmend._inputs import check_count, check_image, check_mask
 from crmend._kernels import MIN_GOOD, adaptive_median, smooth_fill
 from crmend._normalise import Scale, from_noise_units, measure_scale, to_noise_units
 from crmend._profile import fit_profiles
+from crmend._psf import measure_psf
 from crmend._tiling import Progress
 from crmend.cutouts import CutoutPlan, plan_cutouts
 from crmend.errors import InvalidInputError
 from crmend.models import Model, choose_model
-from crmend.sources import BAND_ROWS, SourceCatalog, find_sources
+from crmend.sources import BAND_ROWS, SourceCatalog, find_sources, joined
 
 REACH = 2.0
 """The network mends CR pixels within so many pixels of a source's footprint (three of its
@@ -226,14 +228,24 @@ def inpaint_into(
         flat = np.flatnonzero(cr_mask)
         spread, neighbours = _fill_by_median(image, error, cr_mask, excluded, scale, flat)
     with stopwatch(seconds, "sources"):
+        own_search = sources is None
         if sources is None:
             sources = find_sources(
                 image, invalid=invalid, noise=scale.noise, band_rows=band_rows
             )
+        psf = None
+        if flat.size and "profile" in model.inputs:
+            psf = measure_psf(image, cr_mask, excluded, scale, sources)
         plan = plan_cutouts(cr_mask, sources, reach=reach)
+        if own_search:
+            left = np.setdiff1d(flat, plan.pixels, assume_unique=True)
+            hidden = find_hidden(image, cr_mask, excluded, scale, left, psf)
+            if len(hidden):
+                sources = joined(sources, hidden)
+                plan = plan_cutouts(cr_mask, sources, reach=reach)
     with stopwatch(seconds, "network"):
         values, sigma = _run_network(
-            image, cr_mask, invalid, scale, plan, model, batch, progress
+            image, cr_mask, invalid, scale, psf, plan, model, batch, progress
         )
         done = np.isfinite(values) & ~np.isinf(sigma)
         pixels, order, values = plan.pixels[done], plan.order[done], values[done]
@@ -312,7 +324,10 @@ def _check_error(error: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.float32
 
 
 def network_inputs(
-    stamps: NDArray[np.float32], cr_mask: NDArray[np.bool_], names: tuple[str, ...]
+    stamps: NDArray[np.float32],
+    cr_mask: NDArray[np.bool_],
+    names: tuple[str, ...],
+    psf: NDArray[np.float64] | None = None,
 ) -> tuple[NDArray[np.float32], ...]:
     """Fill the CR pixels of cutouts as the network expects it; return its inputs.
 
@@ -325,6 +340,8 @@ def network_inputs(
     names : tuple of str
         Inputs of the graph; with ``profile``, the source in the middle is fitted
         (`crmend._profile`).
+    psf : (k, 4) float64 array or None
+        The frame's PSF (`crmend._psf.measure_psf`), if it is known.
 
     Returns
     -------
@@ -334,7 +351,8 @@ def network_inputs(
     arrays = [stamps, cr_mask.astype(np.float32)]
     if "profile" in names:
         arrays.append(np.empty_like(stamps))
-        fit_profiles(stamps, cr_mask, arrays[-1])
+        known = np.empty((0, 4)) if psf is None else psf
+        fit_profiles(stamps, cr_mask, known, arrays[-1])
     return tuple(array[:, np.newaxis] for array in arrays)
 
 
@@ -359,6 +377,7 @@ def _run_network(
     cr_mask: NDArray[np.bool_],
     invalid: NDArray[np.bool_],
     scale: Scale,
+    psf: NDArray[np.float64] | None,
     plan: CutoutPlan,
     model: Model,
     batch: int,
@@ -377,7 +396,7 @@ def _run_network(
         # What overflows is not finite, and keeps the median.
         with np.errstate(over="ignore", invalid="ignore"):
             arrays = network_inputs(
-                to_noise_units(stamps.image, scale), stamps.cr_mask, model.inputs
+                to_noise_units(stamps.image, scale), stamps.cr_mask, model.inputs, psf
             )
             mended, *spread = model.run(*arrays, last=done == len(plan))
             picked = plan.pick(mended[:, 0], stamps, image.shape[1])

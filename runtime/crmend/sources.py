@@ -121,6 +121,21 @@ def find_sources(
     return _catalog_of(np.concatenate(found))
 
 
+def joined(first: SourceCatalog, second: SourceCatalog) -> SourceCatalog:
+    """Return one catalogue of two, sorted by y, then x."""
+    order = np.lexsort(
+        (np.append(first.x, second.x), np.append(first.y, second.y)),
+    )
+    return SourceCatalog(
+        **{
+            field.name: np.append(getattr(first, field.name), getattr(second, field.name))[
+                order
+            ]
+            for field in fields(SourceCatalog)
+        }
+    )
+
+
 def read_catalog(path: str | Path, header: fits.Header | None = None) -> SourceCatalog:
     """Read source positions from a FITS table.
 

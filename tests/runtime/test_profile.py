@@ -28,7 +28,7 @@ def fitted(image, mask, guess=0.0):
     """Return (filled, profile) of one cutout whose lost pixels hold a guess."""
     stamps = np.where(mask, guess, image).astype(np.float32)[np.newaxis]
     profiles = np.empty_like(stamps)
-    fit_profiles(stamps, mask[np.newaxis], profiles)
+    fit_profiles(stamps, mask[np.newaxis], np.empty((0, 4)), profiles)
     return stamps[0], profiles[0]
 
 

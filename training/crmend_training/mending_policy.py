@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from crmend._normalise import Scale, measure_scale, to_noise_units
 from crmend.cutouts import CutoutBatch, plan_cutouts
+from crmend._psf import measure_psf
 from crmend.inpaint import BATCH, NETWORK, flat_error, inpaint_into, network_inputs
 from crmend.models import Model, choose_model
 from crmend.sources import find_sources
@@ -121,15 +122,17 @@ def measure_speed(
     mask = frame.true_mask
     scale = measure_scale(frame.image, frame.excluded | mask)
     image = prepared(frame.image, frame.invalid | mask, scale.background)
-    plan = plan_cutouts(mask, find_sources(image, invalid=frame.invalid, noise=scale.noise))
+    sources = find_sources(image, invalid=frame.invalid, noise=scale.noise)
+    plan = plan_cutouts(mask, sources)
+    psf = measure_psf(image, mask, frame.excluded, scale, sources)
     if len(plan) == 0:
         return dict.fromkeys(("cutouts", "all", "graph", "processor", "per_second"), 0.0)
     first = next(plan.batches(image, mask, frame.invalid, scale.background, BATCH))
-    _seconds_of(first, scale, model)  # compiles
+    _seconds_of(first, scale, psf, model)  # compiles
     done, graph, start, processor = 0, 0.0, time.perf_counter(), time.process_time()
     while done < cutouts:
         for stamps in plan.batches(image, mask, frame.invalid, scale.background, BATCH):
-            graph += _seconds_of(stamps, scale, model)
+            graph += _seconds_of(stamps, scale, psf, model)
             done += len(stamps.image)
             if done >= cutouts:
                 break
@@ -143,9 +146,12 @@ def measure_speed(
     }
 
 
-def _seconds_of(stamps: CutoutBatch, scale: Scale, model: Model) -> float:
+def _seconds_of(
+    stamps: CutoutBatch, scale: Scale, psf: NDArray[np.float64] | None, model: Model
+) -> float:
     """Send one batch through first fill and graph; return the graph's seconds."""
-    arrays = network_inputs(to_noise_units(stamps.image, scale), stamps.cr_mask, model.inputs)
+    image = to_noise_units(stamps.image, scale)
+    arrays = network_inputs(image, stamps.cr_mask, model.inputs, psf)
     before = time.perf_counter()
     model.run(*arrays)
     return time.perf_counter() - before

@@ -42,6 +42,9 @@ class InpaintRecipe:
         Weight of the loss on CR pixels (paper, section 3.2: 4).
     sigma_weight : float
         Weight of the loss of the uncertainty, for a network that gives one.
+    blind : float
+        Share of the cutouts whose profile is fitted without the PSF, as in frames with too few
+        stars.
     """
 
     config: dict[str, Any]
@@ -56,6 +59,7 @@ class InpaintRecipe:
     off_centre: float = 0.4
     alpha: float = 4.0
     sigma_weight: float = 0.1
+    blind: float = 0.15
 
 
 class InpaintBatches:
@@ -65,6 +69,7 @@ class InpaintBatches:
         self.image = datasets.load_column(folder, "inpaint/image")
         self.cr = datasets.load_column(folder, "inpaint/cr")
         self.crmask = datasets.load_column(folder, "inpaint/crmask")
+        self.psf = datasets.load_column(folder, "inpaint/psf")
         owner = datasets.load_column(folder, "inpaint/frame")
         crowner = datasets.load_column(folder, "inpaint/crframe")
         self.sources = np.flatnonzero(np.isin(owner, frames))
@@ -91,7 +96,12 @@ class InpaintBatches:
     def _one(self, rng: np.random.Generator) -> tuple[NDArray, ...]:
         recipe = self.recipe
         chosen = np.searchsorted(self.cumulative, rng.random())
-        truth = turning(rng)(self.image[self.sources[chosen]])
+        source = self.sources[chosen]
+        quarter, flip = int(rng.integers(4)), bool(rng.integers(2))
+        truth = turned(self.image[source], quarter, flip)
+        psf = turned_psf(self.psf[source], quarter, flip)
+        if rng.random() < recipe.blind:
+            psf = psf[:0]
         hit = truth.copy()
         mask = np.zeros(truth.shape, dtype=bool)
         central = rng.random() < recipe.central
@@ -112,7 +122,7 @@ class InpaintBatches:
         filled, mask = (np.ascontiguousarray(part[window]) for part in (filled, mask))
         profile = np.zeros_like(filled)
         if recipe.config.get("profile", False):
-            fit_profiles(filled[np.newaxis], mask[np.newaxis], profile[np.newaxis])
+            fit_profiles(filled[np.newaxis], mask[np.newaxis], psf, profile[np.newaxis])
         return filled, mask, profile, truth[window]
 
     def _inject(
@@ -129,6 +139,26 @@ class InpaintBatches:
         dy, dx = dy + centre - ys[pick], dx + centre - xs[pick]
         hit += moved(values, dy, dx)
         mask |= moved(pixels, dy, dx)
+
+
+def turned(image: NDArray, quarter: int, flip: bool) -> NDArray:
+    """Return a cutout turned by quarters and mirrored, its centre still at (n // 2, n // 2)."""
+    out = np.rot90(image, quarter)
+    # With an even number of rows (n // 2, n // 2) is not in the middle, and has moved.
+    down, right = (quarter in (1, 2)), (quarter in (2, 3))
+    if flip:
+        out, right = out[:, ::-1], not right
+    if image.shape[0] % 2 == 0:
+        out = np.roll(out, (int(down), int(right)), (0, 1))
+    return np.ascontiguousarray(out)
+
+
+def turned_psf(psf: NDArray[np.float64], quarter: int, flip: bool) -> NDArray[np.float64]:
+    """Return a PSF (part, xx, xy, yy) turned as `turned` does it, without empty rows."""
+    part, xx, xy, yy = psf[psf[:, 0] != 0.0].T
+    if quarter % 2:
+        xx, xy, yy = yy, -xy, xx
+    return np.stack([part, xx, -xy if flip else xy, yy], axis=1)
 
 
 def moved(array: NDArray, dy: int, dx: int) -> NDArray:

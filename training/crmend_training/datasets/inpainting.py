@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
-from crmend._kernels import fill_invalid
+from crmend._kernels import MIN_GOOD, adaptive_median, fill_invalid
+from crmend._normalise import Scale
+from crmend._psf import LADDER, measure_psf
 from crmend._tiling import reflect
 from crmend.cutouts import CUTOUT
 from crmend.sources import SourceCatalog, find_sources
@@ -31,6 +33,7 @@ _COLUMNS = {
     "inpaint/image": (PLAIN, np.float32),
     "inpaint/frame": (PLAIN, np.int32),
     "inpaint/kind": (PLAIN, np.uint8),
+    "inpaint/psf": (PLAIN, np.float64),
     "inpaint/cr": (PLAIN, np.float32),
     "inpaint/crmask": (PLAIN, np.bool_),
     "inpaint/crframe": (PLAIN, np.int32),
@@ -95,6 +98,15 @@ def find_cutouts(frame: Frame, most: int = 150, *, beyond: int = 25) -> list[Sou
         faint = _cutouts_of(filled, unusable, new, faint=True)
         chosen += _spread([c for c in faint if c.kind == "faint"], beyond)
     return chosen
+
+
+def frame_psf(frame: Frame) -> NDArray[np.float64] | None:
+    """Return the PSF as the runtime measures it on Level 1, all CRs known; or None."""
+    touched = frame.cr > 0
+    image, spread = frame.image.copy(), np.empty(np.count_nonzero(touched), np.float32)
+    adaptive_median(frame.image, touched, frame.ignore, MIN_GOOD, 0.0, image, spread)
+    sources = find_sources(image, invalid=frame.invalid)
+    return measure_psf(image, touched, frame.ignore, Scale(0.0, 1.0), sources)
 
 
 def _cutouts_of(
@@ -208,10 +220,14 @@ def build_inpainting_set(
     with SetWriter(Path(folder), _COLUMNS) as writer:
         for frame in frames:
             index = writer.add_frame(frame.name, frame.place)
+            psf = np.zeros((len(LADDER), 4))
+            if (found := frame_psf(frame)) is not None:
+                psf[: len(found)] = found
             for cutout in find_cutouts(frame, sources_per_frame, beyond=beyond_per_frame):
                 writer.add("inpaint/image", cutout.image)
                 writer.add("inpaint/frame", index)
                 writer.add("inpaint/kind", KINDS.index(cutout.kind))
+                writer.add("inpaint/psf", psf)
             for values, mask in zip(*cosmic_ray_cutouts(frame, crs_per_frame), strict=True):
                 writer.add("inpaint/cr", values)
                 writer.add("inpaint/crmask", mask)

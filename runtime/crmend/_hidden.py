@@ -1,0 +1,157 @@
+"""Stars whose core a cosmic ray took: found by the light that is left around it.
+
+On an image whose CR pixels hold the median of their neighbours such a star is a faint stump,
+with too few pixels above the threshold.  Here a point is matched to the good pixels alone.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+from crmend._kernels import _njit
+from crmend._mixture import PHOTONS
+from crmend._normalise import Scale
+from crmend.sources import SourceCatalog
+
+LEAST_SNR = 7.0
+"""Of the light of a point in the good pixels around it, above that farther out."""
+
+TYPICAL_SIGMA = 0.9
+"""Of a Gaussian that stands for a point in an image whose PSF is not known [px]."""
+
+_NEAR, _FAR = 4, 8
+# Half widths [px] of the window where a point is matched, and of that where its surroundings
+# are measured.
+_APART = 4.0  # Of two found within so many px the fainter one is left out.
+_MISMATCH = 0.2  # part of the point's own value that counts as its error
+_MOST_RATIO = (
+    2.5  # sum of squares per pixel of the match, at most: what is left of a CR has more
+)
+
+
+def find_hidden(
+    image: NDArray[np.float32],
+    cr_mask: NDArray[np.bool_],
+    excluded: NDArray[np.bool_],
+    scale: Scale,
+    candidates: NDArray[np.int64],
+    psf: NDArray[np.float64] | None,
+) -> SourceCatalog:
+    """Find point sources centred on CR pixels.
+
+    Parameters
+    ----------
+    image : (ny, nx) float32 array
+        In any linear unit.
+    cr_mask, excluded : (ny, nx) bool arrays
+        True = cosmic ray; True = invalid or saturated: neither is looked at.
+    scale : Scale
+        Background and noise of the image.
+    candidates : (m,) int64 array
+        Flat indices of the CR pixels that may be a centre.
+    psf : (k, 4) float64 array or None
+        See `crmend._psf.measure_psf`.
+
+    Returns
+    -------
+    SourceCatalog
+        Brightest first; `npix` is 0, `peak` that of the point.
+    """
+    side = np.arange(-_NEAR, _NEAR + 1, dtype=np.float64)
+    known = np.array([[1.0, TYPICAL_SIGMA**2, 0.0, TYPICAL_SIGMA**2]]) if psf is None else psf
+    dx, dy = np.meshgrid(side, side)
+    point = np.zeros(dx.shape)
+    for part, xx, xy, yy in known:
+        det = xx * yy - xy * xy
+        exponent = -0.5 * (yy * dx * dx - 2.0 * xy * dx * dy + xx * dy * dy) / det
+        point += part * np.exp(exponent) / (2.0 * np.pi * np.sqrt(det))
+    found = np.zeros((candidates.size, 3))
+    _match(image, cr_mask, excluded, scale.background, scale.noise, candidates, point, found)
+    flux, snr, misfit = found.T
+    kept = np.flatnonzero((snr > LEAST_SNR) & (misfit < _MOST_RATIO))
+    kept = kept[np.argsort(-snr[kept], kind="stable")]
+    y, x = np.divmod(candidates[kept], image.shape[1])
+    chosen = _apart(np.stack([x, y], axis=1).astype(np.float64))
+    kept, x, y = kept[chosen], x[chosen].astype(np.float64), y[chosen].astype(np.float64)
+    axis = math.sqrt(float(known[:, 0] @ np.sqrt(known[:, 1] * known[:, 3])))
+    size, own = np.full(kept.size, axis), flux[kept] * scale.noise
+    return SourceCatalog(
+        x=x, y=y, flux=own, a=size, b=size.copy(), theta=np.zeros(kept.size),
+        npix=np.zeros(kept.size, dtype=np.int64), peak=own * float(point[_NEAR, _NEAR]),
+    )  # fmt: skip
+
+
+def _apart(places: NDArray[np.float64]) -> NDArray[np.intp]:
+    """Return the indices of places that have no earlier one near."""
+    if len(places) == 0:
+        return np.empty(0, dtype=np.intp)
+    near = cKDTree(places).query_ball_point(places, _APART)
+    taken = np.zeros(len(places), dtype=bool)
+    for i, others in enumerate(near):
+        taken[i] = not any(taken[j] for j in others if j < i)
+    return np.flatnonzero(taken)
+
+
+@_njit
+def _match(
+    image: NDArray[np.float32],
+    cr_mask: NDArray[np.bool_],
+    excluded: NDArray[np.bool_],
+    background: float,
+    noise: float,
+    candidates: NDArray[np.int64],
+    point: NDArray[np.float64],
+    found: NDArray[np.float64],
+) -> None:
+    """Write flux [noise], S/N and sum of squares per pixel of a point at every candidate."""
+    ny, nx = image.shape
+    for k in range(candidates.size):
+        row, column = candidates[k] // nx, candidates[k] % nx
+        matched = weight = 0.0
+        for j in range(max(-_NEAR, -row), min(_NEAR + 1, ny - row)):
+            for i in range(max(-_NEAR, -column), min(_NEAR + 1, nx - column)):
+                if not (cr_mask[row + j, column + i] or excluded[row + j, column + i]):
+                    value = (image[row + j, column + i] - background) / noise
+                    share = point[_NEAR + j, _NEAR + i]
+                    matched += share * value
+                    weight += share * share
+        if weight <= 0.0 or matched < LEAST_SNR * math.sqrt(weight):
+            continue
+        total, count = 0.0, 0
+        for j in range(max(-_FAR, -row), min(_FAR + 1, ny - row)):
+            for i in range(max(-_FAR, -column), min(_FAR + 1, nx - column)):
+                if max(abs(i), abs(j)) <= _NEAR:
+                    continue
+                if not (cr_mask[row + j, column + i] or excluded[row + j, column + i]):
+                    value = (image[row + j, column + i] - background) / noise
+                    # Neighbours count little.
+                    total += min(max(value, -3.0), 3.0)
+                    count += 1
+        around = total / count if count else 0.0
+        matched = weight = 0.0
+        for j in range(max(-_NEAR, -row), min(_NEAR + 1, ny - row)):
+            for i in range(max(-_NEAR, -column), min(_NEAR + 1, nx - column)):
+                if not (cr_mask[row + j, column + i] or excluded[row + j, column + i]):
+                    value = (image[row + j, column + i] - background) / noise - around
+                    share = point[_NEAR + j, _NEAR + i]
+                    matched += share * value
+                    weight += share * share
+        if weight <= 0.0 or not matched > 0.0:
+            continue
+        flux = matched / weight
+        squares, count = 0.0, 0
+        for j in range(max(-2, -row), min(3, ny - row)):
+            for i in range(max(-2, -column), min(3, nx - column)):
+                if not (cr_mask[row + j, column + i] or excluded[row + j, column + i]):
+                    value = (image[row + j, column + i] - background) / noise - around
+                    model = flux * point[_NEAR + j, _NEAR + i]
+                    variance = 1.0 + PHOTONS * max(model, 0.0) + (_MISMATCH * model) ** 2
+                    squares += (value - model) ** 2 / variance
+                    count += 1
+        found[k, 0] = flux
+        found[k, 1] = matched / math.sqrt(weight)
+        found[k, 2] = squares / max(count, 1)

@@ -1,0 +1,213 @@
+"""A frame's own point-spread function, from its stars, as a sum of Gaussians."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import nnls
+
+from crmend._kernels import _njit
+from crmend._mixture import MISMATCH, PHOTONS, POINT, N, fit_mixture
+from crmend._moffat import fit_moffat
+from crmend._normalise import Scale
+from crmend.sources import SourceCatalog
+
+HALF = 8
+"""Half width of the stamps of stars [px]; of these the inner 13 × 13 pixels are fitted."""
+
+LEAST_PEAK = 20.0
+"""Highest pixel of a star [background noise], at least."""
+
+MOST = 400
+"""Sources that are looked at, the brightest."""
+
+MOST_STARS = 80
+"""Of those that are stars so many make the PSF."""
+
+LEAST_STARS = 6
+"""With fewer there is no PSF."""
+
+MOST_WINGS = 0.15
+"""Light farther out than three of those standard deviations: what has more is a galaxy (of a
+cluster, say, where stars are few), or has wings that a Moffat profile describes better."""
+
+LADDER = (0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0)
+"""Standard deviations of the Gaussians, over that of a Gaussian with the stars' width."""
+
+_FLAT = 0.6
+_FAR = 3.0  # [sigma of a Gaussian of the same width]
+_SAME = 0.08  # stars: widths that differ by so little from the most common one [part]
+_COMMON = 0.15  # density of stars over that of the most common width, at least
+_KERNEL = 0.04  # smoothing of the widths' distribution [part]
+
+
+def measure_psf(
+    image: NDArray[np.float32],
+    lost: NDArray[np.bool_],
+    excluded: NDArray[np.bool_],
+    scale: Scale,
+    sources: SourceCatalog,
+) -> NDArray[np.float64] | None:
+    """Find the stars among the sources of a frame, and what a point looks like.
+
+    Parameters
+    ----------
+    image : (ny, nx) float32 array
+        Cosmic rays filled in any way.
+    lost : (ny, nx) bool array
+        True = cosmic ray: not looked at.
+    excluded : (ny, nx) bool array
+        True = invalid or saturated: no star may have such a pixel.
+    scale : Scale
+        Background and noise of the image.
+    sources : SourceCatalog
+
+    Returns
+    -------
+    (k, 4) float64 array, or None
+        Of each Gaussian the part of the light, and the covariance in x², xy and y² [px²];
+        the pixel is in it.  None = there are too few stars.
+    """
+    stamps, masks = _candidates(image, lost, excluded, scale, sources)
+    if len(stamps) < LEAST_STARS:
+        return None
+    fits = np.empty((len(stamps), 8))
+    _fit_moffats(stamps, masks, fits)
+    a, c = np.exp(fits[:, 3]), np.exp(fits[:, 4])
+    cross = np.tanh(fits[:, 5]) * np.sqrt(a * c)
+    # Half width at half maximum, over that of a Gaussian: its standard deviation.
+    half = np.sqrt(2.0 ** np.exp(-fits[:, 6]) - 1.0)
+    width = half / (a * c - cross**2) ** 0.25 / np.sqrt(2.0 * np.log(2.0))
+    star = np.abs(np.log(width) - _locus(np.log(width))) < _SAME
+    if star.sum() < LEAST_STARS:
+        return None
+    chosen = np.flatnonzero(star)[:MOST_STARS]
+    stamps, masks = stamps[chosen], masks[chosen]
+    shape = np.median(
+        np.stack([c, -cross, a], axis=1)[chosen]
+        / np.sqrt(a * c - cross**2)[chosen, np.newaxis],
+        axis=0,
+    )
+    sigma = float(np.median(width[chosen]))
+    psf = np.array([[1.0, *(sigma**2 * shape)]])
+    for _ in range(3):
+        found = np.empty((len(stamps), N))
+        costs = _fit_points(stamps, masks, psf, found)
+        typical = np.median(costs)
+        kept = (costs < 2.5 * typical) & (found[:, 0] > 0.0)
+        if kept.sum() < LEAST_STARS:
+            return None
+        psf = _solve_ladder(stamps[kept], masks[kept], found[kept], sigma, shape)
+    wings = psf[:, 0] @ np.exp(-0.5 * (_FAR * sigma) ** 2 / np.sqrt(_determinants(psf)))
+    return psf if wings < MOST_WINGS else None
+
+
+def _determinants(psf: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the determinant of every Gaussian's covariance."""
+    return np.asarray(psf[:, 1] * psf[:, 3] - psf[:, 2] ** 2)
+
+
+def _candidates(
+    image: NDArray[np.float32],
+    lost: NDArray[np.bool_],
+    excluded: NDArray[np.bool_],
+    scale: Scale,
+    sources: SourceCatalog,
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Return stamps [noise] and masks of bright sources, the brightest first."""
+    ny, nx = image.shape
+    x, y = (np.floor(v + 0.5).astype(np.int64) for v in (sources.x, sources.y))
+    inside = (x >= HALF) & (y >= HALF) & (x < nx - HALF) & (y < ny - HALF)
+    peak = np.zeros(len(sources))
+    peak[inside] = (image[y[inside], x[inside]] - scale.background) / scale.noise
+    stamps: list[NDArray[np.float32]] = []
+    masks: list[NDArray[np.bool_]] = []
+    for i in np.argsort(-peak, kind="stable"):
+        if not peak[i] > LEAST_PEAK or len(stamps) == MOST:
+            break
+        window = np.s_[y[i] - HALF : y[i] + HALF + 1, x[i] - HALF : x[i] + HALF + 1]
+        if (
+            excluded[window].any()
+            or lost[window][HALF - 2 : HALF + 3, HALF - 2 : HALF + 3].any()
+        ):
+            continue
+        stamps.append((image[window] - scale.background) / scale.noise)
+        masks.append(lost[window])
+    if not stamps:
+        return np.empty((0, 1, 1), np.float32), np.empty((0, 1, 1), np.bool_)
+    return np.stack(stamps).astype(np.float32), np.stack(masks)
+
+
+def _locus(values: NDArray[np.float64]) -> float:
+    """Return the smallest value that several have: galaxies are wider than stars."""
+    grid = np.sort(values)
+    density = np.exp(-0.5 * ((grid[:, None] - values[None]) / _KERNEL) ** 2).sum(axis=1)
+    first = int(np.argmax(density > max(LEAST_STARS / 2.0, _COMMON * density.max())))
+    near = np.flatnonzero(grid - grid[first] < 2.0 * _KERNEL)
+    near = near[near >= first]
+    return float(grid[near][np.argmax(density[near])])
+
+
+@_njit
+def _fit_moffats(
+    stamps: NDArray[np.float32], masks: NDArray[np.bool_], out: NDArray[np.float64]
+) -> None:
+    for k in range(stamps.shape[0]):
+        fit_moffat(stamps[k], masks[k], HALF, HALF, out[k])
+
+
+@_njit
+def _fit_points(
+    stamps: NDArray[np.float32],
+    masks: NDArray[np.bool_],
+    psf: NDArray[np.float64],
+    out: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    costs = np.empty(stamps.shape[0])
+    for k in range(stamps.shape[0]):
+        costs[k] = fit_mixture(stamps[k], masks[k], psf, POINT, out[k])
+    return costs
+
+
+def _solve_ladder(
+    stamps: NDArray[np.float32],
+    masks: NDArray[np.bool_],
+    found: NDArray[np.float64],
+    sigma: float,
+    shape: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """Return the Gaussians whose sum fits all stars best, by non-negative least squares."""
+    side = np.arange(-HALF, HALF + 1, dtype=np.float64)
+    dx = side[np.newaxis, np.newaxis] - found[:, 1, np.newaxis, np.newaxis]
+    dy = side[np.newaxis, :, np.newaxis] - found[:, 2, np.newaxis, np.newaxis]
+    dx, dy = np.broadcast_arrays(dx, dy)
+    flux = found[:, 0, np.newaxis, np.newaxis]
+    rest = stamps - found[:, 7, np.newaxis, np.newaxis]
+    light = np.maximum(rest, 0.0)
+    weight = 1.0 / np.sqrt(1.0 + PHOTONS * light + (2.0 * MISMATCH * light) ** 2)
+    weight = np.where(masks, 0.0, weight)
+    xx, xy, yy = shape
+    q = yy * dx**2 - 2.0 * xy * dx * dy + xx * dy**2  # det(shape) = 1
+    variances = (sigma * np.array(LADDER)) ** 2
+    columns = [
+        (weight * flux * np.exp(-0.5 * q / v) / (2.0 * np.pi * v)).ravel() for v in variances
+    ]
+    design = np.stack(columns, axis=1)
+    basis = _basis()
+    # The same solution from few numbers.
+    factor = np.linalg.qr(design @ basis.T)
+    shares, _ = nnls(factor.R, factor.Q.T @ (weight * rest).ravel())
+    parts = shares @ basis
+    kept = np.abs(parts) > 1e-3
+    parts, variances = parts[kept] / parts[kept].sum(), variances[kept]
+    return np.column_stack([parts, *(part * variances for part in shape)])
+
+
+def _basis() -> NDArray[np.float64]:
+    """Return what is summed with non-negative parts: Gaussians, and such with a flat top.
+
+    A pixel is flat, and so is the core of a diffraction pattern.
+    """
+    plain = np.eye(len(LADDER))
+    flat = (1.0 + _FLAT) * plain[1:4] - _FLAT * plain[:3]
+    return np.concatenate([plain, flat])

@@ -1,0 +1,82 @@
+"""Stars whose core a cosmic ray took are looked for, and mended as stars."""
+
+import numpy as np
+
+import crmend
+from crmend._hidden import find_hidden
+from crmend._normalise import Scale
+from crmend.models import choose_model
+
+SCALE = Scale(100.0, 2.0)
+
+
+def star(y, x, flux, shape=(128, 128), sigma=0.9):
+    yy, xx = np.mgrid[: shape[0], : shape[1]]
+    light = np.exp(-0.5 * ((yy - y) ** 2 + (xx - x) ** 2) / sigma**2)
+    return flux * light / (2 * np.pi * sigma**2)
+
+
+def frame(flux, seed=0):
+    """Return a frame with one star, in units of twice the noise above 100, and its hit core."""
+    sky = np.random.default_rng(seed).normal(size=(128, 128))
+    image = SCALE.background + SCALE.noise * (sky + star(60, 70, flux))
+    mask = np.zeros(image.shape, bool)
+    mask[59:62, 69:72] = True
+    return image.astype(np.float32), mask
+
+
+def search(image, mask, excluded=None):
+    excluded = np.zeros(image.shape, bool) if excluded is None else excluded
+    return find_hidden(image, mask, excluded, SCALE, np.flatnonzero(mask), None)
+
+
+def test_a_star_under_a_cosmic_ray_is_found():
+    image, mask = frame(300.0)
+    image[mask] = 9e4
+    found = search(image, mask)
+    assert len(found) == 1
+    assert abs(found.x[0] - 70) <= 1
+    assert abs(found.y[0] - 60) <= 1
+    assert 0.6 < found.flux[0] / (300.0 * SCALE.noise) < 1.6
+
+
+def test_nothing_is_found_in_noise():
+    image, mask = frame(0.0)
+    mask |= np.random.default_rng(1).random(mask.shape) < 0.05
+    assert len(search(image, mask)) == 0
+
+
+def test_light_that_is_no_point_is_not_found():
+    image, mask = frame(0.0)
+    image += np.float32(30.0)  # a halo
+    assert len(search(image, mask)) == 0
+    image, mask = frame(0.0)
+    image[58, 66:75] += 60.0  # the edge of a track that the mask left out
+    assert len(search(image, mask)) == 0
+
+
+def test_bad_neighbours_are_not_looked_at():
+    image, mask = frame(0.0)
+    excluded = np.zeros(image.shape, bool)
+    excluded[62:64, 69:72] = True
+    image[excluded] = 9e4
+    assert len(search(image, mask, excluded)) == 0
+
+
+def test_nothing_to_look_at_is_no_error():
+    image, mask = frame(300.0)
+    assert len(search(image, np.zeros_like(mask))) == 0
+
+
+def test_the_network_mends_it_and_the_light_comes_back():
+    errors = {"network": [], "median": []}
+    for seed in range(8):
+        image, mask = frame(300.0, seed)
+        damaged = np.where(mask, np.float32(9e4), image)
+        model = choose_model("08", None, "inpaint", "cpu", 1)
+        nowhere = crmend.sources.SourceCatalog(*(np.empty(0) for _ in range(8)))
+        for name, sources in (("network", None), ("median", nowhere)):
+            done = crmend.inpaint(damaged, mask, model=model, sources=sources)
+            errors[name].append((done.image - image)[mask].sum() / (300.0 * SCALE.noise))
+    assert np.abs(np.mean(errors["network"])) < 0.15
+    assert np.mean(errors["median"]) < -0.4

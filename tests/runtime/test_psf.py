@@ -1,0 +1,140 @@
+"""A frame's PSF from its stars, and stars and galaxies fitted with it."""
+
+import numpy as np
+import pytest
+
+from crmend._mixture import DISK, POINT, N, draw, fit_mixture
+from crmend._normalise import Scale
+from crmend._profile import fit_profiles
+from crmend._psf import LEAST_STARS, measure_psf
+from crmend.sources import find_sources
+
+PSF = np.array([[0.7, 0.8, 0.1, 0.9], [0.3, 2.2, 0.2, 2.4]])
+NOISE = Scale(0.0, 1.0)
+
+
+def point(y, x, psf=PSF, shape=(64, 64), flux=1.0):
+    """Return a star drawn by numpy."""
+    yy, xx = np.mgrid[: shape[0], : shape[1]].astype(float)
+    dx, dy = xx - x, yy - y
+    image = np.zeros(shape)
+    for part, vx, cov, vy in psf:
+        det = vx * vy - cov**2
+        q = (vy * dx**2 - 2 * cov * dx * dy + vx * dy**2) / det
+        image += part * np.exp(-0.5 * q) / (2 * np.pi * np.sqrt(det))
+    return flux * image
+
+
+def disk(y, x, *, flux, scale_length, ratio=1.0, psf=PSF):
+    """Return an exponential disk convolved with the PSF by brute force, (64, 64)."""
+    yy, xx = np.mgrid[-12:13, -12:13] / 2.0
+    light = np.exp(-np.hypot(xx, yy / ratio) / scale_length)
+    image = sum(
+        weight * point(y + dy, x + dx, psf)
+        for weight, dy, dx in zip(light.ravel(), yy.ravel(), xx.ravel(), strict=True)
+    )
+    return flux * image / light.sum()
+
+
+def star_field(rng, stars=40, shape=(300, 300), galaxies=0):
+    """Return a noisy frame of stars, and of galaxies three times as wide."""
+    image = rng.normal(size=shape)
+    wide = PSF * [1, 9, 9, 9]
+    for k in range(stars + galaxies):
+        y, x = rng.uniform(20, 280, 2)
+        psf = PSF if k < stars else wide
+        image += point(y, x, psf, shape, flux=rng.uniform(500, 5000) * (1 if k < stars else 9))
+    return image.astype(np.float32)
+
+
+def measured(image, lost=None, excluded=None):
+    nothing = np.zeros(image.shape, bool)
+    lost = nothing if lost is None else lost
+    excluded = nothing if excluded is None else excluded
+    sources = find_sources(image, invalid=excluded, noise=1.0)
+    return measure_psf(image, lost, excluded, NOISE, sources)
+
+
+@pytest.mark.parametrize("galaxies", [0, 40])
+def test_the_psf_of_a_star_field_comes_back(galaxies):
+    psf = measured(star_field(np.random.default_rng(3), galaxies=galaxies))
+    assert psf[:, 0].sum() == pytest.approx(1.0)
+    truth, found = point(32, 32), point(32, 32, psf)
+    # Light within 1.5 and 4 px, and the elongation.
+    yy, xx = np.mgrid[:64, :64] - 32
+    for radius in (1.5, 4.0):
+        inside = np.hypot(yy, xx) <= radius
+        assert found[inside].sum() == pytest.approx(truth[inside].sum(), rel=0.02)
+    inside = np.hypot(yy, xx) <= 4
+    moments = [(xx * yy * image)[inside].sum() for image in (found, truth)]
+    assert moments[0] == pytest.approx(moments[1], abs=0.03)
+
+
+def test_cosmic_rays_and_bad_pixels_take_no_part():
+    rng = np.random.default_rng(3)
+    image = star_field(rng)
+    clean = measured(image)
+    lost = rng.random(image.shape) < 0.02
+    excluded = np.zeros(image.shape, bool)
+    excluded[:, 150] = True
+    damaged = np.where(lost, np.float32(1.0), image)
+    damaged[excluded] = 9e4
+    found = measured(damaged, lost, excluded)
+    peaks = [point(32, 32, psf).max() for psf in (clean, found)]
+    assert peaks[1] == pytest.approx(peaks[0], rel=0.03)
+
+
+@pytest.mark.parametrize("stars", [0, LEAST_STARS - 1])
+def test_too_few_stars_give_no_psf(stars):
+    assert measured(star_field(np.random.default_rng(0), stars=stars)) is None
+
+
+def test_a_star_without_its_core_is_fitted():
+    image = point(32.3, 31.8, flux=3000.0).astype(np.float32)
+    lost = np.zeros(image.shape, bool)
+    lost[31:34, 31:34] = True
+    found, drawn = np.empty(N), np.empty_like(image)
+    fit_mixture(np.where(lost, np.float32(0), image), lost, PSF, POINT, found)
+    draw(found, PSF, POINT, drawn)
+    assert found[:3] == pytest.approx([3000.0, -0.2, 0.3], rel=0.01, abs=0.01)
+    np.testing.assert_allclose(drawn, image, atol=1.0)
+
+
+@pytest.mark.parametrize(("size", "ratio"), [(1.5, 1.0), (2.5, 0.6)])
+def test_a_disk_without_its_core_is_fitted(size, ratio):
+    image = disk(32.2, 32.1, flux=8000.0, scale_length=size, ratio=ratio).astype(np.float32)
+    lost = np.zeros(image.shape, bool)
+    lost[31:34, 31:34] = True
+    found, drawn = np.empty(N), np.empty_like(image)
+    fit_mixture(np.where(lost, np.float32(0), image), lost, PSF, DISK, found)
+    draw(found, PSF, DISK, drawn)
+    # The prior wants a fifth of the light in the middle, where this disk has none.
+    assert drawn[lost].sum() == pytest.approx(image[lost].sum(), rel=0.1)
+
+
+@pytest.mark.parametrize("kind", [POINT, DISK])
+def test_slopes_follow_the_model(kind):
+    """The fit of noiseless pixels from a distant start ends at the truth."""
+    truth = np.array([5000.0, 0.3, -0.4, np.log(1.6), 0.3, -0.2, -1.0, 0.2])
+    image = np.empty((64, 64), np.float32)
+    draw(truth, PSF, kind, image)
+    found = np.empty(N)
+    cost = fit_mixture(image + np.float32(0.2), np.zeros(image.shape, bool), PSF, kind, found)
+    assert cost < 5.0  # the priors'
+    again = np.empty_like(image)
+    draw(found, PSF, kind, again)
+    assert np.abs(again - image).max() < 0.005 * image.max()
+
+
+def test_the_profile_takes_stars_for_points_and_disks_for_disks():
+    lost = np.zeros((2, 64, 64), bool)
+    lost[:, 31:34, 31:34] = True
+    truth = np.stack(
+        [point(32.2, 31.9, flux=2000.0), disk(32, 32, flux=9000.0, scale_length=2.0)]
+    ).astype(np.float32)
+    filled = np.where(lost, np.float32(0), truth)
+    profiles = np.empty_like(filled)
+    fit_profiles(filled, lost, PSF, profiles)
+    for k, rel in enumerate((0.01, 0.1)):
+        assert filled[k][lost[k]].sum() == pytest.approx(truth[k][lost[k]].sum(), rel=rel)
+        np.testing.assert_array_equal(filled[k][~lost[k]], truth[k][~lost[k]])
