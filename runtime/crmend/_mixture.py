@@ -19,6 +19,9 @@ from crmend._kernels import _njit
 HALF_WIDTH = 6
 """The fit sees a square of 13 × 13 pixels."""
 
+DRAWN = 20
+"""Half width of the square that a model is drawn in [px]."""
+
 ITERATIONS = 16
 
 MISMATCH = 0.01
@@ -319,12 +322,13 @@ def draw(
     kind: int,
     image: NDArray[np.float32],
 ) -> None:
-    """Fill an image with a model, without its background."""
+    """Fill an image with a model, without its background; far out (`DRAWN`) with nothing."""
     parts = np.empty((psf.shape[0] * (1 + _SETS), 5))
     shares(found, psf, kind, parts)
     ny, nx = image.shape
-    for j in range(ny):
-        for i in range(nx):
+    image[:] = 0.0
+    for j in range(max(0, ny // 2 - DRAWN), min(ny, ny // 2 + DRAWN + 1)):
+        for i in range(max(0, nx // 2 - DRAWN), min(nx, nx // 2 + DRAWN + 1)):
             x, y = float(i - nx // 2) - found[1], float(j - ny // 2) - found[2]
             image[j, i] = found[0] * _light(parts, x, y)
 
