@@ -116,9 +116,10 @@ def inpaint(
     """Mend the cosmic rays of a single exposure.
 
     Every masked pixel first gets the adaptive median of its neighbours.  Sources are found
-    on that image; in the 64×64 cutout around each, masked pixels are filled smoothly and the
-    network then corrects them (paper, section 3.2).  Where its output is not finite, or no
-    source is near, the median stays.
+    on that image, and stars whose core is masked by the light around it.  In the 64×64 cutout
+    around each, masked pixels are filled smoothly and, with the PSF of the image's own stars,
+    by the star or galaxy that fits the other pixels; the network then corrects them (paper,
+    section 3.2).  Where its output is not finite, or no source is near, the median stays.
 
     Parameters
     ----------
