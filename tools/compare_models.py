@@ -6,7 +6,7 @@
 HELD and MASKS follow the rule of names of `crmend-train dataset detect --masks`.  With
 `--real FOLDER` instead, the real exposures that `crmend_training.evaluate_real` knows, cut and
 without their hot pixels as there.  Writes ``comparison.csv`` and, for each set of exposures, a
-picture of the part with most cosmic rays; prints the table.
+picture of some of its cosmic rays; prints the table.
 """
 
 from __future__ import annotations
@@ -18,11 +18,9 @@ from dataclasses import asdict, fields
 from fnmatch import fnmatch
 from pathlib import Path
 
-import numpy as np
-
 from crmend_training import _cli_masked, compare_models
+from crmend_training.compare_figures import draw_events
 from crmend_training.compare_models import Score
-from crmend_training.evaluate_figures import draw_real
 from crmend_training.evaluate_real import INSTRUMENTS, RealFrame, read_instrument
 
 
@@ -37,13 +35,11 @@ def main() -> None:
         rows += [
             compare_models.score(name, frames, model, each) for model, each in found.items()
         ]
-        first = int(np.argmax([(frame.truth & ~frame.ignore).sum() for frame in frames]))
         masks = {
-            model: each[first] >= compare_models.threshold_of(model)
+            model: [one >= compare_models.threshold_of(model) for one in each]
             for model, each in found.items()
         }
-        title = f"{name}: {frames[first].name}"
-        draw_real(frames[first], masks, out / f"{number}.{options.picture}", title)
+        draw_events(out / f"{number}.{options.picture}", frames, masks)
     with (out / "comparison.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, [field.name for field in fields(Score)])
         writer.writeheader()

@@ -206,6 +206,10 @@ def test_generic_reads_a_plain_image(crmend_cli, noisy, tmp_path):
     done = crmend_cli("clean", frame, "--instrument", "generic", *TINY)
     assert done.code == 0
     assert planes(tmp_path / "plain_crmend.fits")["FLAG", 1][60, 11] == CR_BIT
+    # A pack from elsewhere is the user's choice; the built-in one was not trained for this.
+    assert done.err == ""
+    built_in = crmend_cli("detect", frame, "--instrument", "generic", "--device", "cpu")
+    assert "no network was trained for any 2-D FITS image" in built_in.err
 
 
 # --- detect -------------------------------------------------------------------------

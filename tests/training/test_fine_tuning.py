@@ -252,6 +252,24 @@ def test_average_precision_of_a_ranking_by_hand():
     assert compare_models.average_precision(ranking) == pytest.approx((1.0 + 2.0 / 3.0) / 2.0)
 
 
+def test_the_picture_shows_events_of_all_brightnesses_inside_the_frame(folder, tmp_path):
+    pytest.importorskip("matplotlib")
+    from crmend_training import compare_figures
+
+    found = find_masked(folder / "exposures", folder / "masks", GENERIC)
+    frames = compare_models.read_masked(found, GENERIC)
+    events = compare_figures.choose(frames, 5)
+    assert len(events) == 5
+    assert {tuple(s.stop - s.start for s in window) for _, window in events} == {(24, 24)}
+    assert all((frames[k].truth & ~frames[k].ignore)[window].any() for k, window in events)
+    masks = {"none": [np.zeros_like(frame.truth) for frame in frames]}
+    compare_figures.draw_events(tmp_path / "events.png", frames, masks, 5)
+    number, window = events[0]
+    picture = compare_figures.coloured(frames[number], masks["none"][number], window)
+    missed = (frames[number].truth & ~frames[number].ignore)[window]
+    np.testing.assert_allclose(picture[missed], [(0.2, 0.6, 1.0)] * missed.sum())
+
+
 def test_commands_lead_from_a_folder_to_a_pack_that_the_runtime_uses(
     folder, tmp_path, monkeypatch, capsys
 ):
