@@ -137,6 +137,10 @@ def stack(folder):
     np.save(folder / "masks" / "c_crtruth.npy", np.zeros((2, SIZE, SIZE), bool))
 
 
+def garble(folder):
+    (folder / "masks" / "a_crtruth.fits").write_bytes(b"no FITS file" * 500)
+
+
 def empty(folder):
     for path in (folder / "exposures").iterdir():
         path.unlink()
@@ -155,6 +159,7 @@ def empty(folder):
         ),
         (trim, r"mask has shape \(88, 96\), a has \(96, 96\); expected the same.*overscan"),
         (make_nan, r"dtype >f4 and not finite everywhere; expected numbers"),
+        (garble, r"a_crtruth\.fits cannot be opened as FITS .*expected an exposure or a mask"),
         (stack, r"shape \(2, 96, 96\) and dtype bool; expected two dimensions of numbers"),
         (empty, r"no exposure in .*; expected files that end in \.fits"),
     ],

@@ -179,7 +179,7 @@ def _find_mask(exposure: Path, masks: Path) -> Path | None:
             return path
     if _ending(exposure) == ".npy":
         return None
-    with fits.open(exposure) as hdus:
+    with _open(exposure) as hdus:
         return exposure if TRUTH in hdus else None
 
 
@@ -197,7 +197,7 @@ def _read_mask(one: Masked) -> tuple[NDArray[np.bool_], NDArray[np.bool_] | None
         beside = one.mask.with_name(f"{stem_of(one.exposure)}_{UNSURE.lower()}.npy")
         unsure = _load_array(beside) if beside.is_file() else None
     else:
-        with fits.open(one.mask, memmap=False) as hdus:
+        with _open(one.mask) as hdus:
             mask = _plane(hdus, TRUTH, one)
             if mask is None:
                 raise ValueError(
@@ -213,6 +213,17 @@ def _read_mask(one: Masked) -> tuple[NDArray[np.bool_], NDArray[np.bool_] | None
             "inverted?"
         )
     return truth, None if unsure is None else _as_mask(unsure, one.mask)
+
+
+def _open(path: Path) -> fits.HDUList:
+    """Open a FITS file, or say which one cannot be opened."""
+    try:
+        return fits.open(path, memmap=False)
+    except OSError as error:
+        raise ValueError(
+            f"{path} cannot be opened as FITS ({error}); expected an exposure or a mask. Copy "
+            "it again, or move it elsewhere"
+        ) from error
 
 
 def _plane(hdus: fits.HDUList, name: str, one: Masked) -> NDArray[Any] | None:
