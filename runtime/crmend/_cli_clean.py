@@ -18,6 +18,7 @@ from crmend._cli_bar import Bar
 from crmend._cli_detect import flag_in_place
 from crmend._cli_options import beside
 from crmend._fits_write import atomic_output, check_output
+from crmend._instruments import available_instruments, load_instrument
 from crmend._normalise import measure_scale
 from crmend._provenance import Provenance
 from crmend._report import ChipReport, FrameReport
@@ -37,10 +38,6 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from crmend._quicklook import Before
-
-
-_DEEPCR = "deepcr"
-"""Packs that `crmend-train import-deepcr` makes."""
 
 
 @dataclass(frozen=True)
@@ -195,8 +192,8 @@ class _Work:
 
     def _read(self, extver: int) -> Exposure:
         with warnings.catch_warnings():
-            if (self._job.options.model or "").partition("/")[0] == _DEEPCR:
-                # They were trained for the instruments that they are named after.
+            if _is_users(self._job.options.model):
+                # It was trained for, or named after, the instrument that the user has.
                 warnings.simplefilter("ignore", UntrainedWarning)
             exposure = read_exposure(
                 self._job.frame,
@@ -284,6 +281,12 @@ class _Work:
         with atomic_output(path, overwrite=self._job.overwrite) as temporary:
             stack(self._pictures).save(temporary, format="PNG")
         self._outputs["quicklook"] = path
+
+
+def _is_users(model: str | None) -> bool:
+    """Tell whether a model is of a pack that came from elsewhere than crmend."""
+    built_in = {load_instrument(name).model_pack for name in available_instruments()}
+    return model is not None and model.partition("/")[0] not in built_in
 
 
 def _stages(stats: Stats) -> dict[str, float]:

@@ -18,7 +18,7 @@ from astropy.io import fits
 from tqdm import tqdm
 
 from crmend.errors import CrmendWarning
-from crmend_training import datasets
+from crmend_training import _cli_masked, datasets
 from crmend_training.recipe import DETECTORS, load_recipe
 
 _Task = tuple[Callable[..., datasets.Frame], tuple[Any, ...]]
@@ -29,7 +29,10 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     command = commands.add_parser("dataset", help="make a data set from pairs on disk")
     command.add_argument("kind", choices=["detect", "inpaint", "science"])
     command.add_argument(
-        "frames", nargs="?", help="folder with Level 1 and CR-truth files (default: none)"
+        "frames",
+        nargs="?",
+        help="folder with Level 1 and CR-truth files, or with --masks of exposures of any "
+        "instrument (default: none)",
     )
     command.add_argument(
         "--recipe", help="what goes into it (needed by detect and inpaint, not by science)"
@@ -47,6 +50,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         "--resume", action="store_true", help="keep a set that is complete already"
     )
     command.add_argument("--out", required=True, help="folder of the data set")
+    _cli_masked.add_options(command)
     command.set_defaults(run=_dataset)
 
     command = commands.add_parser("harvest", help="collect cosmic rays from dark frames")
@@ -58,6 +62,13 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     command = commands.add_parser("truth", help="CR truth from exposures of one field")
     command.add_argument("exposures", nargs="+", help="three or more FITS files")
     command.add_argument("--gain", type=float, default=1.0, help="e- per unit (default 1)")
+    command.add_argument(
+        "--saturation",
+        type=float,
+        metavar="LEVEL",
+        help="in the files' unit; pixels at or above it, and what touches them, are unsure "
+        "(default: by the header, if it says)",
+    )
     command.add_argument("--out", required=True, help="folder for the masks")
     command.set_defaults(run=_truth)
 
@@ -65,9 +76,9 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
 def _dataset(options: argparse.Namespace) -> None:
     if options.frames is None and options.kind != "detect":
         raise ValueError(f"dataset {options.kind} needs FRAMES, a folder of exposures")
-    pairs = [] if options.frames is None else datasets.find_pairs(Path(options.frames))
+    tasks = _frame_tasks(options)
     if options.kind == "science":
-        _science(pairs, options)
+        _science([pair for _, (pair,) in tasks], options)
         return
     if options.types or options.seed is not None:
         raise ValueError(f"--types and --seed are of science sets, not of {options.kind} sets")
@@ -78,9 +89,7 @@ def _dataset(options: argparse.Namespace) -> None:
         print(f"{options.out} is complete")
         return
     section = load_recipe(options.recipe).dataset
-    tasks = [(datasets.load_frame, (pair,)) for pair in pairs] + _drawn_tasks(
-        section, options.kind
-    )
+    tasks += _drawn_tasks(section, options.kind)
     build = {
         "detect": datasets.build_detection_set,
         "inpaint": datasets.build_inpainting_set,
@@ -89,6 +98,21 @@ def _dataset(options: argparse.Namespace) -> None:
     bar = tqdm(frames, desc="data set", total=len(tasks), disable=None)
     info = build(bar, Path(options.out), **section[options.kind])
     print(json.dumps(info["counts"] | {"fingerprint": info["fingerprint"]}, indent=1))
+
+
+def _frame_tasks(options: argparse.Namespace) -> list[_Task]:
+    """Return the frames that are read from files: CSST pairs, or exposures with masks."""
+    _cli_masked.check(options)
+    if options.masks is None:
+        pairs = [] if options.frames is None else datasets.find_pairs(Path(options.frames))
+        return [(datasets.load_frame, (pair,)) for pair in pairs]
+    if options.kind != "detect" or options.frames is None:
+        raise ValueError(
+            f"--masks makes detection sets from a folder of exposures: expected dataset detect "
+            f"FRAMES --masks FOLDER, got dataset {options.kind} {options.frames or ''}"
+        )
+    found, reading = _cli_masked.find(options.frames, options)
+    return [(datasets.load_masked, (one, reading)) for one in found]
 
 
 def _science(pairs: list[datasets.Pair], options: argparse.Namespace) -> None:
@@ -178,15 +202,16 @@ def _truth(options: argparse.Namespace) -> None:
 
     paths = [Path(path) for path in options.exposures]
     exposures = [datasets.read_any(path) for path in paths]
+    limit = np.inf if options.saturation is None else options.saturation
     found = compare_exposures(
         [e.image for e in exposures],
-        [e.invalid | e.saturated for e in exposures],
+        [e.invalid | e.saturated | (e.image >= limit) for e in exposures],
         MultiExposureSettings(gain=options.gain),
     )
     out = Path(options.out)
     out.mkdir(parents=True, exist_ok=True)
     for path, one in zip(paths, found, strict=True):
-        target = out / f"{path.name.split('.fits')[0]}_crtruth.fits"
+        target = out / f"{datasets.stem_of(path)}_crtruth.fits"
         planes = [
             fits.ImageHDU(one.mask.astype(np.uint8), name="CRTRUTH"),
             fits.ImageHDU(one.unsure.astype(np.uint8), name="UNSURE"),

@@ -41,9 +41,14 @@ def _import(options: argparse.Namespace) -> None:
         f"input {card.detect.inputs[0].unit}, "
         f"max |dp| {parity.max_abs_difference:.1e} from torch"
     )
+    say_how_to_use(out, card.name)
+
+
+def say_how_to_use(out: Path, name: str) -> None:
+    """Print how the runtime finds a pack, unless it does already."""
     named = os.environ.get("CRMEND_MODELS", "").split(os.pathsep)
     if os.fspath(out) not in named:
-        print(f"to use it, set CRMEND_MODELS={out.absolute()}; then: --model {card.name}")
+        print(f"to use it, set CRMEND_MODELS={out.absolute()}; then: --model {name}")
 
 
 def _folder(out: str | None) -> Path:

@@ -24,8 +24,12 @@ from crmend._cards import (
     TensorCard,
     TrainingCard,
 )
-from crmend.models import REFERENCE_FILE, Verification, verify_folder
+from crmend._packs import detector_folder
+from crmend.models import REFERENCE_FILE, Verification, load_card, verify_folder
 from crmend_training._graphs import OPSET, SHAPE
+
+MENDER = "generic"
+"""The pack whose inpainting graph packs share that have none of their own."""
 
 OWN_NORMALISATION = NormalisationCard(_normalise.NAME, _normalise.parameters())
 """The preprocessing of networks trained here."""
@@ -160,6 +164,24 @@ def export_pack(
     _replace(folder / "card.json", card.to_json().encode())
     check_pack(folder)
     return card
+
+
+def installed_mender() -> ValidatedGraph:
+    """Return the inpainting graph of the installed pack ``generic``, without its identity."""
+    folder, card = detector_folder(MENDER, None), load_card(MENDER).inpaint
+    names = [f"inpaint_{tensor.name}" for tensor in (*card.inputs, *card.outputs)]
+    with np.load(folder / REFERENCE_FILE) as stored:
+        reference = {name: stored[name] for name in names}
+    origin = {
+        key: getattr(card.training, key)
+        for key in ("recipe", "seed", "data_fingerprint", "commit", "date")
+    }
+    return ValidatedGraph(
+        "inpaint", onnx.load(folder / card.file),
+        tuple(tensor.name for tensor in card.inputs),
+        tuple(tensor.name for tensor in card.outputs),
+        card.architecture, card.halo, card.stride, origin, card.parity, reference, {},
+    )  # fmt: skip
 
 
 def check_pack(folder: Path) -> Verification:

@@ -93,6 +93,16 @@ def generic_frames(
         yield ValidationFrame("generic", image, frame.cr, frame.ignore, frame.label)
 
 
+def masked_frames(
+    found: Iterable[datasets.Masked], reading: datasets.Reading
+) -> Iterator[ValidationFrame]:
+    """Yield exposures of any instrument with masks; their name is ``generic``."""
+    for one in found:
+        frame = datasets.load_masked(one, reading)
+        image = np.where(frame.invalid, np.float32(np.nan), frame.image)
+        yield ValidationFrame("generic", image, frame.cr, frame.ignore, frame.label)
+
+
 def operating_points(
     weights: Weights, frames: Iterable[ValidationFrame]
 ) -> dict[str, OperatingPoint]:

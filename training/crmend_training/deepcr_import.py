@@ -18,27 +18,30 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
 from crmend import _deepcr_input
 from crmend._cards import ModelCard, NormalisationCard
-from crmend._packs import detector_folder
-from crmend.models import DETECT_TOLERANCE, REFERENCE_FILE, load_card
+from crmend.models import DETECT_TOLERANCE
 from crmend_training import validate
 from crmend_training._graphs import build_graph, without_weight_norm
-from crmend_training._packs import Choice, Identity, PackGraph, ValidatedGraph, export_pack
+from crmend_training._packs import (
+    MENDER,
+    Choice,
+    Identity,
+    PackGraph,
+    ValidatedGraph,
+    export_pack,
+    installed_mender,
+)
 
 PACK = "deepcr"
 """Name of the pack whose detectors the networks become."""
 
 HALO, STRIDE = 10, 2
 """Geometry of deepCR's U-Net with one down-sampling [px] (its ``unet.py``)."""
-
-MENDER = "generic"
-"""The pack whose inpainting graph these packs share."""
 
 _THRESHOLD = 0.5  # default of deepCR.clean
 _THRESHOLDS = {"WFC3-UVIS": 0.2}  # README of deepCR 0.3.1: 0.1 to 0.2
@@ -167,7 +170,7 @@ def import_network(name: str, out: Path, threshold: float | None = None) -> Mode
     wanted = _THRESHOLDS.get(published.name, _THRESHOLD) if threshold is None else threshold
     if not 0.0 < wanted < 1.0:
         raise ValueError(f"threshold is {wanted}; expected a cr_probability between 0 and 1")
-    mender = _mender()
+    mender = installed_mender()
     finder = _convert(published, wanted)
     metrics = {
         "test_set": "none: as published",
@@ -250,24 +253,6 @@ def _reference(published: Published) -> dict[str, NDArray[np.float32]]:
     with torch.inference_mode():
         probability = exact(torch.from_numpy(image).double()).numpy().astype(np.float32)
     return {"detect_image": image, "detect_cr_probability": probability}
-
-
-def _mender() -> ValidatedGraph:
-    """Return the inpainting graph of the installed pack ``generic``, without its identity."""
-    folder, card = detector_folder(MENDER, None), load_card(MENDER).inpaint
-    names = [f"inpaint_{tensor.name}" for tensor in (*card.inputs, *card.outputs)]
-    with np.load(folder / REFERENCE_FILE) as stored:
-        reference = {name: stored[name] for name in names}
-    origin = {
-        key: getattr(card.training, key)
-        for key in ("recipe", "seed", "data_fingerprint", "commit", "date")
-    }
-    return ValidatedGraph(
-        "inpaint", onnx.load(folder / card.file),
-        tuple(tensor.name for tensor in card.inputs),
-        tuple(tensor.name for tensor in card.outputs),
-        card.architecture, card.halo, card.stride, origin, card.parity, reference, {},
-    )  # fmt: skip
 
 
 def _example(shape: tuple[int, int]) -> NDArray[np.float32]:

@@ -7,6 +7,7 @@ the graph's own metadata and its hash in the card.
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -29,16 +30,27 @@ from crmend_training._graphs import (
     stride_of,
     without_weight_norm,
 )
-from crmend_training._packs import Choice, Identity, PackGraph, ValidatedGraph, export_pack
+from crmend_training._packs import (
+    MENDER,
+    Choice,
+    Identity,
+    PackGraph,
+    ValidatedGraph,
+    export_pack,
+    installed_mender,
+)
 from crmend_training._training import Weights, load_network
 from crmend_training.calibrate import OperatingPoint
 
-__all__ = ["Choice", "choice_of", "export_all", "prepare", "validate_packs"]
+__all__ = ["Choice", "choice_of", "export_all", "export_own", "prepare", "validate_packs"]
 
 OWN_SIZES = validate.SIZES[:3]
 """Synthetic frames that a detector's own weights are compared on: the base's architecture was
 on the large ones."""
 
+
+TAKEN = ("csst_msc", "deepcr", "generic")
+"""Names of packs that are made otherwise."""
 
 REFERENCE_SIZE = 96
 """Side of the stored detection input [px]."""
@@ -120,6 +132,64 @@ def export_all(
     ]
 
 
+def export_own(
+    name: str,
+    checkpoints: Mapping[str, Path],
+    out: Path,
+    training: Mapping[str, Any],
+    *,
+    choices: Mapping[str, Choice],
+    quality: tuple[str, str] = ("reference", ""),
+    frames: Sequence[NDArray[np.float32]] = (),
+) -> ModelCard:
+    """Write one pack of the user's own, for any detector.
+
+    Parameters
+    ----------
+    name : str
+        Of the pack: small letters, digits and underscores.
+    checkpoints : mapping
+        By kind: ``detect`` and, if wanted, ``detect_fast`` and ``inpaint``.  Without the last
+        the pack mends with the graph of the installed pack ``generic``.
+    choices : mapping
+        By kind, for those that find cosmic rays.
+    out, training, quality, frames
+        As in `export_all`; synthetic frames are `OWN_SIZES`.
+
+    Raises
+    ------
+    crmend_training.validate.ParityError
+        A graph does not do what its network does; nothing is written then.
+    ValueError
+        The name cannot be one, or is taken.
+    """
+    check_name(name)
+    graphs = []
+    for kind, path in checkpoints.items():
+        choice = choices.get(kind, Choice())
+        limits = [] if choice.threshold is None else [choice.threshold]
+        graph = prepare(path, kind, training, frames, limits, OWN_SIZES)
+        graphs.append(PackGraph(graph, choice, None))
+    if "inpaint" not in checkpoints:
+        graphs.append(PackGraph(installed_mender(), Choice(), MENDER))
+    return export_pack(out, Identity(name), graphs, quality)
+
+
+def check_name(name: str) -> None:
+    """Refuse what cannot be the name of a user's pack.
+
+    Raises
+    ------
+    ValueError
+        It is no plain name, or one of `TAKEN`.
+    """
+    if re.fullmatch(r"[a-z0-9][a-z0-9_]*", name) is None or name in TAKEN:
+        raise ValueError(
+            f"{name!r} cannot be the name of a pack of your own; expected small letters, "
+            f"digits and underscores, such as saao_ste3, and none of {', '.join(TAKEN)}"
+        )
+
+
 def _base_of(
     identity: Identity, identities: Sequence[Identity], weights: Weights
 ) -> str | None:
@@ -185,8 +255,17 @@ def prepare(
     )  # fmt: skip
 
 
-def choice_of(point: OperatingPoint) -> Choice:
-    """Return what a card says of an operating point."""
+def choice_of(point: OperatingPoint, *, masked: bool = False) -> Choice:
+    """Return what a card says of an operating point; of `masked` truth no charge is known."""
+    if masked:
+        figures: dict[str, float | str] = {
+            "test_set": "exposures with masks that chose the threshold, no training",
+            "frames": point.frames,
+            "recall": point.recall,
+            "precision": point.precision,
+            "calibration_error": point.calibration_error,
+        }
+        return Choice(point.threshold, point.curve, figures)
     return Choice(
         point.threshold,
         point.curve,
@@ -203,7 +282,9 @@ def choice_of(point: OperatingPoint) -> Choice:
 def validate_packs(
     packs: Path, weights: Mapping[str, Weights]
 ) -> Iterator[tuple[str, str, ParityCard]]:
-    """Compare every graph of a folder of packs with its checkpoint, once per pack and kind.
+    """Compare the graphs of a folder of packs with their checkpoints, once per pack and kind.
+
+    Kinds without a checkpoint are left out.
 
     The synthetic frames are `OWN_SIZES`; the graphs stay, whatever is found.  The figures hold
     the mask pixels that differ from torch's at the card's threshold: where a probability ties
@@ -216,7 +297,7 @@ def validate_packs(
     """
     for path in sorted(packs.rglob("card.json")):
         card = parse_card(path.read_text(encoding="utf-8"), path)
-        for kind in card.kinds:
+        for kind in (kind for kind in card.kinds if kind in weights):
             network, _ = load_network(weights[kind].of(card.detector or "generic"))
             graph = card.graph(kind)
             with tempfile.TemporaryDirectory() as folder:

@@ -41,6 +41,9 @@ class DetectRecipe:
         at random, the one with the largest loss when it was last seen.
     distil : float
         Weight of the teacher's probabilities in what is learnt, if there is a teacher.
+    simulated : float or None
+        Share of the crops from frames that were drawn for the set (`datasets.generic_frame`,
+        `datasets.zoo_frame`), where it has others too; None = as their stamps' share.
     """
 
     config: dict[str, Any]
@@ -52,6 +55,7 @@ class DetectRecipe:
     border: float = 0.1
     hard: float = 0.0
     distil: float = 0.5
+    simulated: float | None = None
 
 
 class DetectBatches:
@@ -63,6 +67,10 @@ class DetectBatches:
         self.ignore = datasets.load_column(folder, "detect/ignore")
         owner = datasets.load_column(folder, "detect/frame")
         self.stamps = np.flatnonzero(np.isin(owner, frames))
+        names = datasets.load_info(folder)["frames"]
+        drawn = [i for i in frames if names[i].startswith(datasets.DRAWN)]
+        self.drawn_stamps = self.stamps[np.isin(owner[self.stamps], drawn)]
+        self.read_stamps = np.setdiff1d(self.stamps, self.drawn_stamps)
         self.recipe = recipe
         self.losses = np.zeros(len(self.image), dtype=np.float32)
         self.drawn: list[int] = []
@@ -78,9 +86,12 @@ class DetectBatches:
 
     def _choose(self, rng: np.random.Generator) -> int:
         """Return a stamp, drawn at random or as a hard one."""
+        stamps, share = self.stamps, self.recipe.simulated
+        if share is not None and len(self.drawn_stamps) and len(self.read_stamps):
+            stamps = self.drawn_stamps if rng.random() < share else self.read_stamps
         if rng.random() >= self.recipe.hard:
-            return int(rng.choice(self.stamps))
-        candidates = rng.choice(self.stamps, 8)
+            return int(rng.choice(stamps))
+        candidates = rng.choice(stamps, 8)
         return int(candidates[np.argmax(self.losses[candidates])])
 
     def _one(self, stamp: int, rng: np.random.Generator) -> tuple[NDArray, NDArray, NDArray]:

@@ -2,7 +2,8 @@
 
 Nothing here knows the simulator, but for `generic_frame` and `zoo_frame`: the pairs may come
 from it, from the official simulation or from orbit.  Read in this order: `frames` and `fields`
-(pairs in memory, and which of them share a piece of sky), `compact` and `storage` (the files of
+(pairs in memory, and which of them share a piece of sky), `masked` (exposures of any instrument
+with masks, for detection alone), `compact` and `storage` (the files of
 a set), `detection` (paper, section 2.1), `inpainting` (2.2), `science` with `science_files` and
 `science_rays` (2.3), `loader` (batches ahead of the network), `harvest` and `multi_exposure`
 (truth from dark frames and from repeated exposures).
@@ -32,6 +33,7 @@ coding of each column, the counts and a fingerprint.
 
 from crmend_training.datasets.detection import build_detection_set, detection_stamps
 from crmend_training.datasets.frames import (
+    DRAWN,
     LABEL_THRESHOLD,
     Frame,
     Pair,
@@ -51,28 +53,35 @@ from crmend_training.datasets.inpainting import (
     source_cutouts,
 )
 from crmend_training.datasets.loader import prefetch
+from crmend_training.datasets.masked import Masked, Reading, find_masked, load_masked, stem_of
 from crmend_training.datasets.storage import load_column, load_info, split_frames
 
 __all__ = [
     "CUTOUT",
+    "DRAWN",
     "LABEL_THRESHOLD",
     "Frame",
+    "Masked",
     "Pair",
+    "Reading",
     "build_detection_set",
     "build_inpainting_set",
     "cosmic_ray_cutouts",
     "detection_stamps",
     "few_of",
+    "find_masked",
     "find_pairs",
     "generic_frame",
     "load_column",
     "load_frame",
     "load_info",
+    "load_masked",
     "make_frame",
     "prefetch",
     "read_any",
     "read_image",
     "source_cutouts",
     "split_frames",
+    "stem_of",
     "zoo_frame",
 ]

@@ -46,6 +46,11 @@ def detection_stamps(
         Needed where `most` is less than what the frame has.
     """
     ny, nx = frame.image.shape
+    if min(ny, nx) < size:
+        raise ValueError(
+            f"{frame.name} has {ny} x {nx} pixels and holds no stamp of {size} x {size}; lower "
+            "`stamp` in the recipe's section dataset.detect (crops must fit into it)"
+        )
     corners = [
         (y, x) for y in range(0, ny - size + 1, size) for x in range(0, nx - size + 1, size)
     ]

@@ -21,6 +21,9 @@ from crmend_training.datasets.fields import Place, place_of
 LABEL_THRESHOLD = 1.0
 """A pixel is a CR for training above this charge [e-] (paper, section 2.1)."""
 
+DRAWN = ("generic ", "zoo ")
+"""How the names of frames begin that are drawn for a set, not read from files."""
+
 _NAME = re.compile(r"CSST_MSC_MS_([A-Z]+)_(\d{14})_(\d{14})_(\d{9,14})_(\d{2})_L(\d)_(V?\d+)")
 
 
@@ -208,7 +211,7 @@ def generic_frame(seed: int, shape: tuple[int, int], label_sigma: float = 0.0) -
 
     sim = simulate.generic_exposure(np.random.default_rng(seed), shape)
     invalid, saturated = (sim.flag & 7) != 0, (sim.flag & 8) != 0
-    frame = make_frame(sim.image, invalid, saturated, sim.cr_truth, f"generic {seed}")
+    frame = make_frame(sim.image, invalid, saturated, sim.cr_truth, f"{DRAWN[0]}{seed}")
     noise = _normalise.measure_scale(sim.image, invalid | saturated).noise * sim.exposure_time
     return replace(frame, label=max(LABEL_THRESHOLD, label_sigma * noise))
 
@@ -219,4 +222,5 @@ def zoo_frame(seed: int, detector: int) -> Frame:
 
     sim = make_zoo(detector, seed).exposure
     invalid, saturated = (sim.flag & 3) != 0, (sim.flag & 8) != 0
-    return make_frame(sim.image, invalid, saturated, sim.cr_truth, f"zoo {detector:02d} {seed}")
+    name = f"{DRAWN[1]}{detector:02d} {seed}"
+    return make_frame(sim.image, invalid, saturated, sim.cr_truth, name)

@@ -45,7 +45,7 @@ class MultiExposureSettings:
     unsure : float
         Pixels above this that are in no cosmic ray, and those around one, are unsure.
     kernel : int
-        Side of the kernel [px], odd; it has to hold the difference between two PSFs.
+        Side of the kernel [px], odd, 3 or more; it has to hold the difference of two PSFs.
     largest_shift : int
         Exposures lie within so many pixels of the first [px].
     fixed : float
@@ -309,13 +309,22 @@ def _decide(
     fixed: NDArray[np.bool_],
     settings: MultiExposureSettings,
 ) -> Comparison:
-    """Return mask and charge: seeds, grown over their neighbours, without fixed pixels."""
-    open_to = ~bad & ~fixed
+    """Return mask and charge: seeds, grown over their neighbours, without fixed pixels.
+
+    What touches a bad pixel may be what bled out of it, and near the borders the kernel saw a
+    mirror image: both are unsure.
+    """
+    border = np.ones(bad.shape, bool)
+    half = settings.kernel // 2
+    border[half:-half, half:-half] = False
+    open_to = ~bad & ~fixed & ~border
     seeds = (significance > settings.seed) & open_to
     member = (significance > settings.grow) & open_to
     mask = ndimage.binary_propagation(seeds, structure=_EIGHT, mask=member)
+    beside_bad = ndimage.binary_dilation(bad, structure=_EIGHT)
+    mask &= ~ndimage.binary_propagation(mask & beside_bad, structure=_EIGHT, mask=mask)
     doubt = (significance > settings.unsure) | ndimage.binary_dilation(mask, structure=_EIGHT)
-    unsure = (doubt & ~mask) | bad | fixed
+    unsure = (doubt & ~mask) | bad | fixed | border
     return Comparison(
         mask, unsure, np.where(mask, residual, 0.0).astype(np.float32), significance
     )

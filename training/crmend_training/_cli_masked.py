@@ -1,0 +1,67 @@
+"""Options for exposures of any instrument with masks: ``--masks`` and how they are read."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from crmend._cli_options import plane, positive_number
+from crmend_training.datasets.masked import Masked, Reading, find_masked
+
+
+def add_options(command: argparse.ArgumentParser) -> None:
+    """Add what says that exposures come with masks, and how they are read."""
+    group = command.add_argument_group(
+        "exposures of any instrument",
+        "With --masks the folder holds exposures NAME.fits (or .npy) of any instrument. The "
+        "mask of each is NAME_crtruth.fits (or .npy) in the folder of masks, as `crmend-train "
+        "truth` writes it, else the plane CRTRUTH of the exposure itself: above 0 = cosmic "
+        "ray. Pixels of a plane UNSURE (or of NAME_unsure.npy) take no part.",
+    )
+    group.add_argument(
+        "--masks", metavar="FOLDER", help="folder of masks; may be that of the exposures"
+    )
+    group.add_argument(
+        "--instrument",
+        metavar="NAME",
+        help="profile, or the path of a .toml of your own "
+        "(default: by the header; 'generic' reads any 2-D image)",
+    )
+    group.add_argument(
+        "--plane",
+        type=plane,
+        action="append",
+        default=[],
+        metavar="KIND=NAME",
+        help="as in crmend clean, such as flag=MASK or image=2; may be repeated",
+    )
+    group.add_argument(
+        "--gain", type=positive_number, metavar="G", help="e-/ADU, if the header lacks it"
+    )
+
+
+def find(folder: str, options: argparse.Namespace) -> tuple[list[Masked], Reading]:
+    """Return the exposures with masks that the options name, and how they are read."""
+    reading = Reading(options.instrument, dict(options.plane), options.gain)
+    return find_masked(Path(folder), Path(options.masks), reading), reading
+
+
+def check(options: argparse.Namespace) -> None:
+    """Refuse what only exposures with masks use, where there are none.
+
+    Raises
+    ------
+    ValueError
+        Such an option was given without ``--masks``.
+    """
+    given = {
+        "--instrument": options.instrument,
+        "--plane": options.plane,
+        "--gain": options.gain,
+    }
+    for name, value in given.items():
+        if value and options.masks is None:
+            raise ValueError(
+                f"{name} is for exposures of any instrument and needs --masks FOLDER; without "
+                "it, frames are CSST pairs whose headers say everything"
+            )

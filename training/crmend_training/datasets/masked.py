@@ -1,0 +1,261 @@
+"""Exposures of any instrument, with masks of their cosmic rays, as frames for detection.
+
+The rule of names: the mask of ``NAME.fits`` is ``NAME_crtruth.fits`` in the folder of masks, as
+`crmend-train truth` writes it: a plane ``CRTRUTH``, and one ``UNSURE`` where it is not known
+whether a pixel is a cosmic ray; without planes of these names the first image is the mask.
+Else the planes ``CRTRUTH`` and ``UNSURE`` of the exposure itself count.  Files of several chips
+hold one plane for each, by EXTVER.  Arrays go by the same rule: ``NAME.npy``,
+``NAME_crtruth.npy`` and, if there is one, ``NAME_unsure.npy``.  Any of `ENDINGS` will do.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from astropy.io import fits
+from numpy.typing import NDArray
+
+from crmend.errors import CrmendWarning
+from crmend.exposure import count_extvers, read_exposure
+from crmend_training.datasets.fields import Place, place_of
+from crmend_training.datasets.frames import Frame, make_frame
+
+ENDINGS = (".fits", ".fits.fz", ".fits.gz", ".fit", ".fit.gz", ".fts", ".npy")
+"""Endings of exposures and masks."""
+
+TRUTH, UNSURE = "CRTRUTH", "UNSURE"
+"""Planes of a mask; in lower case the ends of the names of files."""
+
+LARGEST_SHARE = 0.5
+"""A mask that marks more of its pixels than this is taken for an inverted one (assumed)."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How exposures are read; as the options of ``crmend clean``.
+
+    Attributes
+    ----------
+    instrument : str or None
+        Profile, or path of one; None = by the header.
+    planes : mapping
+        Kind of plane to its EXTNAME or HDU number.
+    gain : float or None
+        [e-/ADU], where a profile asks for it and the header lacks it.
+    """
+
+    instrument: str | None = None
+    planes: Mapping[str, str] = field(default_factory=dict)
+    gain: float | None = None
+
+
+@dataclass(frozen=True)
+class Masked:
+    """One chip of an exposure, and where its mask stands (the same file, or another)."""
+
+    exposure: Path
+    mask: Path
+    chip: int = 1
+    chips: int = 1
+
+    @property
+    def name(self) -> str:
+        """Return the exposure's name without ending, and the chip where there are several."""
+        stem = stem_of(self.exposure)
+        return stem if self.chips == 1 else f"{stem} chip {self.chip}"
+
+
+def stem_of(path: Path) -> str:
+    """Return a file's name without its ending."""
+    ending = _ending(path)
+    return path.name[: len(path.name) - len(ending)]
+
+
+def find_masked(folder: Path, masks: Path, reading: Reading) -> list[Masked]:
+    """Pair every exposure of a folder with its mask, chip by chip, sorted by name.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the exposures; folders below it are not looked into.
+    masks : Path
+        Of the masks; it may be the same.
+    reading : Reading
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no exposure, or one has no mask.
+    crmend.errors.CrmendError
+        An exposure cannot be read.
+    """
+    for one in (folder, masks):
+        if not one.is_dir():
+            raise FileNotFoundError(f"{one} is no folder; expected one with exposures or masks")
+    paths = [path for path in sorted(folder.iterdir()) if _is_exposure(path)]
+    if not paths:
+        raise FileNotFoundError(
+            f"no exposure in {folder}; expected files that end in {', '.join(ENDINGS)}"
+        )
+    found = {path: _find_mask(path, masks) for path in paths}
+    if lonely := [path.name for path, mask in found.items() if mask is None]:
+        wanted = f"{stem_of(Path(lonely[0]))}_{TRUTH.lower()}"
+        raise FileNotFoundError(
+            f"{len(lonely)} of the {len(paths)} exposures in {folder} have no mask of their "
+            f"cosmic rays, such as {lonely[0]}; expected {wanted}.fits (or .npy) in {masks}, "
+            f"or a plane {TRUTH} in the file. Make masks with `crmend-train truth`, or move "
+            "these exposures elsewhere"
+        )
+    return [
+        Masked(path, mask, chip, chips)
+        for path, mask in found.items()
+        if mask is not None
+        for chips in [_count_chips(path, reading)]
+        for chip in range(1, chips + 1)
+    ]
+
+
+def load_masked(one: Masked, reading: Reading) -> Frame:
+    """Read an exposure with its mask, and normalise it exactly as the runtime does.
+
+    Cosmic rays have infinite charge in the frame: a mask does not know it, and labels and
+    curves ask only whether it is above a limit.
+
+    Raises
+    ------
+    ValueError
+        The mask does not fit the image, or cannot be a mask.
+    crmend.errors.CrmendError
+        The exposure cannot be read.
+    """
+    if _ending(one.exposure) == ".npy":
+        image, place = _load_array(one.exposure).astype(np.float32), Place()
+        invalid, saturated = ~np.isfinite(image), np.zeros(image.shape, bool)
+    else:
+        with warnings.catch_warnings():
+            # Whether a network suits the instrument is what training is about to change.
+            warnings.simplefilter("ignore", CrmendWarning)
+            exposure = read_exposure(
+                one.exposure, instrument=reading.instrument, extver=one.chip,
+                gain=reading.gain, planes=reading.planes,
+            )  # fmt: skip
+        image, invalid, saturated = exposure.image, exposure.invalid, exposure.saturated
+        place = place_of(exposure.header, image.shape)
+    mask, unsure = _read_mask(one)
+    for what, plane in (("mask", mask), ("plane of unsure pixels", unsure)):
+        if plane is not None and plane.shape != image.shape:
+            raise ValueError(
+                f"{one.mask}: the {what} has shape {plane.shape}, {one.name} has "
+                f"{image.shape}; expected the same. Make it for the exposure as it is, "
+                "overscan included"
+            )
+    cr = np.where(mask, np.float32(np.inf), np.float32(0.0))
+    frame = make_frame(image, invalid, saturated, cr, one.name)
+    return replace(frame, unsure=unsure, place=place)
+
+
+def _ending(path: Path) -> str:
+    name = path.name.lower()
+    return max((end for end in ENDINGS if name.endswith(end)), key=len, default="")
+
+
+def _is_exposure(path: Path) -> bool:
+    stem = stem_of(path).lower()
+    ends = tuple(f"_{plane.lower()}" for plane in (TRUTH, UNSURE))
+    return path.is_file() and _ending(path) != "" and not stem.endswith(ends)
+
+
+def _find_mask(exposure: Path, masks: Path) -> Path | None:
+    """Return the file that holds the mask of an exposure."""
+    stem = stem_of(exposure)
+    for ending in ENDINGS:
+        path = masks / f"{stem}_{TRUTH.lower()}{ending}"
+        if path.is_file():
+            return path
+    if _ending(exposure) == ".npy":
+        return None
+    with _open(exposure) as hdus:
+        return exposure if TRUTH in hdus else None
+
+
+def _count_chips(path: Path, reading: Reading) -> int:
+    if _ending(path) == ".npy":
+        return 1
+    return count_extvers(path, instrument=reading.instrument, planes=reading.planes)
+
+
+def _read_mask(one: Masked) -> tuple[NDArray[np.bool_], NDArray[np.bool_] | None]:
+    """Return the mask and the unsure pixels, None where nothing is said of them."""
+    unsure: NDArray[Any] | None = None
+    if _ending(one.mask) == ".npy":
+        mask = _load_array(one.mask)
+        beside = one.mask.with_name(f"{stem_of(one.exposure)}_{UNSURE.lower()}.npy")
+        unsure = _load_array(beside) if beside.is_file() else None
+    else:
+        with _open(one.mask) as hdus:
+            mask = _plane(hdus, TRUTH, one)
+            if mask is None:
+                raise ValueError(
+                    f"{one.mask} has no plane {TRUTH} for chip {one.chip} of {one.chips}; "
+                    f"expected a 2-D image of that EXTNAME with EXTVER = {one.chip}"
+                )
+            unsure = _plane(hdus, UNSURE, one)
+    truth = _as_mask(mask, one.mask)
+    if truth.mean() > LARGEST_SHARE:
+        raise ValueError(
+            f"{one.mask} marks {truth.mean():.0%} of the pixels of {one.name} as cosmic rays; "
+            f"expected at most {LARGEST_SHARE:.0%}: above 0 = cosmic ray, 0 = none. Is it "
+            "inverted?"
+        )
+    return truth, None if unsure is None else _as_mask(unsure, one.mask)
+
+
+def _open(path: Path) -> fits.HDUList:
+    """Open a FITS file, or say which one cannot be opened."""
+    try:
+        return fits.open(path, memmap=False)
+    except OSError as error:
+        raise ValueError(
+            f"{path} cannot be opened as FITS ({error}); expected an exposure or a mask. Copy "
+            "it again, or move it elsewhere"
+        ) from error
+
+
+def _plane(hdus: fits.HDUList, name: str, one: Masked) -> NDArray[Any] | None:
+    """Return a plane by its name and chip; in a mask's own file, also the only image."""
+    key = (name, one.chip)
+    if key in hdus and hdus[key].data is not None:
+        return np.asarray(hdus[key].data)
+    named = any(hdu.name in (TRUTH, UNSURE) for hdu in hdus)
+    if name != TRUTH or named or one.chips > 1 or one.mask == one.exposure:
+        return None
+    return next((h.data for h in hdus if h.data is not None and h.data.ndim == 2), None)
+
+
+def _as_mask(plane: NDArray[Any], path: Path) -> NDArray[np.bool_]:
+    if plane.dtype.kind not in "buif" or not np.isfinite(plane).all():
+        raise ValueError(
+            f"{path}: the mask is of dtype {plane.dtype}"
+            f"{' and not finite everywhere' if plane.dtype.kind == 'f' else ''}; expected "
+            "numbers, above 0 = cosmic ray, 0 = none"
+        )
+    return np.asarray(plane > 0)
+
+
+def _load_array(path: Path) -> NDArray[Any]:
+    """Read a 2-D array of numbers."""
+    try:
+        array: NDArray[Any] = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise ValueError(f"{path} cannot be read as an array ({error})") from error
+    if array.ndim != 2 or array.dtype.kind not in "buif":
+        raise ValueError(
+            f"{path} holds an array of shape {array.shape} and dtype {array.dtype}; expected "
+            "two dimensions of numbers"
+        )
+    return array
