@@ -115,6 +115,32 @@ def test_a_mirrored_border_is_the_one_that_the_runtime_makes():
     np.testing.assert_array_equal(rows, image[reflect(np.arange(-2, 4), 4)])
 
 
+@pytest.mark.parametrize("flip", [False, True])
+@pytest.mark.parametrize("quarter", range(4))
+def test_a_turned_cutout_keeps_its_centre_and_its_psf(quarter, flip):
+    """An elongated star off the middle, turned as an image and as a PSF."""
+    psf = np.array([[1.0, 4.0, 1.5, 2.0], [0.0, 0.0, 0.0, 0.0]])
+
+    def draw(part):
+        y, x = np.mgrid[:64, :64] - 32.0
+        (_, xx, xy, yy), *_ = part
+        return np.exp(-0.5 * (yy * x**2 - 2 * xy * x * y + xx * y**2) / (xx * yy - xy**2))
+
+    image = train_inpaint.turned(draw(psf), quarter, flip)
+    expected = draw(train_inpaint.turned_psf(psf, quarter, flip))
+    assert len(train_inpaint.turned_psf(psf, quarter, flip)) == 1
+    np.testing.assert_allclose(image[1:, 1:], expected[1:, 1:], atol=1e-12)
+
+
+def test_inpainting_sets_hold_the_psf_of_their_stars(sets):
+    psf = datasets.load_column(sets / "inpaint", "inpaint/psf")
+    assert psf.shape[1:] == (7, 4)
+    # Stars of sigma 0.9; variances of Gaussians add up.
+    np.testing.assert_allclose(psf[:, :, 0].sum(axis=1), 1.0)
+    variance = (psf[:, :, 0] * psf[:, :, 1]).sum(axis=1)
+    np.testing.assert_allclose(variance, 0.81, rtol=0.08)
+
+
 def test_first_fill_continues_a_plane_whatever_the_cosmic_ray_left():
     # Cubic polynomials solve the biharmonic equation; a small plane is one in its asinh.
     image = (np.arange(144, dtype=np.float32).reshape(12, 12) - 70.0) * 1e-3

@@ -12,8 +12,8 @@ from astropy.table import Table
 from numpy.typing import NDArray
 
 from crmend._normalise import Scale, measure_scale, to_noise_units
-from crmend.cutouts import CutoutBatch, plan_cutouts
 from crmend._psf import measure_psf
+from crmend.cutouts import CutoutBatch, plan_cutouts
 from crmend.inpaint import BATCH, NETWORK, flat_error, inpaint_into, network_inputs
 from crmend.models import Model, choose_model
 from crmend.sources import find_sources

@@ -20,6 +20,7 @@ detect/frame     (n,) int32                   index into ``frames`` of ``set.jso
 inpaint/image    (m, 64, 64) float32          CR-free cutouts on sources, noise units
 inpaint/frame    (m,) int32                   as above
 inpaint/kind     (m,) uint8                   index into `inpainting.KINDS`
+inpaint/psf      (m, 7, 4) float64            the frame's PSF, see `inpainting.frame_psf`
 inpaint/cr       (k, 64, 64) float32          isolated CRs of Level 1, noise units
 inpaint/crmask   (k, 64, 64) bool             their pixels > 1 e-
 inpaint/crframe  (k,) int32                   as above
