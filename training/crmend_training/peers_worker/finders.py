@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import subprocess
 import sys
 import tempfile
@@ -204,7 +205,9 @@ def _cosmic_conn(model: str, frame: WorkFrame) -> np.ndarray:
                     if "CR" in hdu.name.upper() and np.shape(hdu.data) == frame.filled.shape:
                         found[hdu.name.upper()] = np.asarray(hdu.data, dtype=np.float32)
     if found:  # the probability, where there is a mask beside it
-        return found[max(found, key=lambda name: "PROB" in name)]
+        probability = found[max(found, key=lambda name: "PROB" in name)]
+        # It is compressed with loss: some pixels come back a little below 0.
+        return np.clip(probability, 0.0, 1.0)
     said = (done.stderr or done.stdout).strip()[-300:]
     raise RuntimeError(f"cosmic-conn ended with {done.returncode}, without a result: {said}")
 
@@ -254,7 +257,7 @@ def _lacosmic(frame: WorkFrame, sigclip: float, sigfrac: float, objlim: float) -
     """Run the package lacosmic; settings by astroscrappy's names for the same quantities."""
     from lacosmic import remove_cosmics
 
-    with contextlib.redirect_stdout(None):  # it tells each iteration
+    with contextlib.redirect_stdout(io.StringIO()):  # it tells each iteration
         _, mask = remove_cosmics(
             frame.filled,
             contrast=objlim,
