@@ -102,7 +102,7 @@ DETECTION = (
     ),
     Peer("astroscrappy", "detect", PEERS, "sigclip", _LACOSMIC, note=_TUNED),
     # It fills pixel by pixel in Python, 9 CPU seconds per megapixel and setting: fewer of them.
-    Peer("lacosmic", "detect", PEERS, "sigclip", _LACOSMIC, (3.0, 4.0, 6.5, 13.0), 2, 256,
+    Peer("lacosmic", "detect", PEERS, "sigclip", _LACOSMIC, (3.0, 5.0, 9.0, 20.0, 40.0), 2, 256,
          _TUNED),
     Peer("ccdproc lacosmic", "detect", PEERS, "sigclip",
          note="its defaults, sigclip swept; read noise, saturation, PSF given"),

@@ -117,8 +117,9 @@ def _about(about: Mapping[str, Any], results: Sequence[report.Result]) -> str:
         f"Machine: {html.escape(str(about.get('machine', '')))}; "
         f"{about.get('threads', 1)} thread(s) "
         f"for every method, each in a process of its own, {about.get('jobs', 1)} at a time; "
-        "loading, and a 64 × 64 corner as a warm-up, are not timed; CPU seconds count what the process and its children used, "
-        "seconds what a clock says; memory is the peak of the whole process.",
+        "loading, and a 64 × 64 corner as a warm-up, are not timed; CPU seconds count what the "
+        "process and its children used, seconds what a clock says; memory is the peak of the "
+        "whole process.",
         f"Detection: {len(simulated)} simulated, {len(real)} real frames; mending: "
         f"{len(mended)}; sizes: {sizes}. Recall (TPR) counts CR pixels "
         "above 5 e-, precision and FPR count pixels with or without any CR charge; bad and "

@@ -77,7 +77,8 @@ def _losing(
         shown += f"; and {len(sentences) - _MOST_LOSSES} more in the report"
     text = f"**Where crmend loses**: in {len(sentences)} of {count} figures"
     text += f": {shown}." if sentences else "."
-    text += f" {report.cost_sentence(costs).capitalize()}."
+    cost = report.cost_sentence(costs)
+    text += f" {cost[0].upper()}{cost[1:]}." if cost else ""
     missing = report.gaps(runs, mending)
     return text + (f" Failed or missing: {'; '.join(missing)}." if missing else "")
 
@@ -125,7 +126,7 @@ def families(rows: Sequence[Row]) -> list[Row]:
     """
     best: dict[str, Row] = {}
     for row in rows:
-        if not math.isfinite(row["tpr_at_0.05"]):
+        if not math.isfinite(row.get("tpr_at_0.05", math.nan)):
             continue
         name = row["peer"].split()[0]
         key = name if name in ("deepCR", "Cosmic-CoNN") else row["peer"]
@@ -163,9 +164,10 @@ def _mending(rows: Sequence[Row]) -> str:
     lines = []
     for name in dict.fromkeys(r["peer"] for r in rows if r["place"] != "none"):
         own = {r["place"]: r for r in rows if r["peer"] == name}
-        cells = [_figure(own[p][key], 3) for p in PLACES for key in ("bias", "scatter")]
-        cells += [_figure(own["star"][key], 3) for key in ("shape_bias", "shape_scatter")]
-        lines.append([name, *cells, *_costs(own["star"])])
+        wanted = [(place, key) for place in PLACES for key in ("bias", "scatter")]
+        wanted += [("star", "shape_bias"), ("star", "shape_scatter")]
+        cells = [_figure(own.get(place, {}).get(key, math.nan), 3) for place, key in wanted]
+        lines.append([name, *cells, *_costs(own["sky"])])
     return _table(head, lines) if lines else ""
 
 

@@ -226,18 +226,24 @@ def gaps(results: Sequence[Result], mending: Sequence[Result]) -> list[str]:
             if len(one) < most and not name.startswith(own_packs)
         ]
     few = dict.fromkeys(
-        f"{row['place']} ({row['n']})"
+        f"{row['place']} ({int(row['n'])})"
         for row in mending
         if row["peer"] == PRINCIPAL[0] and row["place"] != "none" and row["n"] < LEAST_SOURCES
     )
     return said + ([f"not compared, too few sources: {', '.join(few)}"] if few else [])
 
 
+def _seconds(row: Result) -> float:
+    """Return CPU seconds per megapixel, NaN of a method that failed everywhere."""
+    seconds = row["cpu_seconds_per_mpx"]
+    return math.nan if seconds is None else float(seconds)
+
+
 def cost_sentence(costs: Sequence[Result]) -> str:
     """Return how many peers are faster than ours, per task."""
     parts = []
     for task, word in (("detect", "detection"), ("mend", "mending")):
-        own = [r for r in costs if r["task"] == task and r["cpu_seconds_per_mpx"] is not None]
+        own = [r for r in costs if r["task"] == task and np.isfinite(_seconds(r))]
         ours = next((r for r in own if r["peer"] == PRINCIPAL[0]), None)
         if ours is None:
             continue

@@ -62,8 +62,8 @@ def run(method, frame, settings):
 def warm_up(method, frame, settings):
     """Run a method on a corner; what goes wrong there counts only if it does again.
 
-    A star is put in its middle and its core is to be mended, so that the code for sources
-    is compiled as well as that for the sky.
+    A star is put in its middle and its core is to be mended, and a pixel is bad, so that the
+    code for sources and for bad pixels is compiled as well.
     """
     try:
         corner = frame.corner(WARM_UP)
@@ -74,6 +74,7 @@ def warm_up(method, frame, settings):
         for plane in (corner.image, corner.filled):
             plane += star.astype(np.float32)
         corner.mask[row, column - 1 : column + 2] = True
+        corner.invalid[1, 1] = True
         run(method, corner, settings)
     except Exception:  # a corner may be too small, or hold nothing
         return

@@ -135,7 +135,9 @@ def load_deepcr_model(name: str) -> Any:
     """Return one of deepCR's published networks.
 
     The files that its package does not name have the network of ``ACS-WFC``, with as many
-    filters as their name says, and load once the package is told so.
+    filters as their name says, and load once the package is told so.  ``ACS-WFC-F606W-2-4``
+    wants images divided by 100, as ``example_model`` does: its first batch norm holds values
+    of a few units, and undivided it takes the sky for cosmic rays.
 
     Raises
     ------
@@ -146,8 +148,8 @@ def load_deepcr_model(name: str) -> Any:
     from deepCR.unet_batchnorm import UNet2SigmoidBatchNorm
     from learned_models import mask_dict
 
-    filters = 4 if name.endswith("-2-4") else 32
-    mask_dict.setdefault(name, [UNet2SigmoidBatchNorm, (1, 1, filters), 1])
+    filters, scale = (4, 100) if name.endswith("-2-4") else (32, 1)
+    mask_dict.setdefault(name, [UNet2SigmoidBatchNorm, (1, 1, filters), scale])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # weight_norm is deprecated in torch
         return deepCR(mask=name, device="CPU")
