@@ -13,7 +13,7 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("astroscrappy")
 
-from crmend_training import mending_frames, peers_run, simulate
+from crmend_training import mending_frames, peers_real, peers_run, simulate
 from crmend_training import peers_catalogue as catalogue
 from crmend_training import peers_environment as environment
 from crmend_training import peers_frames as frames
@@ -199,6 +199,15 @@ def test_busiest_frames_come_first_and_are_cut(frame):
         for x in range(0, 129, 16)
     )
     assert ((kept.cr > 0) & ~kept.ignore).sum() == most
+
+
+def test_a_bias_level_is_told_from_light(rng):
+    shape = (128, 128)
+    none = np.zeros(shape, bool)
+    light = (rng.poisson(400.0, shape) + rng.normal(0.0, 5.0, shape)).astype(np.float32)
+    assert peers_real.bias_of(light, none, 5.0) == 0.0
+    dark = (2000.0 + rng.poisson(40.0, shape) + rng.normal(0.0, 5.0, shape)).astype(np.float32)
+    assert peers_real.bias_of(dark, none, 5.0) == pytest.approx(2000.0, abs=8.0)
 
 
 # --- methods ----------------------------------------------------------------------------

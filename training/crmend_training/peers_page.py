@@ -130,6 +130,8 @@ def _about(about: Mapping[str, Any], results: Sequence[report.Result]) -> str:
         f"{about.get('rounds', 0)} round(s) (none: the frame as it is). All fill the same "
         "mask, that of the true CRs above 1 e-; change of magnitude in a 5 px circle against "
         "the same frame without CRs.",
+        "Real exposures of instruments that the tool does not know: where the sky is much "
+        "quieter than the photons of its level, the rest of the level is subtracted as bias.",
         *[html.escape(note) for note in about.get("notes", ())],
     ]
     return "<ul>" + "".join(f"<li>{line}</li>" for line in lines) + "</ul>"
