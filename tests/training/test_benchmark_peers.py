@@ -13,12 +13,14 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("astroscrappy")
 
+from crmend_training import mending_frames, peers_real, peers_run, simulate
 from crmend_training import peers_catalogue as catalogue
 from crmend_training import peers_environment as environment
 from crmend_training import peers_frames as frames
+from crmend_training import peers_hits as hits
 from crmend_training import peers_jobs as jobs
+from crmend_training import peers_readme as readme
 from crmend_training import peers_report as report
-from crmend_training import peers_run, simulate
 from crmend_training import peers_scores as scores
 from crmend_training.peers_worker import fillers
 
@@ -97,10 +99,22 @@ def test_tuning_keeps_the_best_settings_of_each_criterion():
     n = len(catalogue.LEVELS)
     careful, greedy = [5] * n, [10] * n
     curve = points(careful + greedy, careful + greedy, [0] * n + [8] * n)
-    chosen = peers_run.choose_families([{"objlim": 5.0}, {"objlim": 1.0}], curve)
+    families = [{"objlim": 5.0}, {"objlim": 1.0}]
+    chosen = peers_run.choose_families(families, curve, most=2)
     assert chosen["chosen"]["tpr_at_0.01"]["settings"] == {"objlim": 5.0}
     assert chosen["chosen"]["precision_at_95"]["settings"] == {"objlim": 1.0}
     assert chosen["families"] == [{"objlim": 5.0}, {"objlim": 1.0}]
+    # Precision at 95 % recall comes first.
+    only = peers_run.choose_families(families, curve, most=1)
+    assert only["families"] == [{"objlim": 1.0}]
+
+
+def test_the_slow_program_is_swept_and_tuned_less():
+    slow, fast = peer("lacosmic", "detect"), peer("astroscrappy", "detect")
+    assert len(slow.settings(slow.families()[: slow.kept])) == 10
+    assert len(fast.settings(fast.families()[: fast.kept])) == 27
+    assert set(catalogue.TUNING_LEVELS) <= set(catalogue.LEVELS)
+    assert len(fast.settings(fast.families(), catalogue.TUNING_LEVELS)) == 36
 
 
 def row(peer, value, group="simulated, all"):
@@ -111,19 +125,89 @@ def test_a_loss_is_said_and_a_tie_is_none():
     rows = [row("crmend own pack", 0.9), row("deepCR ACS-WFC", 0.95)]
     sentences, count = report.losses(rows, [])
     assert count == 1
-    assert "ours 0.900, deepCR ACS-WFC 0.950" in sentences[0]
+    assert "ours 0.9000, deepCR ACS-WFC 0.9500" in sentences[0]
     assert report.losses([rows[0], row("astroscrappy", 0.9001)], [])[0] == []
     # Not reaching 95 % recall where a peer does is a loss as well.
     rows = [row("crmend own pack", float("nan")), row("astroscrappy", 0.2)]
     assert "ours not reached" in report.losses(rows, [])[0][0]
     mended = [
-        {"place": "star", "peer": "crmend own pack", "bias": -0.03, "scatter": 0.1},
-        {"place": "star", "peer": "biharmonic", "bias": 0.01, "scatter": 0.2},
-        {"place": "star", "peer": "untouched", "bias": 0.0, "scatter": 0.0},
+        {"place": "star", "peer": "crmend own pack", "bias": -0.03, "scatter": 0.1, "n": 12},
+        {"place": "star", "peer": "biharmonic", "bias": 0.01, "scatter": 0.2, "n": 12},
+        {"place": "star", "peer": "untouched", "bias": 0.0, "scatter": 0.0, "n": 12},
     ]
     (said,), count = report.losses([], mended)
     assert count == 2
-    assert "|bias|: ours -0.030, biharmonic 0.010" in said
+    assert "|bias|: ours -0.0300, biharmonic 0.0100" in said
+    few = [row | {"n": 9} for row in mended]
+    assert report.losses([], few) == ([], 0)
+    (gap,) = report.gaps([], few)
+    assert gap == "not compared, too few sources: star (9)"
+
+
+def result(peer, frame, error=None):
+    return {"task": "detect", "peer": peer, "frame": frame, "error": error}
+
+
+def test_what_failed_or_did_not_run_is_said():
+    ran = [result("deepCR decam", name) for name in "abc"]
+    ran += [result("lacosmic", "a"), result("lacosmic", "b", "ValueError: no")]
+    assert report.gaps(ran, []) == [
+        "detect: lacosmic failed on 1 of 2 frames (ValueError: no)",
+        "detect: lacosmic ran on 2 of 3 frames",
+    ]
+
+
+def test_a_probability_a_little_below_zero_ranks_last():
+    # As a lossy compression gives it; NaN in the log-odds once ranked it first.
+    probability = np.array([[0.9, -1e-10, 0.2, 0.0]], np.float32)
+    cr = np.array([[50.0, 0.0, 0.0, 0.0]])
+    with np.errstate(all="raise", divide="warn"):
+        curve = scores.probability_points(probability, cr, np.zeros(cr.shape, bool))
+    assert curve.precision_at_recall(1.0) == 1.0
+    assert curve.recall_at_false_rate(1e-4) == 1.0
+
+
+# --- frames -----------------------------------------------------------------------------
+
+
+def test_every_measurable_source_is_hit_by_one_of_the_frames_own_rays(frame):
+    plain, one, two = hits.task_frames(frame, 2)
+    assert (plain.tasks, one.tasks, two.tasks) == (("detect",), ("mend",), ("mend",))
+    np.testing.assert_array_equal(plain.work.image, frame.work.image)
+    sources = mending_frames.usable_sources(frame.hit)
+    assert len(mending_frames.hit_table(one.hit, sources)) == len(sources) > 0
+    # What was added is what a CR added elsewhere: nothing changes but where the truth does.
+    changed = one.hit.image != frame.hit.image
+    assert changed.any()
+    assert (one.hit.truth > frame.hit.truth)[changed].all()
+    assert not (changed & frame.hit.excluded).any()
+    np.testing.assert_array_equal(one.work.mask, one.hit.true_mask)
+    assert (one.work.image != two.work.image).any()
+    again = hits.task_frames(frame, 1)[1]
+    np.testing.assert_array_equal(again.work.image, one.work.image)
+
+
+def test_busiest_frames_come_first_and_are_cut(frame):
+    empty = replace(frame, name="empty", cr=np.zeros_like(frame.cr))
+    (kept,) = frames.busiest_frames([empty, frame], 1, 64)
+    assert kept.name == frame.name
+    assert kept.cr.shape == kept.work.image.shape == (64, 64)
+    assert kept.tasks == ("detect",)
+    most = max(
+        (frame.cr[y : y + 64, x : x + 64][~frame.ignore[y : y + 64, x : x + 64]] > 0).sum()
+        for y in range(0, 129, 16)
+        for x in range(0, 129, 16)
+    )
+    assert ((kept.cr > 0) & ~kept.ignore).sum() == most
+
+
+def test_a_bias_level_is_told_from_light(rng):
+    shape = (128, 128)
+    none = np.zeros(shape, bool)
+    light = (rng.poisson(400.0, shape) + rng.normal(0.0, 5.0, shape)).astype(np.float32)
+    assert peers_real.bias_of(light, none, 5.0) == 0.0
+    dark = (2000.0 + rng.poisson(40.0, shape) + rng.normal(0.0, 5.0, shape)).astype(np.float32)
+    assert peers_real.bias_of(dark, none, 5.0) == pytest.approx(2000.0, abs=8.0)
 
 
 # --- methods ----------------------------------------------------------------------------
@@ -142,9 +226,9 @@ def test_gaussian_process_recovers_a_star(rng):
 
 
 def test_two_peers_and_ours_on_a_frame(bench, frame):
-    found = jobs.run_stored(bench, peer("astroscrappy", "detect"), frame, [
-        {"sigfrac": 0.3, "objlim": 2.0}
-    ])  # fmt: skip
+    scrappy = peer("astroscrappy", "detect")
+    settings = scrappy.settings([{"sigfrac": 0.3, "objlim": 2.0}])
+    found = jobs.run_stored(bench, scrappy, frame, settings)
     assert found["error"] is None
     curve = scores.points_of(found["scores"])
     assert curve.hits.size == len(catalogue.LEVELS)
@@ -194,14 +278,15 @@ def test_a_second_call_resumes_unless_something_changed(bench, frame):
     assert jobs.run_stored(bench, median, replace(frame, work=work), [{}])["peak_mib"] > 0
 
 
-def test_the_tool_writes_tables_and_a_page_that_begins_with_losses(bench, pair, monkeypatch):
+def test_the_tool_writes_tables_a_page_that_begins_with_losses_and_the_readme(
+    bench, pair, tmp_path
+):
     spec = importlib.util.spec_from_file_location("tool", ROOT / "tools/benchmark_peers.py")
     tool = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(tool)
     arguments = ["run", str(pair.level1.parent), "--validation", str(pair.level1.parent)]
     arguments += ["--env", str(bench.environment), "--out", str(bench.out), "--size", "128"]
     arguments += ["--peers", "crmend own pack", "5×5 median", "maskfill"]
-    monkeypatch.setattr(sys, "argv", ["benchmark_peers.py", *arguments])
     assert tool.main(arguments) == 0
     page = (bench.out / "report.html").read_text()
     first = page[page.index("<p>") :]
@@ -212,6 +297,23 @@ def test_the_tool_writes_tables_and_a_page_that_begins_with_losses(bench, pair, 
     assert {r["peer"] for r in rows} == {"crmend own pack", "5×5 median", "maskfill"}
     with pytest.raises(SystemExit, match="2"):
         tool.main([*arguments[:-2], "nothing"])  # no such method
+    target = tmp_path / "README.md"
+    target.write_text(f"# crmend\n\n{readme.BEGIN}\nold\n{readme.END}\n\n## Limits\n")
+    said = ["report", "--out", str(bench.out), "--readme", str(target)]
+    assert tool.main(said) == 0
+    text = target.read_text()
+    assert text.startswith(f"# crmend\n\n{readme.BEGIN}\n\n**Where crmend loses**: in ")
+    assert text.endswith(f"\n\n{readme.END}\n\n## Limits\n")
+    assert "old" not in text
+    # The numbers are those of the tables, and no folder of this machine is named.
+    sky = next(r for r in rows if r["peer"] == "5×5 median" and r["place"] == "sky")
+    (line,) = (one for one in text.splitlines() if one.startswith("| 5×5 median |"))
+    assert f"| {float(sky['bias']):.3f} | {float(sky['scatter']):.3f} |" in line
+    assert "run FRAMES --validation VALIDATION" in text
+    assert str(tmp_path) not in text
+    target.write_text("no section")
+    assert tool.main(said) == 2
+    assert target.read_text() == "no section"
     assert tool.main(["report", "--out", str(bench.out / "nowhere")]) == 2
 
 

@@ -92,13 +92,20 @@ def draw_real(
     low, high = np.percentile(pixels, [1.0, 99.7])
     grey = np.arcsinh(8 * np.clip((pixels - low) / max(high - low, 1e-6), -0.05, 2.0))
     grey = np.clip(grey / np.arcsinh(8.0), 0, 1)
-    figure, panels = plt.subplots(
-        1, 2 + len(masks), figsize=(7.0 * (2 + len(masks)), 7.6), layout="constrained"
-    )
+    count = 2 + len(masks)
+    across = min(count, 4)
+    down = -(-count // across)
+    figure, grid = plt.subplots(
+        down, across, figsize=(5.5 * across, 5.9 * down + 0.4), squeeze=False,
+        layout="constrained",
+    )  # fmt: skip
+    panels = grid.flat
+    for panel in panels[count:]:
+        panel.set_axis_off()
     truth, ignore = frame.truth[window], frame.ignore[window]
     _show(panels[0], grey, {}, "image")
     _show(panels[1], grey, {_HIT: truth & ~ignore, (0.55, 0.45, 0.0): ignore}, "truth (ochre: left out)")  # fmt: skip  # noqa: E501
-    for panel, (name, mask) in zip(panels[2:], masks.items(), strict=True):
+    for panel, (name, mask) in zip(panels[2:count], masks.items(), strict=True):
         found = mask[window] & ~ignore
         overlay = {
             _MISSED: truth & ~ignore & ~found,

@@ -16,6 +16,9 @@ OWN, PEERS, COSMIC_CONN = "own", "peers", "cosmic_conn"
 LEVELS = (2.0, 3.0, 4.0, 5.0, 6.5, 9.0, 13.0, 20.0, 40.0)
 """Thresholds in sigma that trace the curve of a method without probabilities."""
 
+TUNING_LEVELS = (3.0, 5.0, 9.0, 20.0)
+"""Those of `LEVELS` at which settings are tuned."""
+
 
 @dataclass(frozen=True)
 class Peer:
@@ -32,6 +35,12 @@ class Peer:
         Setting that takes the values of `LEVELS`; "" = the method gives probabilities.
     grid : mapping
         Values over which the other settings are tuned on validation frames.
+    levels : tuple of float
+        Of the sweep.
+    kept : int
+        Combinations of the grid kept at most, each the best in some figure.
+    tuning_side : int
+        Of the parts of validation frames that the grid runs on [px].
     note : str
         Settings, for the report.
     """
@@ -41,6 +50,9 @@ class Peer:
     place: str = PEERS
     sweep: str = ""
     grid: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    levels: tuple[float, ...] = LEVELS
+    kept: int = 3
+    tuning_side: int = 512
     note: str = ""
 
     @property
@@ -60,11 +72,16 @@ class Peer:
             for values in itertools.product(*self.grid.values())
         ]
 
-    def settings(self, families: Sequence[Mapping[str, float]]) -> list[dict[str, float]]:
-        """Return these families of settings at every level of the sweep."""
+    def settings(
+        self,
+        families: Sequence[Mapping[str, float]],
+        levels: Sequence[float] | None = None,
+    ) -> list[dict[str, float]]:
+        """Return these families of settings at every level of the sweep, or at those given."""
         if not self.sweep:
             return [{}]
-        return [dict(family) | {self.sweep: x} for family in families for x in LEVELS]
+        levels = self.levels if levels is None else levels
+        return [dict(family) | {self.sweep: x} for family in families for x in levels]
 
 
 _LACOSMIC = {"sigfrac": (0.1, 0.3, 0.5), "objlim": (0.5, 2.0, 5.0)}
@@ -79,14 +96,17 @@ DETECTION = (
         for name in (*DEEPCR_MODELS, "ACS-WFC, sky subtracted")
     ),
     *(
-        Peer(f"Cosmic-CoNN {name}", "detect", COSMIC_CONN, note="its program, start included")
+        Peer(f"Cosmic-CoNN {name}", "detect", COSMIC_CONN,
+             note="its program, start included; probability as compressed in its file")
         for name in COSMIC_CONN_MODELS
     ),
-    Peer("astroscrappy", "detect", PEERS, "sigclip", _LACOSMIC, _TUNED),
-    Peer("lacosmic", "detect", PEERS, "sigclip", _LACOSMIC, _TUNED),
-    Peer("ccdproc lacosmic", "detect", PEERS, "sigclip", {},
-         "its defaults, sigclip swept; read noise, saturation, PSF given"),
-    Peer("ccdproc median", "detect", PEERS, "thresh", {"mbox": (5, 7, 11)}, _TUNED),
+    Peer("astroscrappy", "detect", PEERS, "sigclip", _LACOSMIC, note=_TUNED),
+    # It fills pixel by pixel in Python, 9 CPU seconds per megapixel and setting: fewer of them.
+    Peer("lacosmic", "detect", PEERS, "sigclip", _LACOSMIC, (3.0, 5.0, 9.0, 20.0, 40.0), 2, 256,
+         _TUNED),
+    Peer("ccdproc lacosmic", "detect", PEERS, "sigclip",
+         note="its defaults, sigclip swept; read noise, saturation, PSF given"),
+    Peer("ccdproc median", "detect", PEERS, "thresh", {"mbox": (5, 7, 11)}, note=_TUNED),
 )  # fmt: skip
 
 MENDING = (

@@ -13,6 +13,7 @@ mpl.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from crmend_training import evaluate, evaluate_figures
@@ -21,7 +22,8 @@ from crmend_training.mending_frames import usable_sources
 from crmend_training.peers_frames import BenchFrame
 from crmend_training.peers_scores import FALSE_RATES, RECALL, Points
 
-PICTURED = ("crmend generic", "deepCR ACS-WFC", "Cosmic-CoNN ground_imaging", "astroscrappy")
+PICTURED = ("crmend own pack", "crmend generic", "deepCR ACS-WFC", "deepCR decam",
+            "Cosmic-CoNN ground_imaging", "astroscrappy", "lacosmic")  # fmt: skip
 """Detections drawn over real exposures, where they ran."""
 
 EXAMPLES = 3
@@ -83,7 +85,7 @@ def _draw_points(row: Sequence[Axes], name: str, points: Points, colour: Any) ->
 
 def draw_mending(table: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Draw bias and scatter of every method by place."""
-    places = list(dict.fromkeys(row["place"] for row in table))
+    places = list(dict.fromkeys(row["place"] for row in table if row["n"] > 0))
     figure, panels = plt.subplots(
         1, len(places), figsize=(3.6 * len(places) + 2.0, 5.6), sharey=True, squeeze=False,
         layout="constrained",
@@ -101,7 +103,8 @@ def draw_mending(table: Sequence[Mapping[str, Any]], path: Path) -> None:
                                fmt="o", capsize=3, lw=1.6)  # fmt: skip
         panel.axvline(0.0, color="0.4", lw=0.8)
         unit = "noise" if place == "sky" else "mag"
-        count = max((row["n"] for row in own.values()), default=0)
+        count = max((int(row["n"]) for row in own.values()), default=0)
+        panel.xaxis.set_major_locator(MaxNLocator(4))
         panel.set(title=f"{place} (n ≤ {count})", xlabel=f"mended − CR-free [{unit}]",
                   xlim=(-limit, limit))  # fmt: skip
         panel.grid(alpha=0.3)

@@ -31,7 +31,7 @@ SEEDS = {"test": 870_000, "validation": 880_000}
 
 DETECTORS = (8, 12, 7, 14, 9, 11, 6, 13)
 LAWS = ("paper-subpixel", "physical")
-FIELDS = ("mid", "high", "low")
+FIELDS = ("low", "mid", "cluster")
 """Chips, CR laws and star densities of those frames, in turn."""
 
 
@@ -51,6 +51,8 @@ class BenchFrame:
         True = takes no part in detection's scores.
     hit : HitFrame or None
         With CR-free twin and catalogue, for the scores of mending.
+    tasks : tuple of {"detect", "mend"}
+        What it is for.
     """
 
     name: str
@@ -59,6 +61,7 @@ class BenchFrame:
     cr: NDArray[np.float32]
     ignore: NDArray[np.bool_]
     hit: HitFrame | None = None
+    tasks: tuple[str, ...] = ("detect",)
 
     @property
     def is_real(self) -> bool:
@@ -109,7 +112,8 @@ def read_pair(pair: datasets.Pair, size: int | None = None) -> BenchFrame:
     )
     law = fits.getheader(pair.level1).get("SIMCRLAW", "unknown")
     name = pair.level1.name.split(".")[0]
-    return BenchFrame(name, f"simulated, {law}", work, cr, invalid | saturated, hit)
+    tasks = ("detect",) if hit is None else ("detect", "mend")
+    return BenchFrame(name, f"simulated, {law}", work, cr, invalid | saturated, hit, tasks)
 
 
 def _middle(shape: tuple[int, ...], size: int | None) -> tuple[slice, ...]:
@@ -205,13 +209,27 @@ def real_frame(frame: RealFrame, instrument: Instrument) -> BenchFrame:
     return BenchFrame(frame.name, instrument.name, work, cr, frame.ignore)
 
 
+def busiest_frames(
+    frames: Sequence[BenchFrame], most: int | None, size: int | None
+) -> list[BenchFrame]:
+    """Return the frames with most CR pixels first, so many of them, their busiest parts.
+
+    None = all of them; the whole frame.
+    """
+    parts = list(frames) if size is None else [busiest_part(one, size) for one in frames]
+    parts.sort(key=lambda one: int(((one.cr > 0) & ~one.ignore).sum()), reverse=True)
+    return parts[:most]
+
+
 def busiest_part(frame: BenchFrame, side: int) -> BenchFrame:
-    """Return the part of a real exposure with most CR pixels."""
+    """Return the part of a frame with most CR pixels, for detection."""
     window = busiest_window((frame.cr > 0) & ~frame.ignore, side)
     names = ("image", "filled", "invalid", "saturated", "mask")
     arrays = {n: np.ascontiguousarray(getattr(frame.work, n)[window]) for n in names}
     return replace(
         frame,
+        hit=None,
+        tasks=("detect",),
         work=replace(frame.work, **arrays),
         cr=np.ascontiguousarray(frame.cr[window]),
         ignore=np.ascontiguousarray(frame.ignore[window]),

@@ -47,12 +47,15 @@ class Bench:
         That every method may use.
     timeout : float
         A method that takes longer on a frame has failed there [s].
+    jobs : int
+        Methods that run at a time.
     """
 
     out: Path
     environment: Path
     threads: int = 1
     timeout: float = 3600.0
+    jobs: int = 1
 
 
 def result_path(out: Path, peer: Peer, frame: str) -> Path:
@@ -61,7 +64,7 @@ def result_path(out: Path, peer: Peer, frame: str) -> Path:
 
 
 def run_stored(
-    bench: Bench, peer: Peer, frame: BenchFrame, families: Sequence[Mapping[str, float]]
+    bench: Bench, peer: Peer, frame: BenchFrame, settings: Sequence[Mapping[str, float]]
 ) -> dict[str, Any]:
     """Return the result of a method on a frame, from disk where it is there already.
 
@@ -69,7 +72,6 @@ def run_stored(
     and if it is no error: what failed is tried again.
     """
     path = result_path(bench.out, peer, frame.name)
-    settings = peer.settings(families)
     fingerprint = _fingerprint(bench, peer, frame, settings)
     if path.is_file():
         stored = json.loads(path.read_text())
@@ -81,8 +83,9 @@ def run_stored(
         "task": peer.task,
         "frame": frame.name,
         "stratum": frame.stratum,
+        "pixels": "×".join(str(n) for n in frame.cr.shape),
         "fingerprint": fingerprint,
-        "settings": settings,
+        "settings": [dict(one) for one in settings],
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     if arrays is not None:

@@ -12,7 +12,8 @@ from typing import Any
 
 from crmend_training import peers_figures as figures
 from crmend_training import peers_report as report
-from crmend_training.peers_catalogue import DETECTION, LEVELS, MENDING
+from crmend_training.peers_catalogue import DETECTION, MENDING, TUNING_LEVELS
+from crmend_training.peers_hits import REACH
 
 _STYLE = """
 body { font: 15px/1.45 sans-serif; margin: 2em auto; max-width: 1250px; padding: 0 1em }
@@ -65,7 +66,7 @@ def write_report(out: Path, results: Sequence[report.Result], about: Mapping[str
     figures.draw_costs(costs, out / "costs.png")
     parts = [
         "<h1>crmend and its peers</h1>",
-        _first_paragraph(detection, mending, costs),
+        _first_paragraph(results, detection, mending, costs),
         _about(about, results),
         "<h2>Detection</h2>" if detection else "",
         *_detection_parts(detection),
@@ -88,6 +89,7 @@ def write_report(out: Path, results: Sequence[report.Result], about: Mapping[str
 
 
 def _first_paragraph(
+    results: Sequence[report.Result],
     detection: Sequence[report.Result],
     mending: Sequence[report.Result],
     costs: Sequence[report.Result],
@@ -99,25 +101,37 @@ def _first_paragraph(
         text = f"<b>Where we lose:</b> in {len(sentences)} of {count} figures: {listed}."
     else:
         text = f"<b>Where we lose:</b> in none of {count} figures."
-    return f"<p>{text} {html.escape(report.cost_sentence(costs))}.</p>"
+    missing = "; ".join(html.escape(one) for one in report.gaps(results, mending))
+    missing = f" <b>Failed or missing:</b> {missing}." if missing else ""
+    return f"<p>{text} {html.escape(report.cost_sentence(costs))}.{missing}</p>"
 
 
 def _about(about: Mapping[str, Any], results: Sequence[report.Result]) -> str:
-    simulated = {r["frame"] for r in results if r["stratum"].startswith("simulated")}
-    real = {r["frame"] for r in results} - simulated
+    detected = [r for r in results if r["task"] == "detect"]
+    simulated = {r["frame"] for r in detected if r["stratum"].startswith("simulated")}
+    real = {r["frame"] for r in detected} - simulated
+    mended = {r["frame"] for r in results if r["task"] == "mend"}
+    sizes = ", ".join(sorted({r["pixels"] for r in results}))
     lines = [
         f"Command: <code>{html.escape(str(about.get('command', '')))}</code>",
         f"Machine: {html.escape(str(about.get('machine', '')))}; "
         f"{about.get('threads', 1)} thread(s) "
-        "for every method, each in a process of its own; loading, and a 64 × 64 corner as a "
-        "warm-up, are not timed; CPU seconds count what the process and its children used, "
-        "seconds what a clock says; memory is the peak of the whole process.",
-        f"{len(simulated)} simulated, {len(real)} real frames. Recall (TPR) counts CR pixels "
+        f"for every method, each in a process of its own, {about.get('jobs', 1)} at a time; "
+        "loading, and a 64 × 64 corner as a warm-up, are not timed; CPU seconds count what the "
+        "process and its children used, seconds what a clock says; memory is the peak of the "
+        "whole process.",
+        f"Detection: {len(simulated)} simulated, {len(real)} real frames; mending: "
+        f"{len(mended)}; sizes: {sizes}. Recall (TPR) counts CR pixels "
         "above 5 e-, precision and FPR count pixels with or without any CR charge; bad and "
         "saturated pixels take no part. In real exposures a CR pixel is one of the truth.",
         "Methods without probabilities show the best of their settings on these very frames: "
-        "a choice in their favour. Mending: all fill the same mask, that of the true CRs "
-        "above 1 e-; change of magnitude in a 5 px circle against the same frame without CRs.",
+        "a choice in their favour. Mending: every star and galaxy with S/N above 20 is hit by "
+        f"a copy of one of the frame's own CRs within {REACH:g} px of its centre, in "
+        f"{about.get('rounds', 0)} round(s) (none: the frame as it is). All fill the same "
+        "mask, that of the true CRs above 1 e-; change of magnitude in a 5 px circle against "
+        "the same frame without CRs.",
+        "Real exposures of instruments that the tool does not know: where the sky is much "
+        "quieter than the photons of its level, the rest of the level is subtracted as bias.",
         *[html.escape(note) for note in about.get("notes", ())],
     ]
     return "<ul>" + "".join(f"<li>{line}</li>" for line in lines) + "</ul>"
@@ -186,9 +200,14 @@ def _settings(out: Path) -> str:
             elif one["error"]:
                 said = html.escape(one["error"])
                 lines.append(f"<li>not tuned: {html.escape(name)}: {said}</li>")
-    levels = ", ".join(f"{x:g}" for x in LEVELS)
-    said = f"<p>Thresholds of methods without probabilities: {levels} sigma.</p>"
-    return f"{said}<ul>{''.join(lines)}</ul>"
+    swept = "; ".join(
+        f"{html.escape(peer.name)}: {', '.join(f'{x:g}' for x in peer.levels)} sigma"
+        for peer in DETECTION
+        if peer.sweep
+    )
+    tuned = ", ".join(f"{x:g}" for x in TUNING_LEVELS)
+    said = f"Thresholds of methods without probabilities: {swept}; tuned at {tuned} sigma."
+    return f"<p>{said}</p><ul>{''.join(lines)}</ul>"
 
 
 def _picture(path: Path) -> str:

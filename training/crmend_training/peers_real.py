@@ -12,6 +12,7 @@ from astropy.io import fits
 from numpy.typing import NDArray
 
 import crmend
+from crmend._normalise import measure_scale
 from crmend.errors import CrmendError, CrmendWarning
 from crmend.exposure import Exposure
 from crmend.flags import has_flag
@@ -65,7 +66,9 @@ def _sets_of(paths: list[Path], name: str) -> Iterator[tuple[Instrument, list[Re
     for path, exposure in list(exposures.items()):
         if _flagged(exposure) is not None:
             frame = _flagged_frame(path, exposure)
-            yield _instrument(path.name.split(".")[0], path, exposure), [frame], "flag plane"
+            label = f"{path.name.split('.')[0]}, as its pipeline flags it"
+            why = "flag plane: what a pipeline found, which may be little of what is there"
+            yield _instrument(label, path, exposure), [frame], why
             del exposures[path]
     yield from _compared(exposures, name)
 
@@ -153,9 +156,36 @@ def _frame(
     gain = np.float32(exposure.electrons_per_unit or 1.0)
     image = np.ascontiguousarray(exposure.image * gain)
     invalid, saturated = exposure.invalid, exposure.saturated
+    read_noise = exposure.read_noise or _first(exposure.header, _READ_NOISE) or READ_NOISE
+    image -= np.float32(bias_of(image, invalid | saturated | truth, read_noise))
     filled = prepared(image, invalid, float(np.nanmedian(image)))
     ignore = invalid | saturated | unsure
     return RealFrame(path.name.split(".")[0], image, filled, invalid, saturated, truth, ignore)
+
+
+def bias_of(
+    image: NDArray[np.float32], excluded: NDArray[np.bool_], read_noise: float
+) -> float:
+    """Return the bias level that is still in an image [e-].
+
+    Where the sky's noise is less than half of what its level would make as light, in
+    variance, the rest of the level is bias: programs that reckon with photons would take
+    the image for far noisier than it is.  0 elsewhere.
+
+    Parameters
+    ----------
+    image : (ny, nx) float32 array
+        [e-]
+    excluded : (ny, nx) bool array
+        True = bad, saturated or a cosmic ray.
+    read_noise : float
+        [e-]
+    """
+    scale = measure_scale(image, excluded | ~np.isfinite(image))
+    light = max(scale.noise**2 - read_noise**2, 0.0)
+    if scale.noise**2 >= 0.5 * (max(scale.background, 0.0) + read_noise**2):
+        return 0.0
+    return float(scale.background - light)
 
 
 def _instrument(name: str, path: Path | None, exposure: Exposure | None = None) -> Instrument:

@@ -36,6 +36,9 @@ MENDING_FIGURES = {
 TIE = 5e-4
 """Figures as near as that count as equal: they agree in the third decimal."""
 
+LEAST_SOURCES = 10
+"""Fewer mended sources than that are not compared: chance decides."""
+
 PRINCIPAL = ("crmend own pack", "crmend generic")
 """Ours on simulated frames, and on real ones."""
 
@@ -85,7 +88,7 @@ def mending_table(results: Sequence[Result]) -> list[dict[str, Any]]:
 
 def runs_table(results: Sequence[Result]) -> list[dict[str, Any]]:
     """Return a row per method and frame."""
-    names = ("task", "peer", "stratum", "frame", "error", "cpu_seconds_per_mpx",
+    names = ("task", "peer", "stratum", "frame", "pixels", "error", "cpu_seconds_per_mpx",
              "seconds_per_mpx", "load_seconds",
              "idle_mib", "peak_mib")  # fmt: skip
     rows = []
@@ -155,7 +158,7 @@ def losses(detection: Sequence[Result], mending: Sequence[Result]) -> tuple[list
     for group in dict.fromkeys(row["group"] for row in detection):
         own = [row for row in detection if row["group"] == group]
         for key, label in DETECTION_FIGURES.items():
-            ours, best = _ours_and_best(own, key, group.startswith("simulated"), largest=True)
+            ours, best = ours_and_best(own, key, group.startswith("simulated"), largest=True)
             if ours is None or best is None:
                 continue
             count += 1
@@ -164,8 +167,10 @@ def losses(detection: Sequence[Result], mending: Sequence[Result]) -> tuple[list
                 sentences.append(f"{group}: {label}: ours {said}")
     for place in dict.fromkeys(row["place"] for row in mending if row["place"] != "none"):
         own = [row for row in mending if row["place"] == place and row["peer"] != "untouched"]
+        if max(row["n"] for row in own) < LEAST_SOURCES:
+            continue
         for key, label in MENDING_FIGURES.items():
-            ours, best = _ours_and_best(own, key, simulated=True, largest=False)
+            ours, best = ours_and_best(own, key, simulated=True, largest=False)
             if ours is None or best is None:
                 continue
             count += 1
@@ -175,7 +180,7 @@ def losses(detection: Sequence[Result], mending: Sequence[Result]) -> tuple[list
     return sentences, count
 
 
-def _ours_and_best(
+def ours_and_best(
     rows: Sequence[Result], key: str, simulated: bool, largest: bool
 ) -> tuple[Result | None, Result | None]:
     """Return our row and the peers' best with a finite value; None where there is none."""
@@ -198,14 +203,47 @@ def _worst(value: float, worst: float) -> float:
 
 
 def _number(value: float) -> str:
-    return f"{value:.3f}" if math.isfinite(value) else "not reached"
+    return f"{value:.4f}" if math.isfinite(value) else "not reached"
+
+
+def gaps(results: Sequence[Result], mending: Sequence[Result]) -> list[str]:
+    """Return what a reader must know of what is missing: failures, frames, few sources."""
+    said = []
+    for task in ("detect", "mend"):
+        own = [r for r in results if r["task"] == task]
+        frames = {name: {r["frame"] for r in own if r["peer"] == name}
+                  for name in dict.fromkeys(r["peer"] for r in own)}  # fmt: skip
+        failed = dict.fromkeys(r["peer"] for r in own if r["error"] is not None)
+        for name in failed:
+            errors = [r["error"] for r in own if r["peer"] == name and r["error"] is not None]
+            said.append(f"{task}: {name} failed on {len(errors)} of {len(frames[name])} frames "
+                        f"({errors[0]})")  # fmt: skip
+        most = max((len(one) for one in frames.values()), default=0)
+        own_packs = PRINCIPAL[0]  # has no real frames by design
+        said += [
+            f"{task}: {name} ran on {len(one)} of {most} frames"
+            for name, one in frames.items()
+            if len(one) < most and not name.startswith(own_packs)
+        ]
+    few = dict.fromkeys(
+        f"{row['place']} ({int(row['n'])})"
+        for row in mending
+        if row["peer"] == PRINCIPAL[0] and row["place"] != "none" and row["n"] < LEAST_SOURCES
+    )
+    return said + ([f"not compared, too few sources: {', '.join(few)}"] if few else [])
+
+
+def _seconds(row: Result) -> float:
+    """Return CPU seconds per megapixel, NaN of a method that failed everywhere."""
+    seconds = row["cpu_seconds_per_mpx"]
+    return math.nan if seconds is None else float(seconds)
 
 
 def cost_sentence(costs: Sequence[Result]) -> str:
     """Return how many peers are faster than ours, per task."""
     parts = []
     for task, word in (("detect", "detection"), ("mend", "mending")):
-        own = [r for r in costs if r["task"] == task and r["cpu_seconds_per_mpx"] is not None]
+        own = [r for r in costs if r["task"] == task and np.isfinite(_seconds(r))]
         ours = next((r for r in own if r["peer"] == PRINCIPAL[0]), None)
         if ours is None:
             continue
@@ -233,6 +271,16 @@ def write_csv(path: Path, rows: Sequence[Result]) -> None:
         writer.writeheader()
         for row in rows:
             writer.writerow({k: _plain(v) for k, v in row.items()})
+
+
+def read_csv(path: Path) -> list[dict[str, Any]]:
+    """Return the rows of `write_csv`: numbers as such, NaN and None where a cell is empty."""
+    texts = {"group", "peer", "place", "task", "error", "stratum", "frame", "pixels"}
+    with path.open(newline="") as file:
+        return [
+            {k: (v or None) if k in texts else float(v or "nan") for k, v in row.items()}
+            for row in csv.DictReader(file)
+        ]
 
 
 def _plain(value: Any) -> Any:

@@ -143,7 +143,7 @@ def probability_points(
 
 def _log_odds(probability: NDArray[np.float32]) -> NDArray[np.float64]:
     """Return ln(p / (1 − p)), infinite at 0 and 1."""
-    p = probability.astype(np.float64)
+    p = np.clip(probability.astype(np.float64), 0.0, 1.0)
     with np.errstate(divide="ignore"):
         return np.log(p) - np.log1p(-p)
 

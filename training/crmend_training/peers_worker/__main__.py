@@ -60,10 +60,21 @@ def run(method, frame, settings):
 
 
 def warm_up(method, frame, settings):
-    """Run a method on a corner; what goes wrong there counts only if it does again."""
+    """Run a method on a corner; what goes wrong there counts only if it does again.
+
+    A star is put in its middle and its core is to be mended, and a pixel is bad, so that the
+    code for sources and for bad pixels is compiled as well.
+    """
     try:
         corner = frame.corner(WARM_UP)
-        corner.mask[corner.mask.shape[0] // 2, corner.mask.shape[1] // 2] = True
+        y, x = np.ogrid[: corner.mask.shape[0], : corner.mask.shape[1]]
+        row, column = corner.mask.shape[0] // 2, corner.mask.shape[1] // 2
+        distance = (y - row) ** 2 + (x - column) ** 2
+        star = 300.0 * frame.noise * np.exp(-4.0 * np.log(2.0) * distance / frame.fwhm**2)
+        for plane in (corner.image, corner.filled):
+            plane += star.astype(np.float32)
+        corner.mask[row, column - 1 : column + 2] = True
+        corner.invalid[1, 1] = True
         run(method, corner, settings)
     except Exception:  # a corner may be too small, or hold nothing
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import subprocess
 import sys
 import tempfile
@@ -134,7 +135,9 @@ def load_deepcr_model(name: str) -> Any:
     """Return one of deepCR's published networks.
 
     The files that its package does not name have the network of ``ACS-WFC``, with as many
-    filters as their name says, and load once the package is told so.
+    filters as their name says, and load once the package is told so.  ``ACS-WFC-F606W-2-4``
+    wants images divided by 100, as ``example_model`` does: its first batch norm holds values
+    of a few units, and undivided it takes the sky for cosmic rays.
 
     Raises
     ------
@@ -145,8 +148,8 @@ def load_deepcr_model(name: str) -> Any:
     from deepCR.unet_batchnorm import UNet2SigmoidBatchNorm
     from learned_models import mask_dict
 
-    filters = 4 if name.endswith("-2-4") else 32
-    mask_dict.setdefault(name, [UNet2SigmoidBatchNorm, (1, 1, filters), 1])
+    filters, scale = (4, 100) if name.endswith("-2-4") else (32, 1)
+    mask_dict.setdefault(name, [UNet2SigmoidBatchNorm, (1, 1, filters), scale])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # weight_norm is deprecated in torch
         return deepCR(mask=name, device="CPU")
@@ -204,7 +207,9 @@ def _cosmic_conn(model: str, frame: WorkFrame) -> np.ndarray:
                     if "CR" in hdu.name.upper() and np.shape(hdu.data) == frame.filled.shape:
                         found[hdu.name.upper()] = np.asarray(hdu.data, dtype=np.float32)
     if found:  # the probability, where there is a mask beside it
-        return found[max(found, key=lambda name: "PROB" in name)]
+        probability = found[max(found, key=lambda name: "PROB" in name)]
+        # It is compressed with loss: some pixels come back a little below 0.
+        return np.clip(probability, 0.0, 1.0)
     said = (done.stderr or done.stdout).strip()[-300:]
     raise RuntimeError(f"cosmic-conn ended with {done.returncode}, without a result: {said}")
 
@@ -254,7 +259,7 @@ def _lacosmic(frame: WorkFrame, sigclip: float, sigfrac: float, objlim: float) -
     """Run the package lacosmic; settings by astroscrappy's names for the same quantities."""
     from lacosmic import remove_cosmics
 
-    with contextlib.redirect_stdout(None):  # it tells each iteration
+    with contextlib.redirect_stdout(io.StringIO()):  # it tells each iteration
         _, mask = remove_cosmics(
             frame.filled,
             contrast=objlim,
