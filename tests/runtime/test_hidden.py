@@ -69,14 +69,15 @@ def test_nothing_to_look_at_is_no_error():
 
 
 def test_the_network_mends_it_and_the_light_comes_back():
+    """One star, so that the PSF is not known; nine tenths of its light are lost."""
+    model = choose_model("08", None, "inpaint", "cpu", 1)
+    nowhere = crmend.sources.SourceCatalog(*(np.empty(0) for _ in range(8)))
     errors = {"network": [], "median": []}
     for seed in range(8):
-        image, mask = frame(300.0, seed)
+        image, mask = frame(600.0, seed)
         damaged = np.where(mask, np.float32(9e4), image)
-        model = choose_model("08", None, "inpaint", "cpu", 1)
-        nowhere = crmend.sources.SourceCatalog(*(np.empty(0) for _ in range(8)))
         for name, sources in (("network", None), ("median", nowhere)):
             done = crmend.inpaint(damaged, mask, model=model, sources=sources)
-            errors[name].append((done.image - image)[mask].sum() / (300.0 * SCALE.noise))
-    assert np.abs(np.mean(errors["network"])) < 0.15
-    assert np.mean(errors["median"]) < -0.4
+            errors[name].append((done.image - image)[mask].sum() / (600.0 * SCALE.noise))
+    assert np.abs(np.median(errors["network"])) < 0.4
+    assert np.median(errors["median"]) < -0.6
