@@ -112,6 +112,15 @@ def fit_moffat(
 
 
 @_njit
+def draw_moffat(found: NDArray[np.float64], image: NDArray[np.float32]) -> None:
+    """Fill an image with a profile, without its background."""
+    ny, nx = image.shape
+    for j in range(ny):
+        for i in range(nx):
+            image[j, i] = moffat(found, float(i - nx // 2), float(j - ny // 2)) - found[7]
+
+
+@_njit
 def moffat(p: NDArray[np.float64], dx: float, dy: float) -> float:
     """Return the model at an offset from the middle."""
     ux, uy = dx - p[1], dy - p[2]

@@ -11,9 +11,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from crmend._kernels import _njit
 from crmend._mixture import DISK, HALF_WIDTH, POINT, N, draw, fit_mixture
-from crmend._moffat import fit_moffat, moffat
+from crmend._moffat import draw_moffat, fit_moffat
 
 FADE = (6.0, 9.0)
 """Inside the first radius [px] a hole is filled with the profile, outside the second as
@@ -28,7 +27,6 @@ and disks are mixed half and half; c is how fast that changes.  A point has five
 and the PSF is not quite the same everywhere (from 36 training frames; LOG.md)."""
 
 
-@_njit
 def fit_profiles(
     stamps: NDArray[np.float32],
     cr_mask: NDArray[np.bool_],
@@ -36,6 +34,9 @@ def fit_profiles(
     profiles: NDArray[np.float32],
 ) -> None:
     """Fit the source in the middle of each cutout and fill its lost pixels, in place.
+
+    A plain loop over the compiled fits: compiled itself, it would hold all of their code once
+    more, and take seconds to compile.
 
     Parameters
     ----------
@@ -50,43 +51,35 @@ def fit_profiles(
     profiles : (n, ny, nx) float32 array
         Filled with the profiles, without background.
     """
-    count, ny, nx = stamps.shape
-    row, column = ny // 2, nx // 2
+    ny, nx = stamps.shape[1:]
+    radius = np.hypot(*np.ogrid[-(ny // 2) : ny - ny // 2, -(nx // 2) : nx - nx // 2])
+    share = np.clip((FADE[1] - radius) / (FADE[1] - FADE[0]), 0.0, 1.0)
+    near = radius < FADE[1]
     found = np.empty(N)
-    point = np.empty((ny, nx), dtype=np.float32)
-    for k in range(count):
-        profile = profiles[k]
-        if psf.shape[0] == 0:
-            fit_moffat(stamps[k], cr_mask[k], row, column, found)
-            for j in range(ny):
-                for i in range(nx):
-                    value = moffat(found, float(i - column), float(j - row))
-                    profile[j, i] = value - found[7]
-            background = found[7]
+    for stamp, lost, profile in zip(stamps, cr_mask, profiles, strict=True):
+        if len(psf):
+            background = _fit_both(stamp, lost, psf, found, profile)
         else:
-            background = _fit_both(stamps[k], cr_mask[k], psf, found, point, profile)
-        if not _believable(stamps[k], cr_mask[k], profile):
+            fit_moffat(stamp, lost, ny // 2, nx // 2, found)
+            draw_moffat(found, profile)
+            background = float(found[7])
+        if not _believable(stamp, lost, profile):
             profile[:] = 0.0
             continue
-        for j in range(ny):
-            for i in range(nx):
-                radius = math.hypot(float(i - column), float(j - row))
-                if cr_mask[k, j, i] and radius < FADE[1]:
-                    share = min(1.0, (FADE[1] - radius) / (FADE[1] - FADE[0]))
-                    old = stamps[k, j, i]
-                    stamps[k, j, i] = share * (profile[j, i] + background) + (1.0 - share) * old
+        hole = lost & near
+        part = share[hole]
+        stamp[hole] = part * (profile[hole] + background) + (1.0 - part) * stamp[hole]
 
 
-@_njit
 def _fit_both(
     stamp: NDArray[np.float32],
     lost: NDArray[np.bool_],
     psf: NDArray[np.float64],
     found: NDArray[np.float64],
-    point: NDArray[np.float32],
     profile: NDArray[np.float32],
 ) -> float:
     """Write the better of a point and a disk, or their mixture; return the background."""
+    point = np.empty_like(profile)
     as_point = fit_mixture(stamp, lost, psf, POINT, found)
     draw(found, psf, POINT, point)
     background = found[7]
@@ -94,25 +87,16 @@ def _fit_both(
     draw(found, psf, DISK, profile)
     doubt = (as_point - STAR[0] * as_disk - STAR[1]) / STAR[2]
     star = 1.0 / (1.0 + math.exp(min(max(doubt, -50.0), 50.0)))
-    for j in range(profile.shape[0]):
-        for i in range(profile.shape[1]):
-            profile[j, i] = star * point[j, i] + (1.0 - star) * profile[j, i]
-    mean: float = star * background + (1.0 - star) * found[7]
-    return mean
+    profile[:] = star * point + (1.0 - star) * profile
+    return float(star * background + (1.0 - star) * found[7])
 
 
-@_njit
 def _believable(
     stamp: NDArray[np.float32], lost: NDArray[np.bool_], profile: NDArray[np.float32]
 ) -> bool:
     """Say whether a profile is positive, finite, and not far above all that is left."""
-    ny, nx = stamp.shape
-    row, column = ny // 2, nx // 2
-    reach = min(HALF_WIDTH, row, column, ny - 1 - row, nx - 1 - column)
-    top = highest = 0.0
-    for j in range(row - reach, row + reach + 1):
-        for i in range(column - reach, column + reach + 1):
-            highest = max(highest, profile[j, i])
-            if not lost[j, i]:
-                top = max(top, stamp[j, i])
-    return bool(0.0 < highest <= CEILING * (top + 10.0))
+    row, column = (n // 2 for n in stamp.shape)
+    reach = min(HALF_WIDTH, row, column, *(n - 1 - n // 2 for n in stamp.shape))
+    window = np.s_[row - reach : row + reach + 1, column - reach : column + reach + 1]
+    top = max(0.0, float(np.max(stamp[window], where=~lost[window], initial=0.0)))
+    return 0.0 < float(profile[window].max()) <= CEILING * (top + 10.0)

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import nnls
 
-from crmend._kernels import _njit
 from crmend._mixture import MISMATCH, PHOTONS, POINT, N, fit_mixture
+from crmend._moffat import N as MOFFAT_N
 from crmend._moffat import fit_moffat
 from crmend._normalise import Scale
 from crmend.sources import SourceCatalog
@@ -71,8 +71,9 @@ def measure_psf(
     stamps, masks = _candidates(image, lost, excluded, scale, sources)
     if len(stamps) < LEAST_STARS:
         return None
-    fits = np.empty((len(stamps), 8))
-    _fit_moffats(stamps, masks, fits)
+    fits = np.empty((len(stamps), MOFFAT_N))
+    for stamp, mask, fit in zip(stamps, masks, fits, strict=True):
+        fit_moffat(stamp, mask, HALF, HALF, fit)
     a, c = np.exp(fits[:, 3]), np.exp(fits[:, 4])
     cross = np.tanh(fits[:, 5]) * np.sqrt(a * c)
     # Half width at half maximum, over that of a Gaussian: its standard deviation.
@@ -92,7 +93,12 @@ def measure_psf(
     psf = np.array([[1.0, *(sigma**2 * shape)]])
     for _ in range(3):
         found = np.empty((len(stamps), N))
-        costs = _fit_points(stamps, masks, psf, found)
+        costs = np.array(
+            [
+                fit_mixture(stamp, mask, psf, POINT, fit)
+                for stamp, mask, fit in zip(stamps, masks, found, strict=True)
+            ]
+        )
         typical = np.median(costs)
         kept = (costs < 2.5 * typical) & (found[:, 0] > 0.0)
         if kept.sum() < LEAST_STARS:
@@ -146,27 +152,6 @@ def _locus(values: NDArray[np.float64]) -> float:
     near = np.flatnonzero(grid - grid[first] < 2.0 * _KERNEL)
     near = near[near >= first]
     return float(grid[near][np.argmax(density[near])])
-
-
-@_njit
-def _fit_moffats(
-    stamps: NDArray[np.float32], masks: NDArray[np.bool_], out: NDArray[np.float64]
-) -> None:
-    for k in range(stamps.shape[0]):
-        fit_moffat(stamps[k], masks[k], HALF, HALF, out[k])
-
-
-@_njit
-def _fit_points(
-    stamps: NDArray[np.float32],
-    masks: NDArray[np.bool_],
-    psf: NDArray[np.float64],
-    out: NDArray[np.float64],
-) -> NDArray[np.float64]:
-    costs = np.empty(stamps.shape[0])
-    for k in range(stamps.shape[0]):
-        costs[k] = fit_mixture(stamps[k], masks[k], psf, POINT, out[k])
-    return costs
 
 
 def _solve_ladder(
