@@ -12,13 +12,10 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from crmend._kernels import MIN_GOOD, adaptive_median, smooth_fill
-from crmend._mixture import POINT, draw
 from crmend._profile import fit_profiles
 from crmend_training import _training, datasets
 from crmend_training.losses import inpainting_loss, spread_loss
 from crmend_training.train_detect import turning
-
-_NARROW = 0.85  # of the PSF's middle share; a star's centre is off by up to half a pixel
 
 
 @dataclass(frozen=True)
@@ -48,9 +45,6 @@ class InpaintRecipe:
     blind : float
         Share of the cutouts whose profile is fitted without the PSF, as in frames with too few
         stars.
-    extended : float
-        How much more often a cutout is drawn whose source is wider than the frame's stars: of a
-        star the profile knows nearly all, so that galaxies are what there is to learn.
     """
 
     config: dict[str, Any]
@@ -66,7 +60,6 @@ class InpaintRecipe:
     alpha: float = 4.0
     sigma_weight: float = 0.1
     blind: float = 0.15
-    extended: float = 1.0
 
 
 class InpaintBatches:
@@ -92,13 +85,8 @@ class InpaintBatches:
         """
         half = self.image.shape[-1] // 2
         core = np.s_[half - 4 : half + 5, half - 4 : half + 5]
-        cores = [self.image[i][core] for i in self.sources]
-        light = np.array([one.sum() for one in cores])
-        weight = np.clip(light / 9.0 / 20.0, 0.2, 1.0)
-        if self.recipe.extended != 1.0:
-            middle = np.array([one[3:6, 3:6].sum() for one in cores])
-            of_a_star = np.array([_middle_share(self.psf[i]) for i in self.sources])
-            weight[middle < _NARROW * of_a_star * light] *= self.recipe.extended
+        snr = np.array([self.image[i][core].sum() / 9.0 for i in self.sources])
+        weight = np.clip(snr / 20.0, 0.2, 1.0)
         return weight / weight.sum()
 
     def draw(self, rng: np.random.Generator) -> tuple[torch.Tensor, ...]:
@@ -171,16 +159,6 @@ def turned_psf(psf: NDArray[np.float64], quarter: int, flip: bool) -> NDArray[np
     if quarter % 2:
         xx, xy, yy = yy, -xy, xx
     return np.stack([part, xx, -xy if flip else xy, yy], axis=1)
-
-
-def _middle_share(psf: NDArray[np.float64]) -> float:
-    """Return what of a star's light in 9×9 px lies in the middle 3×3; 0 = no PSF."""
-    known = psf[psf[:, 0] != 0.0]
-    if len(known) == 0:
-        return 0.0
-    star = np.empty((9, 9), dtype=np.float32)
-    draw(np.array([1.0, *np.zeros(7)]), known, POINT, star)
-    return float(star[3:6, 3:6].sum() / star.sum())
 
 
 def moved(array: NDArray, dy: int, dx: int) -> NDArray:
