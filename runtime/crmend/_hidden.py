@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
+from crmend._fit import PHOTONS, POINT, N, draw_source
 from crmend._kernels import _njit
-from crmend._mixture import PHOTONS
 from crmend._normalise import Scale
 from crmend.sources import SourceCatalog
 
@@ -59,16 +59,11 @@ def find_hidden(
     Returns
     -------
     SourceCatalog
-        Brightest first; `npix` is 0, `peak` that of the point.
+        The highest S/N first; `npix` is 0, `peak` that of the point.
     """
-    side = np.arange(-_NEAR, _NEAR + 1, dtype=np.float64)
     known = np.array([[1.0, TYPICAL_SIGMA**2, 0.0, TYPICAL_SIGMA**2]]) if psf is None else psf
-    dx, dy = np.meshgrid(side, side)
-    point = np.zeros(dx.shape)
-    for part, xx, xy, yy in known:
-        det = xx * yy - xy * xy
-        exponent = -0.5 * (yy * dx * dx - 2.0 * xy * dx * dy + xx * dy * dy) / det
-        point += part * np.exp(exponent) / (2.0 * np.pi * np.sqrt(det))
+    point = np.empty((2 * _NEAR + 1, 2 * _NEAR + 1), dtype=np.float32)
+    draw_source(np.eye(1, N)[0], known, POINT, point)
     found = np.zeros((candidates.size, 3))
     _match(image, cr_mask, excluded, scale.background, scale.noise, candidates, point, found)
     flux, snr, misfit = found.T
@@ -104,14 +99,14 @@ def _match(
     background: float,
     noise: float,
     candidates: NDArray[np.int64],
-    point: NDArray[np.float64],
+    point: NDArray[np.float32],
     found: NDArray[np.float64],
 ) -> None:
     """Write flux [noise], S/N and sum of squares per pixel of a point at every candidate."""
     ny, nx = image.shape
     for k in range(candidates.size):
         row, column = candidates[k] // nx, candidates[k] % nx
-        matched = weight = 0.0
+        matched = weight = shares = 0.0
         for j in range(max(-_NEAR, -row), min(_NEAR + 1, ny - row)):
             for i in range(max(-_NEAR, -column), min(_NEAR + 1, nx - column)):
                 if not (cr_mask[row + j, column + i] or excluded[row + j, column + i]):
@@ -119,6 +114,7 @@ def _match(
                     share = point[_NEAR + j, _NEAR + i]
                     matched += share * value
                     weight += share * share
+                    shares += share
         if weight <= 0.0 or matched < LEAST_SNR * math.sqrt(weight):
             continue
         total, count = 0.0, 0
@@ -132,15 +128,8 @@ def _match(
                     total += min(max(value, -3.0), 3.0)
                     count += 1
         around = total / count if count else 0.0
-        matched = weight = 0.0
-        for j in range(max(-_NEAR, -row), min(_NEAR + 1, ny - row)):
-            for i in range(max(-_NEAR, -column), min(_NEAR + 1, nx - column)):
-                if not (cr_mask[row + j, column + i] or excluded[row + j, column + i]):
-                    value = (image[row + j, column + i] - background) / noise - around
-                    share = point[_NEAR + j, _NEAR + i]
-                    matched += share * value
-                    weight += share * share
-        if weight <= 0.0 or not matched > 0.0:
+        matched -= around * shares
+        if not matched > 0.0:
             continue
         flux = matched / weight
         squares, count = 0.0, 0

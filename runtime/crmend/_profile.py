@@ -1,7 +1,7 @@
 """A source's light as a fitted model: the best first guess for what a hole in it held.
 
-With the frame's PSF (`crmend._psf`) a point and a disk are fitted (`crmend._mixture`), without
-it a Moffat profile (`crmend._moffat`).
+With the frame's PSF (`crmend._psf`) a point and a disk are fitted, without it a Moffat profile
+(`crmend._fit`).
 """
 
 from __future__ import annotations
@@ -11,8 +11,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from crmend._mixture import DISK, HALF_WIDTH, POINT, N, draw, fit_mixture
-from crmend._moffat import draw_moffat, fit_moffat
+from crmend._fit import DISK, HALF_WIDTH, MOFFAT, POINT, N, draw_source, fit_source
 
 FADE = (6.0, 9.0)
 """Inside the first radius [px] a hole is filled with the profile, outside the second as
@@ -60,8 +59,8 @@ def fit_profiles(
         if len(psf):
             background = _fit_both(stamp, lost, psf, found, profile)
         else:
-            fit_moffat(stamp, lost, ny // 2, nx // 2, found)
-            draw_moffat(found, profile)
+            fit_source(stamp, lost, psf, MOFFAT, found)
+            draw_source(found, psf, MOFFAT, profile)
             background = float(found[7])
         if not _believable(stamp, lost, profile):
             profile[:] = 0.0
@@ -80,11 +79,11 @@ def _fit_both(
 ) -> float:
     """Write the better of a point and a disk, or their mixture; return the background."""
     point = np.empty_like(profile)
-    as_point = fit_mixture(stamp, lost, psf, POINT, found)
-    draw(found, psf, POINT, point)
+    as_point = fit_source(stamp, lost, psf, POINT, found)
+    draw_source(found, psf, POINT, point)
     background = found[7]
-    as_disk = fit_mixture(stamp, lost, psf, DISK, found)
-    draw(found, psf, DISK, profile)
+    as_disk = fit_source(stamp, lost, psf, DISK, found)
+    draw_source(found, psf, DISK, profile)
     doubt = (as_point - STAR[0] * as_disk - STAR[1]) / STAR[2]
     star = 1.0 / (1.0 + math.exp(min(max(doubt, -50.0), 50.0)))
     profile[:] = star * point + (1.0 - star) * profile

@@ -6,10 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import nnls
 
-from crmend._mixture import MISMATCH, PHOTONS, POINT, N, fit_mixture
-from crmend._moffat import N as MOFFAT_N
-from crmend._moffat import fit_moffat
-from crmend._normalise import Scale
+from crmend._fit import MISMATCH, MOFFAT, PHOTONS, POINT, N, fit_source
+from crmend._normalise import Scale, to_noise_units
 from crmend.sources import SourceCatalog
 
 HALF = 8
@@ -27,15 +25,16 @@ MOST_STARS = 80
 LEAST_STARS = 6
 """With fewer there is no PSF."""
 
-MOST_WINGS = 0.15
-"""Light farther out than three of those standard deviations: what has more is a galaxy (of a
-cluster, say, where stars are few), or has wings that a Moffat profile describes better."""
-
 LADDER = (0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0)
 """Standard deviations of the Gaussians, over that of a Gaussian with the stars' width."""
 
-_FLAT = 0.6
-_FAR = 3.0  # [sigma of a Gaussian of the same width]
+MOST_WINGS = 0.15
+"""Part of the light beyond `_FAR`: what has more is a galaxy (of a cluster, say, where stars
+are few), or has wings that a Moffat profile describes better."""
+
+_FLAT = 0.6  # a flat top: 1.6 of a Gaussian less 0.6 of the next narrower; see `_basis`
+_MISFIT = 2.5  # sum of squares of a star over the median of all, at most
+_FAR = 3.0  # [standard deviations of a Gaussian with the stars' width]
 _SAME = 0.08  # stars: widths that differ by so little from the most common one [part]
 _COMMON = 0.15  # density of stars over that of the most common width, at least
 _KERNEL = 0.04  # smoothing of the widths' distribution [part]
@@ -71,9 +70,7 @@ def measure_psf(
     stamps, masks = _candidates(image, lost, excluded, scale, sources)
     if len(stamps) < LEAST_STARS:
         return None
-    fits = np.empty((len(stamps), MOFFAT_N))
-    for stamp, mask, fit in zip(stamps, masks, fits, strict=True):
-        fit_moffat(stamp, mask, HALF, HALF, fit)
+    fits, _ = _fit_all(stamps, masks, np.empty((0, 4)), MOFFAT)
     a, c = np.exp(fits[:, 3]), np.exp(fits[:, 4])
     cross = np.tanh(fits[:, 5]) * np.sqrt(a * c)
     # Half width at half maximum, over that of a Gaussian: its standard deviation.
@@ -92,20 +89,28 @@ def measure_psf(
     sigma = float(np.median(width[chosen]))
     psf = np.array([[1.0, *(sigma**2 * shape)]])
     for _ in range(3):
-        found = np.empty((len(stamps), N))
-        costs = np.array(
-            [
-                fit_mixture(stamp, mask, psf, POINT, fit)
-                for stamp, mask, fit in zip(stamps, masks, found, strict=True)
-            ]
-        )
-        typical = np.median(costs)
-        kept = (costs < 2.5 * typical) & (found[:, 0] > 0.0)
+        found, costs = _fit_all(stamps, masks, psf, POINT)
+        kept = (costs < _MISFIT * np.median(costs)) & (found[:, 0] > 0.0)
         if kept.sum() < LEAST_STARS:
             return None
         psf = _solve_ladder(stamps[kept], masks[kept], found[kept], sigma, shape)
     wings = psf[:, 0] @ np.exp(-0.5 * (_FAR * sigma) ** 2 / np.sqrt(_determinants(psf)))
     return psf if wings < MOST_WINGS else None
+
+
+def _fit_all(
+    stamps: NDArray[np.float32],
+    masks: NDArray[np.bool_],
+    psf: NDArray[np.float64],
+    kind: int,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Fit one model to every stamp; return its numbers and the sums of squares."""
+    found = np.empty((len(stamps), N))
+    costs = [
+        fit_source(stamp, mask, psf, kind, fit)
+        for stamp, mask, fit in zip(stamps, masks, found, strict=True)
+    ]
+    return found, np.array(costs)
 
 
 def _determinants(psf: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -124,24 +129,24 @@ def _candidates(
     ny, nx = image.shape
     x, y = (np.floor(v + 0.5).astype(np.int64) for v in (sources.x, sources.y))
     inside = (x >= HALF) & (y >= HALF) & (x < nx - HALF) & (y < ny - HALF)
-    peak = np.zeros(len(sources))
-    peak[inside] = (image[y[inside], x[inside]] - scale.background) / scale.noise
+    x, y = x[inside], y[inside]
     stamps: list[NDArray[np.float32]] = []
     masks: list[NDArray[np.bool_]] = []
-    for i in np.argsort(-peak, kind="stable"):
-        if not peak[i] > LEAST_PEAK or len(stamps) == MOST:
-            break
+    for i in np.argsort(-image[y, x], kind="stable"):
         window = np.s_[y[i] - HALF : y[i] + HALF + 1, x[i] - HALF : x[i] + HALF + 1]
-        if (
-            excluded[window].any()
-            or lost[window][HALF - 2 : HALF + 3, HALF - 2 : HALF + 3].any()
-        ):
+        # What overflows is not finite, and no star.
+        with np.errstate(over="ignore"):
+            stamp = to_noise_units(image[window], scale)
+        if not stamp[HALF, HALF] > LEAST_PEAK or len(stamps) == MOST:
+            break
+        lost_core = lost[window][HALF - 2 : HALF + 3, HALF - 2 : HALF + 3].any()
+        if lost_core or excluded[window].any() or not np.isfinite(stamp).all():
             continue
-        stamps.append((image[window] - scale.background) / scale.noise)
+        stamps.append(stamp)
         masks.append(lost[window])
     if not stamps:
         return np.empty((0, 1, 1), np.float32), np.empty((0, 1, 1), np.bool_)
-    return np.stack(stamps).astype(np.float32), np.stack(masks)
+    return np.stack(stamps), np.stack(masks)
 
 
 def _locus(values: NDArray[np.float64]) -> float:
@@ -169,7 +174,7 @@ def _solve_ladder(
     flux = found[:, 0, np.newaxis, np.newaxis]
     rest = stamps - found[:, 7, np.newaxis, np.newaxis]
     light = np.maximum(rest, 0.0)
-    weight = 1.0 / np.sqrt(1.0 + PHOTONS * light + (2.0 * MISMATCH * light) ** 2)
+    weight = 1.0 / np.sqrt(1.0 + PHOTONS * light + (2.0 * MISMATCH[POINT] * light) ** 2)
     weight = np.where(masks, 0.0, weight)
     xx, xy, yy = shape
     q = yy * dx**2 - 2.0 * xy * dx * dy + xx * dy**2  # det(shape) = 1

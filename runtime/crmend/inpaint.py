@@ -15,17 +15,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from crmend._hidden import find_hidden
 from crmend._inputs import check_count, check_image, check_mask
 from crmend._kernels import MIN_GOOD, adaptive_median, smooth_fill
 from crmend._normalise import Scale, from_noise_units, measure_scale, to_noise_units
 from crmend._profile import fit_profiles
-from crmend._psf import measure_psf
+from crmend._targets import find_targets
 from crmend._tiling import Progress
-from crmend.cutouts import CutoutPlan, plan_cutouts
+from crmend.cutouts import CutoutPlan
 from crmend.errors import InvalidInputError
 from crmend.models import Model, choose_model
-from crmend.sources import BAND_ROWS, SourceCatalog, find_sources, joined
+from crmend.sources import BAND_ROWS, SourceCatalog
 
 REACH = 2.0
 """The network mends CR pixels within so many pixels of a source's footprint (three of its
@@ -229,21 +228,10 @@ def inpaint_into(
         flat = np.flatnonzero(cr_mask)
         spread, neighbours = _fill_by_median(image, error, cr_mask, excluded, scale, flat)
     with stopwatch(seconds, "sources"):
-        own_search = sources is None
-        if sources is None:
-            sources = find_sources(
-                image, invalid=invalid, noise=scale.noise, band_rows=band_rows
-            )
-        psf = None
-        if flat.size and "profile" in model.inputs:
-            psf = measure_psf(image, cr_mask, excluded, scale, sources)
-        plan = plan_cutouts(cr_mask, sources, reach=reach)
-        if own_search:
-            left = np.setdiff1d(flat, plan.pixels, assume_unique=True)
-            hidden = find_hidden(image, cr_mask, excluded, scale, left, psf)
-            if len(hidden):
-                sources = joined(sources, hidden)
-                plan = plan_cutouts(cr_mask, sources, reach=reach)
+        sources, psf, plan = find_targets(
+            image, cr_mask, invalid, excluded, scale,
+            sources=sources, reach=reach, band_rows=band_rows,
+        )  # fmt: skip
     with stopwatch(seconds, "network"):
         values, sigma = _run_network(
             image, cr_mask, invalid, scale, psf, plan, model, batch, progress

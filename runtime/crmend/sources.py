@@ -123,9 +123,7 @@ def find_sources(
 
 def joined(first: SourceCatalog, second: SourceCatalog) -> SourceCatalog:
     """Return one catalogue of two, sorted by y, then x."""
-    order = np.lexsort(
-        (np.append(first.x, second.x), np.append(first.y, second.y)),
-    )
+    order = np.lexsort((np.append(first.x, second.x), np.append(first.y, second.y)))
     return SourceCatalog(
         **{
             field.name: np.append(getattr(first, field.name), getattr(second, field.name))[

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from crmend._mixture import DISK, POINT, N, draw, fit_mixture
+from crmend._fit import DISK, POINT, N, draw_source, fit_source
 from crmend._normalise import Scale
 from crmend._profile import fit_profiles
 from crmend._psf import LEAST_STARS, measure_psf
-from crmend.sources import find_sources
+from crmend.sources import SourceCatalog, find_sources, joined
 
 PSF = np.array([[0.7, 0.8, 0.1, 0.9], [0.3, 2.2, 0.2, 2.4]])
 NOISE = Scale(0.0, 1.0)
@@ -84,6 +84,24 @@ def test_cosmic_rays_and_bad_pixels_take_no_part():
     assert peaks[1] == pytest.approx(peaks[0], rel=0.03)
 
 
+def test_a_pixel_beyond_all_numbers_is_no_star():
+    image = star_field(np.random.default_rng(3))
+    sources = find_sources(image, noise=1.0)
+    image[150, 150] = 3e38
+    at = SourceCatalog(**{name: np.array([150.0]) for name in vars(sources)})
+    nothing = np.zeros(image.shape, bool)
+    found = measure_psf(image, nothing, nothing, Scale(0.0, 0.01), joined(sources, at))
+    stars = measure_psf(
+        np.where(image > 1e30, np.float32(0), image),
+        nothing,
+        nothing,
+        Scale(0.0, 0.01),
+        sources,
+    )
+    np.testing.assert_array_equal(found, stars)
+    assert stars is not None
+
+
 @pytest.mark.parametrize("stars", [0, LEAST_STARS - 1])
 def test_too_few_stars_give_no_psf(stars):
     assert measured(star_field(np.random.default_rng(0), stars=stars)) is None
@@ -94,8 +112,8 @@ def test_a_star_without_its_core_is_fitted():
     lost = np.zeros(image.shape, bool)
     lost[31:34, 31:34] = True
     found, drawn = np.empty(N), np.empty_like(image)
-    fit_mixture(np.where(lost, np.float32(0), image), lost, PSF, POINT, found)
-    draw(found, PSF, POINT, drawn)
+    fit_source(np.where(lost, np.float32(0), image), lost, PSF, POINT, found)
+    draw_source(found, PSF, POINT, drawn)
     assert found[:3] == pytest.approx([3000.0, -0.2, 0.3], rel=0.01, abs=0.01)
     np.testing.assert_allclose(drawn, image, atol=1.0)
 
@@ -106,8 +124,8 @@ def test_a_disk_without_its_core_is_fitted(size, ratio):
     lost = np.zeros(image.shape, bool)
     lost[31:34, 31:34] = True
     found, drawn = np.empty(N), np.empty_like(image)
-    fit_mixture(np.where(lost, np.float32(0), image), lost, PSF, DISK, found)
-    draw(found, PSF, DISK, drawn)
+    fit_source(np.where(lost, np.float32(0), image), lost, PSF, DISK, found)
+    draw_source(found, PSF, DISK, drawn)
     # The prior wants a fifth of the light in the middle, where this disk has none.
     assert drawn[lost].sum() == pytest.approx(image[lost].sum(), rel=0.1)
 
@@ -117,12 +135,12 @@ def test_slopes_follow_the_model(kind):
     """The fit of noiseless pixels from a distant start ends at the truth."""
     truth = np.array([5000.0, 0.3, -0.4, np.log(1.6), 0.3, -0.2, -1.0, 0.2])
     image = np.empty((64, 64), np.float32)
-    draw(truth, PSF, kind, image)
+    draw_source(truth, PSF, kind, image)
     found = np.empty(N)
-    cost = fit_mixture(image + np.float32(0.2), np.zeros(image.shape, bool), PSF, kind, found)
+    cost = fit_source(image + np.float32(0.2), np.zeros(image.shape, bool), PSF, kind, found)
     assert cost < 5.0  # the priors'
     again = np.empty_like(image)
-    draw(found, PSF, kind, again)
+    draw_source(found, PSF, kind, again)
     assert np.abs(again - image).max() < 0.005 * image.max()
 
 

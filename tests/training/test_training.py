@@ -126,7 +126,7 @@ def test_a_turned_cutout_keeps_its_centre_and_its_psf(quarter, flip):
         (_, xx, xy, yy), *_ = part
         return np.exp(-0.5 * (yy * x**2 - 2 * xy * x * y + xx * y**2) / (xx * yy - xy**2))
 
-    image = train_inpaint.turned(draw(psf), quarter, flip)
+    image = train_inpaint.turned_cutout(draw(psf), quarter, flip)
     expected = draw(train_inpaint.turned_psf(psf, quarter, flip))
     assert len(train_inpaint.turned_psf(psf, quarter, flip)) == 1
     np.testing.assert_allclose(image[1:, 1:], expected[1:, 1:], atol=1e-12)

@@ -129,13 +129,14 @@ def detect_input(image: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def turning(rng: np.random.Generator):
     """Return a function that applies one random element of the square's symmetries."""
-    quarter, flip = rng.integers(4), rng.integers(2)
+    quarter, flip = int(rng.integers(4)), bool(rng.integers(2))
+    return lambda array: turned(array, quarter, flip)
 
-    def turn(array: NDArray) -> NDArray:
-        array = np.rot90(array, quarter, axes=(-2, -1))
-        return array[..., ::-1] if flip else array
 
-    return turn
+def turned(array: NDArray, quarter: int, flip: bool) -> NDArray:
+    """Return an array turned by quarters, then mirrored left to right."""
+    array = np.rot90(array, quarter, axes=(-2, -1))
+    return array[..., ::-1] if flip else array
 
 
 def train(

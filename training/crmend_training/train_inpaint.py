@@ -15,7 +15,7 @@ from crmend._kernels import MIN_GOOD, adaptive_median, smooth_fill
 from crmend._profile import fit_profiles
 from crmend_training import _training, datasets
 from crmend_training.losses import inpainting_loss, spread_loss
-from crmend_training.train_detect import turning
+from crmend_training.train_detect import turned, turning
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ class InpaintBatches:
         chosen = np.searchsorted(self.cumulative, rng.random())
         source = self.sources[chosen]
         quarter, flip = int(rng.integers(4)), bool(rng.integers(2))
-        truth = turned(self.image[source], quarter, flip)
+        truth = turned_cutout(self.image[source], quarter, flip)
         psf = turned_psf(self.psf[source], quarter, flip)
         if rng.random() < recipe.blind:
             psf = psf[:0]
@@ -141,16 +141,12 @@ class InpaintBatches:
         mask |= moved(pixels, dy, dx)
 
 
-def turned(image: NDArray, quarter: int, flip: bool) -> NDArray:
-    """Return a cutout turned by quarters and mirrored, its centre still at (n // 2, n // 2)."""
-    out = np.rot90(image, quarter)
-    # With an even number of rows (n // 2, n // 2) is not in the middle, and has moved.
-    down, right = (quarter in (1, 2)), (quarter in (2, 3))
-    if flip:
-        out, right = out[:, ::-1], not right
-    if image.shape[0] % 2 == 0:
-        out = np.roll(out, (int(down), int(right)), (0, 1))
-    return np.ascontiguousarray(out)
+def turned_cutout(image: NDArray, quarter: int, flip: bool) -> NDArray:
+    """Return a cutout turned by `turned`, its centre still at (n // 2, n // 2)."""
+    # With an even number of rows that is not in the middle, and has moved.
+    down, right = quarter in (1, 2), quarter in (2, 3)
+    shift = (int(down), int(right != flip)) if image.shape[0] % 2 == 0 else (0, 0)
+    return np.ascontiguousarray(np.roll(turned(image, quarter, flip), shift, (0, 1)))
 
 
 def turned_psf(psf: NDArray[np.float64], quarter: int, flip: bool) -> NDArray[np.float64]:

@@ -1,0 +1,62 @@
+"""What the network will mend: the sources of an image, its PSF, and the CR pixels of each."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crmend._hidden import find_hidden
+from crmend._normalise import Scale
+from crmend._psf import measure_psf
+from crmend.cutouts import CutoutPlan, plan_cutouts
+from crmend.sources import SourceCatalog, find_sources, joined
+
+
+def find_targets(
+    image: NDArray[np.float32],
+    cr_mask: NDArray[np.bool_],
+    invalid: NDArray[np.bool_],
+    excluded: NDArray[np.bool_],
+    scale: Scale,
+    *,
+    sources: SourceCatalog | None,
+    reach: float | None,
+    band_rows: int,
+) -> tuple[SourceCatalog, NDArray[np.float64] | None, CutoutPlan]:
+    """Find the sources that cosmic rays hit.
+
+    Stars whose core is lost (`crmend._hidden`) are looked for where no catalogue was given.
+
+    Parameters
+    ----------
+    image : (ny, nx) float32 array
+        CR pixels filled by the median.
+    cr_mask, invalid, excluded, sources, reach, band_rows
+        As in `crmend.inpaint.inpaint_into`.
+    scale : Scale
+        Background and noise of the image.
+
+    Returns
+    -------
+    SourceCatalog
+        All sources, also those without a cosmic ray.
+    (k, 4) float64 array or None
+        See `crmend._psf.measure_psf`; None also without cosmic rays.
+    CutoutPlan
+    """
+    known = sources
+    if known is None:
+        known = find_sources(image, invalid=invalid, noise=scale.noise, band_rows=band_rows)
+    plan = plan_cutouts(cr_mask, known, reach=reach)
+    flat = np.flatnonzero(cr_mask)
+    if flat.size == 0:
+        return known, None, plan
+    psf = measure_psf(image, cr_mask, excluded, scale, known)
+    if sources is not None:
+        return known, psf, plan
+    left = np.setdiff1d(flat, plan.pixels, assume_unique=True)
+    hidden = find_hidden(image, cr_mask, excluded, scale, left, psf)
+    if len(hidden) == 0:
+        return known, psf, plan
+    both = joined(known, hidden)
+    return both, psf, plan_cutouts(cr_mask, both, reach=reach)
