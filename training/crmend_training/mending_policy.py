@@ -12,11 +12,11 @@ from astropy.table import Table
 from numpy.typing import NDArray
 
 from crmend._normalise import Scale, measure_scale, to_noise_units
-from crmend._psf import measure_psf
-from crmend.cutouts import CutoutBatch, plan_cutouts
+from crmend._targets import find_targets
+from crmend.cutouts import CutoutBatch
 from crmend.inpaint import BATCH, NETWORK, flat_error, inpaint_into, network_inputs
 from crmend.models import Model, choose_model
-from crmend.sources import find_sources
+from crmend.sources import BAND_ROWS
 from crmend_training.classical_fills import prepared
 from crmend_training.evaluate_mending import aperture_fluxes, magnitude, spread_of
 from crmend_training.mending_frames import HitFrame, without_background
@@ -122,9 +122,10 @@ def measure_speed(
     mask = frame.true_mask
     scale = measure_scale(frame.image, frame.excluded | mask)
     image = prepared(frame.image, frame.invalid | mask, scale.background)
-    sources = find_sources(image, invalid=frame.invalid, noise=scale.noise)
-    plan = plan_cutouts(mask, sources)
-    psf = measure_psf(image, mask, frame.excluded, scale, sources)
+    _, psf, plan = find_targets(
+        image, mask, frame.invalid, frame.excluded, scale,
+        sources=None, reach=None, band_rows=BAND_ROWS,
+    )  # fmt: skip
     if len(plan) == 0:
         return dict.fromkeys(("cutouts", "all", "graph", "processor", "per_second"), 0.0)
     first = next(plan.batches(image, mask, frame.invalid, scale.background, BATCH))
