@@ -28,8 +28,9 @@ from crmend._moffat import MOFFAT, moffat_light, moffat_parts, moffat_slopes
 
 __all__ = ["DISK", "MOFFAT", "POINT", "draw_source", "fit_source"]
 
-HALF_WIDTH = 6
-"""The fit sees a square of 13 × 13 pixels."""
+HALF_WIDTHS = (7, 7, 6)
+"""Half width of the square that a fit sees [px], of `POINT`, `DISK` and `MOFFAT`; the next
+tables go by model, too."""
 
 DRAWN = 20
 """Half width of the square that a point or a disk is drawn in [px]."""
@@ -42,27 +43,27 @@ OUTLIER = 5.0
 """Residual [sigma] at which a pixel has lost half of its weight."""
 
 ITERATIONS = (16, 16, 20)
-"""At most, of `POINT`, `DISK` and `MOFFAT`; the next tables go by model, too."""
+"""At most."""
 
 MISMATCH = (0.01, 0.01, 0.02)
 """Part of the model's own value that counts as its error."""
 
 N = 8
 """Numbers of a model: flux (of `MOFFAT` amplitude), x, y, four of its own, background.  The
-four are log scale length, two of the shape and the logit of the point's part of the light; of
+four are log scale length, two of the shape and the logit of the bulge's part of the light; of
 `MOFFAT` log a, log c, skew and log beta of (1 + a·x² + 2·tanh(skew)·√(ac)·x·y + c·y²)^-beta; a
 `POINT` has none."""
 
-_DISK_MEAN = (0.0, 0.0, 0.0, 0.6, 0.0, 0.0, -1.5, 0.0)
-_DISK_WIDTH = (1e9, 1.0, 1.0, 0.7, 0.5, 0.5, 1.5, 0.3)
+_DISK_MEAN = (0.0, 0.0, 0.0, 1.1, 0.0, 0.0, -1.5, 0.0)
+_DISK_WIDTH = (1e9, 1.0, 1.0, 0.7, 0.3, 0.3, 1.5, 0.3)
 _DISK_STEP = (1e30, 0.7, 0.7, 0.5, 0.4, 0.4, 1.0, 1e30)
 _MEAN = np.array(
     [_DISK_MEAN, _DISK_MEAN, (0.0, 0.0, 0.0, -1.75, -1.75, 0.0, math.log(2.5), 0.0)]
 )
 _WIDTH = np.array([_DISK_WIDTH, _DISK_WIDTH, (1e9, 1.0, 1.0, 1.0, 1.0, 0.6, 0.4, 0.3)])
 _STEP = np.array([_DISK_STEP, _DISK_STEP, (1e30, 0.7, 0.7, 0.7, 0.7, 0.5, 0.5, 1e30)])
-# Priors and longest steps, assumed and broad.  A scale length of 1.8 px within a factor of two,
-# axis ratios above 0.4, a fifth of the light in the middle; of Moffat profiles a width of
+# Priors and longest steps, assumed and broad.  A scale length of 3 px within a factor of two,
+# axis ratios above 0.5, a fifth of the light in the bulge; of Moffat profiles a width of
 # 2.4 px (exp(-1.75 / -2)) within a factor of 1.6, and exponents around 2.5.
 
 
@@ -97,15 +98,15 @@ def fit_source(
     """
     ny, nx = stamp.shape
     row, column = ny // 2, nx // 2
-    reach = min(HALF_WIDTH, row, column, ny - 1 - row, nx - 1 - column)
+    reach = min(HALF_WIDTHS[kind], row, column, ny - 1 - row, nx - 1 - column)
     size = 2 * reach + 1
     weight = np.zeros((size, size))
     normal = np.empty((N, N))
     right = np.empty(N)
     slope = np.empty(N)
     trial = np.empty(N)
-    parts = np.empty((max(1, psf.shape[0] * (1 + SETS)), 5))
-    turns = np.empty((3, 3))
+    parts = np.empty((max(1, psf.shape[0] * SETS), 5))
+    turns = np.empty((2, 3, 3))
     total, brightest = 0.0, 1.0
     for j in range(-2, 3):
         for i in range(-2, 3):
@@ -129,7 +130,8 @@ def fit_source(
                         weight[j, i] = 1.0 / (1.0 + PHOTONS * value + error**2)
             cost = _cost(stamp, weight, row - reach, column - reach, found, parts, kind)
         if kind == DISK:
-            shape_slopes(found, turns)
+            shape_slopes(found, turns[0], 1.0)
+            shape_slopes(found, turns[1], 0.5)
         for m in range(N):
             right[m] = 0.0
             for n in range(m + 1):
@@ -185,7 +187,7 @@ def draw_source(
     image: NDArray[np.float32],
 ) -> None:
     """Fill an image with a model, without its background; points and disks end at `DRAWN`."""
-    parts = np.empty((max(1, psf.shape[0] * (1 + SETS)), 5))
+    parts = np.empty((max(1, psf.shape[0] * SETS), 5))
     _prepare(found, psf, kind, parts)
     ny, nx = image.shape
     reach = max(ny, nx) if kind == MOFFAT else DRAWN

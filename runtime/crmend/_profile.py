@@ -11,7 +11,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from crmend._fit import DISK, HALF_WIDTH, MOFFAT, POINT, N, draw_source, fit_source
+from crmend._fit import DISK, HALF_WIDTHS, MOFFAT, POINT, N, draw_source, fit_source
 
 FADE = (6.0, 9.0)
 """Inside the first radius [px] a hole is filled with the profile, outside the second as
@@ -20,7 +20,7 @@ before, and with a mixture in between."""
 CEILING = 30.0
 """Largest peak, over the brightest pixel that is not lost, plus ten times the noise."""
 
-STAR = (1.3, 5.0, 3.0)
+STAR = (1.2, 5.0, 3.0)
 """A source is a star if the point's sum of squares is below a × the disk's + b, where points
 and disks are mixed half and half; c is how fast that changes.  A point has five numbers less,
 and the PSF is not quite the same everywhere (from 36 training frames; LOG.md)."""
@@ -95,7 +95,7 @@ def _believable(
 ) -> bool:
     """Say whether a profile is positive, finite, and not far above all that is left."""
     row, column = (n // 2 for n in stamp.shape)
-    reach = min(HALF_WIDTH, row, column, *(n - 1 - n // 2 for n in stamp.shape))
+    reach = min(max(HALF_WIDTHS), row, column, *(n - 1 - n // 2 for n in stamp.shape))
     window = np.s_[row - reach : row + reach + 1, column - reach : column + reach + 1]
     top = max(0.0, float(np.max(stamp[window], where=~lost[window], initial=0.0)))
     return 0.0 < float(profile[window].max()) <= CEILING * (top + 10.0)

@@ -42,8 +42,12 @@ NETWORK_FRACTION = 0.1
 """Share of the difference between the network's value and the median's that counts as the
 network's own uncertainty, for graphs that give none.  A choice."""
 
-MEDIAN_ERROR = 0.35
-"""Standard error of a median of 5 to 15 neighbours, in units of the noise: measured on
+NEIGHBOURS = 5
+"""Good neighbours, more than half of those in 3×3, whose median error is a mended pixel's own
+noise: unlike pixels, their errors vary more with place than they scatter."""
+
+MEDIAN_ERROR = 0.2
+"""Standard error of a median of 16 or more neighbours, in units of the noise: measured on
 simulated sky (training/crmend_training/LOG.md)."""
 
 STRUCTURE_ABOVE = 2.0
@@ -357,7 +361,7 @@ def _fill_by_median(
     spread = np.empty(flat.size, dtype=np.float32)
     adaptive_median(image, cr_mask, excluded, MIN_GOOD, scale.background, image, spread)
     unused = np.empty_like(spread)
-    adaptive_median(error, cr_mask, excluded, MIN_GOOD, scale.noise, error, unused)
+    adaptive_median(error, cr_mask, excluded, NEIGHBOURS, scale.noise, error, unused)
     return spread, error.flat[flat]
 
 

@@ -39,7 +39,7 @@ def adaptive_median_twin(image, cr_mask, invalid, min_good, fill_value):
     return out, np.array(mads)
 
 
-def run_adaptive_median(image, cr_mask, invalid=None, min_good=MIN_GOOD, fill_value=-1.0):
+def run_adaptive_median(image, cr_mask, invalid=None, min_good=5, fill_value=-1.0):
     out = image.copy()
     spread = np.empty(np.count_nonzero(cr_mask), dtype=np.float32)
     unusable = np.zeros_like(cr_mask) if invalid is None else invalid
@@ -128,13 +128,14 @@ def test_adaptive_median_stops_at_eleven_and_takes_what_is_there():
     assert np.isnan(spread).all()
 
 
-def test_adaptive_median_equals_its_twin_also_in_place(noisy):
+@pytest.mark.parametrize("min_good", [5, MIN_GOOD])
+def test_adaptive_median_equals_its_twin_also_in_place(noisy, min_good):
     image, cr_mask, invalid = noisy
-    expected, _ = adaptive_median_twin(image, cr_mask, invalid, 5, -1.0)
-    out, _ = run_adaptive_median(image, cr_mask, invalid)
+    expected, _ = adaptive_median_twin(image, cr_mask, invalid, min_good, -1.0)
+    out, _ = run_adaptive_median(image, cr_mask, invalid, min_good)
     np.testing.assert_array_equal(out, expected)
     spread = np.empty(np.count_nonzero(cr_mask), dtype=np.float32)
-    adaptive_median(image, cr_mask, invalid, 5, -1.0, image, spread)
+    adaptive_median(image, cr_mask, invalid, min_good, -1.0, image, spread)
     np.testing.assert_array_equal(image, expected)
 
 
@@ -178,7 +179,7 @@ def test_spread_may_be_larger_than_needed_and_of_any_shape(noisy):
     image, cr_mask, invalid = noisy
     _, expected = run_adaptive_median(image, cr_mask, invalid)
     spread = np.full(image.shape, -1.0, dtype=np.float32)
-    adaptive_median(image, cr_mask, invalid, MIN_GOOD, -1.0, image.copy(), spread)
+    adaptive_median(image, cr_mask, invalid, 5, -1.0, image.copy(), spread)
     np.testing.assert_array_equal(spread.ravel()[: expected.size], expected)
     assert (spread.ravel()[expected.size :] == -1.0).all()
 

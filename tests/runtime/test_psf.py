@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+from scipy import special
 
 from crmend._fit import DISK, POINT, N, draw_source, fit_source
+from crmend._mixture import BULGE_SIGMAS, BULGE_WEIGHTS, DISK_SIGMAS, DISK_WEIGHTS
 from crmend._normalise import Scale
 from crmend._profile import fit_profiles
 from crmend._psf import LEAST_STARS, measure_psf
@@ -126,8 +128,21 @@ def test_a_disk_without_its_core_is_fitted(size, ratio):
     found, drawn = np.empty(N), np.empty_like(image)
     fit_source(np.where(lost, np.float32(0), image), lost, PSF, DISK, found)
     draw_source(found, PSF, DISK, drawn)
-    # The prior wants a fifth of the light in the middle, where this disk has none.
+    # The prior wants a fifth of the light in a bulge, where this disk has none.
     assert drawn[lost].sum() == pytest.approx(image[lost].sum(), rel=0.1)
+
+
+def test_disk_and_bulge_hold_the_light_of_the_profiles_they_stand_for():
+    r = np.array([[0.1], [0.3], [0.5], [1.0], [2.0]])
+
+    def held(sigmas, weights):
+        return (np.array(weights) * -np.expm1(-0.5 * (r / np.array(sigmas)) ** 2)).sum(axis=1)
+
+    disk_light = -np.expm1(-r[:, 0]) - r[:, 0] * np.exp(-r[:, 0])
+    np.testing.assert_allclose(held(DISK_SIGMAS, DISK_WEIGHTS), disk_light, atol=0.01)
+    # Sersic n = 4; its outer tenth is in no Gaussian, so the rest is that much brighter.
+    bulge_light = special.gammainc(8.0, 7.669 * r[:, 0] ** 0.25) / 0.9
+    np.testing.assert_allclose(held(BULGE_SIGMAS, BULGE_WEIGHTS), bulge_light, atol=0.04)
 
 
 @pytest.mark.parametrize("kind", [POINT, DISK])
