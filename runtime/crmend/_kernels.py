@@ -23,10 +23,13 @@ FILL_HALF_WIDTH = 2
 MAX_HALF_WIDTH = 5
 """Half width of the largest window of the adaptive median (11×11; paper, section 3.2)."""
 
-MIN_GOOD = 16
-"""Good pixels below which the adaptive median's window grows: most of the 24 neighbours in
-5×5, and more than 3×3 can hold.  With 5 the sky is filled with twice the error, and nothing
-near sources is better, since a network mends there (training/crmend_training/LOG.md)."""
+MIN_GOOD = 5
+"""Good pixels below which the adaptive median's window grows: more than half of the
+eight neighbours in its smallest window."""
+
+SKY_GOOD = 16
+"""The same for what stays filled by a median, which is sky: most of the 24 neighbours in 5×5,
+more than 3×3 can hold.  It halves the error (training/crmend_training/LOG.md)."""
 
 FILL_SOFTENING = 10.0
 """Signal [background noise] above which the smooth fill works in the logarithm."""

@@ -11,7 +11,10 @@ from crmend._normalise import Scale, to_noise_units
 from crmend.sources import SourceCatalog
 
 HALF = 8
-"""Half width of the stamps of stars [px]; of these the inner 13 × 13 pixels are fitted."""
+"""Half width of the stamps of stars [px]."""
+
+FITTED = 6
+"""Half width of what is fitted of them: few stars have no neighbour in 13 × 13 pixels."""
 
 LEAST_PEAK = 20.0
 """Highest pixel of a star [background noise], at least."""
@@ -104,7 +107,9 @@ def _fit_all(
     psf: NDArray[np.float64],
     kind: int,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Fit one model to every stamp; return its numbers and the sums of squares."""
+    """Fit one model to the inside of every stamp; return its numbers and sums of squares."""
+    inside = np.s_[:, HALF - FITTED : HALF + FITTED + 1, HALF - FITTED : HALF + FITTED + 1]
+    stamps, masks = np.ascontiguousarray(stamps[inside]), np.ascontiguousarray(masks[inside])
     found = np.empty((len(stamps), N))
     costs = [
         fit_source(stamp, mask, psf, kind, fit)

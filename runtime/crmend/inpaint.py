@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from crmend._inputs import check_count, check_image, check_mask
-from crmend._kernels import MIN_GOOD, adaptive_median, smooth_fill
+from crmend._kernels import MIN_GOOD, SKY_GOOD, adaptive_median, smooth_fill
 from crmend._normalise import Scale, from_noise_units, measure_scale, to_noise_units
 from crmend._profile import fit_profiles
 from crmend._targets import find_targets
@@ -41,10 +41,6 @@ UNTOUCHED, MEDIAN, NETWORK = 0, 1, 2
 NETWORK_FRACTION = 0.1
 """Share of the difference between the network's value and the median's that counts as the
 network's own uncertainty, for graphs that give none.  A choice."""
-
-NEIGHBOURS = 5
-"""Good neighbours, more than half of those in 3×3, whose median error is a mended pixel's own
-noise: unlike pixels, their errors vary more with place than they scatter."""
 
 MEDIAN_ERROR = 0.2
 """Standard error of a median of 16 or more neighbours, in units of the noise: measured on
@@ -122,7 +118,8 @@ def inpaint(
     on that image, and stars whose core is masked by the light around it.  In the 64×64 cutout
     around each, masked pixels are filled smoothly and, with the PSF of the image's own stars,
     by the star or galaxy that fits the other pixels; the network then corrects them (paper,
-    section 3.2).  Where its output is not finite, or no source is near, the median stays.
+    section 3.2).  Where its output is not finite, or no source is near, the pixel gets the
+    median of at least sixteen neighbours.
 
     Parameters
     ----------
@@ -230,7 +227,10 @@ def inpaint_into(
     with stopwatch(seconds, "median"):
         scale = measure_scale(image, excluded | cr_mask)
         flat = np.flatnonzero(cr_mask)
-        spread, neighbours = _fill_by_median(image, error, cr_mask, excluded, scale, flat)
+        spread = np.empty(flat.size, dtype=np.float32)
+        for plane, level in ((image, scale.background), (error, scale.noise)):
+            adaptive_median(plane, cr_mask, excluded, MIN_GOOD, level, plane, spread)
+        neighbours = error.flat[flat]
     with stopwatch(seconds, "sources"):
         sources, psf, plan = find_targets(
             image, cr_mask, invalid, excluded, scale,
@@ -243,6 +243,8 @@ def inpaint_into(
         done = np.isfinite(values) & ~np.isinf(sigma)
         pixels, order, values = plan.pixels[done], plan.order[done], values[done]
         changed = np.abs(values - image.flat[pixels])
+        # Sources and cutouts want the sharp first guess, what is left is sky.
+        adaptive_median(image, cr_mask, excluded, SKY_GOOD, scale.background, image, spread)
         image.flat[pixels] = values
         spread[order] = np.nan
         raised = raised_error(neighbours, spread, scale.noise)
@@ -347,22 +349,6 @@ def network_inputs(
         known = np.empty((0, 4)) if psf is None else psf
         fit_profiles(stamps, cr_mask, known, arrays[-1])
     return tuple(array[:, np.newaxis] for array in arrays)
-
-
-def _fill_by_median(
-    image: NDArray[np.float32],
-    error: NDArray[np.float32],
-    cr_mask: NDArray[np.bool_],
-    excluded: NDArray[np.bool_],
-    scale: Scale,
-    flat: NDArray[np.intp],
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Fill image and error in place; return spread and neighbours' error per CR pixel."""
-    spread = np.empty(flat.size, dtype=np.float32)
-    adaptive_median(image, cr_mask, excluded, MIN_GOOD, scale.background, image, spread)
-    unused = np.empty_like(spread)
-    adaptive_median(error, cr_mask, excluded, NEIGHBOURS, scale.noise, error, unused)
-    return spread, error.flat[flat]
 
 
 def _run_network(

@@ -53,7 +53,7 @@ def smoothly_filled(image, cr_mask, y, x, reach=12):
     window = np.s_[y - reach : y + reach + 1, x - reach : x + reach + 1]
     filled, mask = image[window].copy(), np.ascontiguousarray(cr_mask[window])
     for v, u in np.argwhere(mask):
-        filled[v, u] = median_at(image, cr_mask, y - reach + v, x - reach + u, half=2)
+        filled[v, u] = median_at(image, cr_mask, y - reach + v, x - reach + u)
     scale = measure_scale(image, cr_mask)
     stamp = to_noise_units(filled, scale)[np.newaxis]
     smooth_fill(stamp, mask[np.newaxis])

@@ -92,6 +92,31 @@ def test_inpainting_run_writes_a_checkpoint_with_flux_errors(sets):
         torch.testing.assert_close(final[name].float(), weights, rtol=1e-3, atol=1e-6)
 
 
+def test_an_uncertainty_is_learnt_alone_and_leaves_the_mended_pixels(sets):
+    config = {"architecture": "unetplusplus", "filters": [8, 8], "sigma": True}
+    place = _training.Paths(sets / "inpaint", sets / "base")
+    first = train_inpaint.InpaintRecipe(config, batch=16)
+    schedule = _training.Schedule(steps=40, budget=60.0, rate=5e-3)
+    train_inpaint.train(place, first, schedule)
+    base = torch.load(sets / "base" / "final.pt", weights_only=True)["state_dict"]
+    alone = train_inpaint.InpaintRecipe(
+        config | {"sigma_filters": 4}, batch=16, only_sigma=True
+    )
+    place = _training.Paths(
+        sets / "inpaint", sets / "alone", initial=sets / "base" / "final.pt"
+    )
+    run = train_inpaint.train(
+        place, alone, _training.Schedule(steps=150, budget=60.0, rate=2e-2)
+    )
+    for name, weights in run.network.state_dict().items():
+        if not name.startswith("spread."):
+            torch.testing.assert_close(weights, base[name].float(), rtol=0, atol=0)
+    assert 0.6 < run.info["validation"]["within_1"] < 0.76
+    wrong = train_inpaint.InpaintRecipe(config | {"sigma": False}, only_sigma=True)
+    with pytest.raises(ValueError, match="only_sigma is true and sigma is not"):
+        train_inpaint.train(dataclasses.replace(place, initial=None), wrong, schedule)
+
+
 def test_resuming_with_another_network_is_refused(sets):
     settings = train_detect.DetectRecipe({"architecture": "deepcr", "hidden": 8}, crop=64)
     schedule = _training.Schedule(steps=1, budget=60.0)

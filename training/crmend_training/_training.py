@@ -112,6 +112,8 @@ def start(
     run = Run(network, config, optimiser, np.random.default_rng(seed), info)
     if initial is not None:
         state = _load(initial, config, widths=False)
+        if state["config"].get("sigma_filters", 0) != config.get("sigma_filters", 0):
+            _forget_uncertainty(state["state_dict"])
         if any(state["config"].get(key) != config.get(key) for key in ("filters", "profile")):
             widen(network, state["state_dict"], state["config"]["filters"])
         else:
@@ -133,10 +135,18 @@ def _load_matching(network: nn.Module, weights: dict[str, Tensor]) -> None:
         raise ValueError(f"weights do not fit: missing {missing}, unexpected {unexpected}")
 
 
+def _forget_uncertainty(weights: dict[str, Tensor]) -> None:
+    """Drop a head that does not fit the network, so that it is learnt anew."""
+    for name in [name for name in weights if name.startswith("spread.")]:
+        del weights[name]
+
+
 def _load(path: Path, config: dict[str, Any], *, widths: bool = True) -> dict[str, Any]:
     """Read a checkpoint and refuse one of another network, or only of another width."""
     state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=False)
-    free = {"sigma": None} | ({} if widths else {"filters": None, "profile": None})
+    free: dict[str, Any] = {"sigma": None}
+    if not widths:
+        free |= {"filters": None, "profile": None, "sigma_filters": None}
     if state["config"] | free != config | free:
         raise ValueError(f"{path} holds {state['config']}, the recipe asks for {config}")
     return state

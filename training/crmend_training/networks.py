@@ -172,6 +172,9 @@ class UNetPlusPlus(nn.Module):
     profile : bool
         Take the source's fitted profile (`crmend._profile`) as a third input: the network sees
         what the fit left over around the hole, as it is and turned.
+    sigma_filters : int
+        Channels of two 3×3 convolutions of the uncertainty's own, which see the network's
+        inputs beside its last features; 0 = it sees the features of its own pixel alone.
     """
 
     floor = 10.0
@@ -184,6 +187,7 @@ class UNetPlusPlus(nn.Module):
         mirror: bool = False,
         sigma: bool = False,
         profile: bool = False,
+        sigma_filters: int = 0,
     ):
         super().__init__()
         self.mirror = mirror
@@ -206,7 +210,16 @@ class UNetPlusPlus(nn.Module):
         for head in self.heads:
             nn.init.zeros_(head.weight)
             nn.init.zeros_(head.bias)
-        if sigma:
+        self.sigma_filters = sigma_filters
+        if sigma and sigma_filters:
+            inputs = self.filters[0] + 4 + 2 * mirror + 2 * profile
+            self.spread = nn.Sequential(
+                nn.Conv2d(inputs, sigma_filters, 1),
+                nn.LeakyReLU(0.1),
+                *_DoubleConv(sigma_filters, sigma_filters),
+                nn.Conv2d(sigma_filters, 1, 1),
+            )
+        elif sigma:
             width = self.filters[0]
             self.spread = nn.Sequential(
                 nn.Conv2d(width, width, 1), nn.LeakyReLU(0.1), nn.Conv2d(width, 1, 1)
@@ -252,6 +265,7 @@ class UNetPlusPlus(nn.Module):
                 [x, torch.asinh(rest / scale), torch.asinh(self.turned(rest) / scale)], 1
             )
         depth = len(self.filters)
+        seen = x
         for level in range(depth):
             x = self.nodes[f"{level}_0"](x if level == 0 else functional.max_pool2d(x, 2))
             grid[level, 0] = x
@@ -266,7 +280,10 @@ class UNetPlusPlus(nn.Module):
         ]
         if not self.sigma:
             return outputs, scale, None
-        exponent = self.spread(grid[0, depth - 1].detach())
+        features = grid[0, depth - 1].detach()
+        exponent = self.spread(
+            torch.cat([features, seen], dim=1) if self.sigma_filters else features
+        )
         return outputs, scale, torch.exp(torch.clamp(exponent, -self.limit, self.limit))
 
     def forward(
@@ -366,7 +383,7 @@ def build(config: dict[str, Any]) -> nn.Module:
         ``{"architecture": "deepcr", "hidden": 32}``,
         ``{"architecture": "folded", "width": 32, "depth": 2}`` or
         ``{"architecture": "unetplusplus", "filters": [24, 48, 96], "mirror": true,
-        "sigma": true, "profile": true}``.
+        "sigma": true, "profile": true, "sigma_filters": 16}``.
 
     Raises
     ------

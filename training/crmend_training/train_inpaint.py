@@ -42,6 +42,8 @@ class InpaintRecipe:
         Weight of the loss on CR pixels (paper, section 3.2: 4).
     sigma_weight : float
         Weight of the loss of the uncertainty, for a network that gives one.
+    only_sigma : bool
+        Learn the uncertainty alone: the mended pixels stay what they are.
     blind : float
         Share of the cutouts whose profile is fitted without the PSF, as in frames with too few
         stars.
@@ -59,6 +61,7 @@ class InpaintRecipe:
     off_centre: float = 0.4
     alpha: float = 4.0
     sigma_weight: float = 0.1
+    only_sigma: bool = False
     blind: float = 0.15
 
 
@@ -182,20 +185,27 @@ def train(
 ) -> _training.Run:
     """Train, checkpoint into ``paths.out`` and return the finished run."""
     run, batches, checks = _training.start_on(paths, recipe, InpaintBatches)
+    if recipe.only_sigma:
+        if not recipe.config.get("sigma", False):
+            raise ValueError("only_sigma is true and sigma is not; expected both")
+        for name, weight in run.network.named_parameters():
+            weight.requires_grad_(name.startswith("spread."))
 
     def loss_of_batch(run: _training.Run) -> torch.Tensor:
         filled, mask, profile, truth = (part.to(run.device) for part in batches.draw(run.rng))
         with run.autocast():
             corrections, scale, spread = run.network.corrections(filled, mask, profile)
         corrections = [correction.float() for correction in corrections]
+        if spread is not None:
+            error = (filled + corrections[-1] * scale - truth) / scale
+            of_sigma = spread_loss(spread.float(), error, mask)
+            if recipe.only_sigma:
+                return of_sigma
         true_scale = run.network.local_scale(truth)
         loss = inpainting_loss(
             corrections, scale, true_scale, filled, truth, mask, recipe.alpha
         )
-        if spread is not None:
-            error = (filled + corrections[-1] * scale - truth) / scale
-            loss = loss + recipe.sigma_weight * spread_loss(spread.float(), error, mask)
-        return loss
+        return loss if spread is None else loss + recipe.sigma_weight * of_sigma
 
     def validate(run: _training.Run) -> dict[str, float]:
         return fill_scores(run.network, checks, np.random.default_rng(0))
