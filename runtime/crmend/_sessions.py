@@ -52,12 +52,15 @@ class Session:
         The graph's own metadata.
     input_names, output_names : tuple of str
         In the graph's order.
+    threads : int
+        CPU threads.
     """
 
     provider: str
     metadata: dict[str, str]
     input_names: tuple[str, ...]
     output_names: tuple[str, ...]
+    threads: int
     _session: Any
     _last_run: Any
 
@@ -182,6 +185,7 @@ def _load(ort: Any, graph: bytes, providers: tuple[str, ...], threads: int) -> S
         metadata=dict(session.get_modelmeta().custom_metadata_map),
         input_names=tuple(item.name for item in session.get_inputs()),
         output_names=tuple(item.name for item in session.get_outputs()),
+        threads=threads,
         _session=session,
         _last_run=last_run,
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -323,6 +324,7 @@ def network_inputs(
     cr_mask: NDArray[np.bool_],
     names: tuple[str, ...],
     psf: NDArray[np.float64] | None = None,
+    threads: int = 1,
 ) -> tuple[NDArray[np.float32], ...]:
     """Fill the CR pixels of cutouts as the network expects it; return its inputs.
 
@@ -337,17 +339,32 @@ def network_inputs(
         (`crmend._profile`).
     psf : (k, 4) float64 array or None
         The frame's PSF (`crmend._psf.measure_psf`), if it is known.
+    threads : int
+        Cutouts that are filled at the same time.
 
     Returns
     -------
     tuple of (n, 1, h, w) float32 arrays
     """
-    smooth_fill(stamps, cr_mask)
+    known = np.empty((0, 4)) if psf is None else psf
     arrays = [stamps, cr_mask.astype(np.float32)]
     if "profile" in names:
         arrays.append(np.empty_like(stamps))
-        known = np.empty((0, 4)) if psf is None else psf
-        fit_profiles(stamps, cr_mask, known, arrays[-1])
+
+    def fill(part: slice) -> None:
+        # What overflows is not finite, and keeps the median.
+        with np.errstate(over="ignore", invalid="ignore"):
+            smooth_fill(stamps[part], cr_mask[part])
+            if "profile" in names:
+                fit_profiles(stamps[part], cr_mask[part], known, arrays[-1][part])
+
+    size = -(-len(stamps) // max(threads, 1))
+    parts = [slice(i, i + size) for i in range(0, len(stamps), size)]
+    if len(parts) > 1:
+        with ThreadPoolExecutor(len(parts)) as pool:
+            list(pool.map(fill, parts))
+    elif parts:
+        fill(parts[0])
     return tuple(array[:, np.newaxis] for array in arrays)
 
 
@@ -375,7 +392,11 @@ def _run_network(
         # What overflows is not finite, and keeps the median.
         with np.errstate(over="ignore", invalid="ignore"):
             arrays = network_inputs(
-                to_noise_units(stamps.image, scale), stamps.cr_mask, model.inputs, psf
+                to_noise_units(stamps.image, scale),
+                stamps.cr_mask,
+                model.inputs,
+                psf,
+                model.threads,
             )
             mended, *spread = model.run(*arrays, last=done == len(plan))
             picked = plan.pick(mended[:, 0], stamps, image.shape[1])

@@ -81,6 +81,11 @@ class Model:
         """Return the onnxruntime provider that was granted."""
         return self._session.provider
 
+    @property
+    def threads(self) -> int:
+        """Return the number of CPU threads."""
+        return self._session.threads
+
     def run(
         self, *arrays: NDArray[np.float32], last: bool = False
     ) -> tuple[NDArray[np.float32], ...]:

@@ -99,6 +99,16 @@ def test_a_source_far_from_every_cosmic_ray_mends_nothing(scene):
     assert NETWORK not in done.method
 
 
+@pytest.mark.parametrize("threads", [1, 3])
+def test_threads_do_not_change_the_result(scene, threads):
+    image, cr_mask = scene
+    sources = catalog([70.0, 120.0, 40.0, 90.0], [61.0, 100.0, 40.0, 150.0])
+    one = crmend.inpaint(image, cr_mask, detector=8, sources=sources, threads=2)
+    other = crmend.inpaint(image, cr_mask, detector=8, sources=sources, threads=threads)
+    assert (one.method == NETWORK).any()
+    np.testing.assert_allclose(other.image, one.image, rtol=1e-5, atol=1e-3)
+
+
 @pytest.mark.parametrize("batch", [1, 3, 64])
 def test_batch_size_and_neighbouring_sources_do_not_change_the_result(batch):
     rng = np.random.default_rng(6)

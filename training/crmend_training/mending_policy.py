@@ -152,7 +152,7 @@ def _seconds_of(
 ) -> float:
     """Send one batch through first fill and graph; return the graph's seconds."""
     image = to_noise_units(stamps.image, scale)
-    arrays = network_inputs(image, stamps.cr_mask, model.inputs, psf)
+    arrays = network_inputs(image, stamps.cr_mask, model.inputs, psf, model.threads)
     before = time.perf_counter()
     model.run(*arrays)
     return time.perf_counter() - before
