@@ -42,6 +42,11 @@ background noise of 10 e-."""
 OUTLIER = 5.0
 """Residual [sigma] at which a pixel has lost half of its weight."""
 
+COUNTS = (1.0, 1.0, 0.0)
+"""Sources of flux f are taken to be as many as f ** -COUNTS (really 1.5 to 2): one of which
+nearly nothing is left is not thought to be very bright.  Moffat profiles, whose shape is freer, would all be too
+faint."""
+
 ITERATIONS = (16, 16, 20)
 """At most."""
 
@@ -156,6 +161,9 @@ def fit_source(
         for m in range(1, N):
             normal[m, m] += 1.0 / _WIDTH[kind, m] ** 2
             right[m] -= (found[m] - _MEAN[kind, m]) / _WIDTH[kind, m] ** 2
+        if found[0] > 1.0:
+            normal[0, 0] += COUNTS[kind] / found[0] ** 2
+            right[0] -= COUNTS[kind] / found[0]
         better = False
         new = cost
         for _ in range(6):
@@ -226,6 +234,7 @@ def _cost(
     kind: int,
 ) -> float:
     """Return the robust sum of squares plus the priors."""
+    counts = COUNTS[kind]
     size = weight.shape[0]
     reach = size // 2
     total = 0.0
@@ -239,7 +248,7 @@ def _cost(
             total += OUTLIER**2 * math.log1p(rest * rest * w / OUTLIER**2)
     for m in range(1, N):
         total += ((p[m] - _MEAN[kind, m]) / _WIDTH[kind, m]) ** 2
-    return total
+    return total + 2.0 * counts * math.log(max(p[0], 1.0))
 
 
 @_njit
