@@ -44,8 +44,8 @@ OUTLIER = 5.0
 
 COUNTS = (1.0, 1.0, 0.0)
 """Sources of flux f are taken to be as many as f ** -COUNTS (really 1.5 to 2): one of which
-nearly nothing is left is not thought to be very bright.  Moffat profiles, whose shape is freer, would all be too
-faint."""
+nearly nothing is left is not thought to be very bright.  Moffat profiles, whose shape is
+freer, would all be too faint."""
 
 ITERATIONS = (16, 16, 20)
 """At most."""

@@ -74,7 +74,8 @@ def checkpoints(network, tmp_path_factory):
     folder = tmp_path_factory.mktemp("checkpoints")
     for name, config in CONFIGS.items():
         state = network(config).state_dict()
-        info = {"seed": 3, "data_fingerprint": "none"}
+        checked = {"network_scatter": 0.02, "depth_1_scatter": 0.03}
+        info = {"seed": 3, "data_fingerprint": "none", "validation": checked}
         torch.save({"state_dict": state, "config": config, "info": info}, folder / f"{name}.pt")
     return {name: Weights(folder / f"{name}.pt") for name in CONFIGS}
 
@@ -286,6 +287,14 @@ def test_the_cards_say_what_was_exported(exported):
     assert card.detect.training.base == "generic"
     assert card.detect.training.seed == 3
     assert card.inpaint.stride == 2
+    mending = dict(card.inpaint.metrics)
+    assert mending.pop("depth_1_milliseconds") > 0.0
+    assert mending == {
+        "test_set": "held-out frames of the data set",
+        "flux_scatter": 0.02,
+        "depth_1_flux_scatter": 0.03,
+        "exported_depth": 1,
+    }
     assert card.detect.parity.mask_pixels_changed == 0
     assert card.detect.parity.frames == len(SIZES)
     assert 0 < card.detect.parity.max_abs_difference <= 1e-5

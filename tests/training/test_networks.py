@@ -64,6 +64,23 @@ def test_mirror_shows_each_pixel_the_one_opposite_the_source():
     assert torch.nonzero(turned)[0].tolist() == [0, 0, 32 - 5, 32 + 7]
 
 
+def test_a_pruned_network_gives_what_its_head_gave():
+    torch.manual_seed(2)
+    network = networks.UNetPlusPlus((4, 6, 8), mirror=True, sigma=True, profile=True)
+    for head in network.heads:
+        torch.nn.init.normal_(head.weight, std=0.1)
+    image, profile = (100.0 * torch.rand(2, 1, 16, 16) for _ in range(2))
+    mask = (torch.rand(2, 1, 16, 16) < 0.2).float()
+    with torch.no_grad():
+        corrections, scale, _ = network.corrections(image, mask, profile)
+        for depth, correction in enumerate(corrections, 1):
+            small = network.pruned(depth)
+            found = small(image, mask, profile)
+            torch.testing.assert_close(found, image + correction * scale)
+    assert (corrections[0] - corrections[1]).abs().max() > 1e-3
+    assert set(network.pruned(1).nodes) == {"0_0", "1_0", "0_1"}
+
+
 def test_unknown_architecture_is_named():
     with pytest.raises(ValueError, match="'resnet' is unknown; expected deepcr"):
         networks.build({"architecture": "resnet"})

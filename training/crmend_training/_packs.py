@@ -98,6 +98,8 @@ class ValidatedGraph:
         Preprocessing that the network was trained with.
     image_unit : str
         Of the input of a detection network.
+    metrics : mapping
+        What training measured on its held-out frames; a `Choice` adds to it.
     """
 
     kind: str
@@ -113,6 +115,7 @@ class ValidatedGraph:
     thresholds: dict[float, float]
     normalisation: NormalisationCard = OWN_NORMALISATION
     image_unit: str = IMAGE_UNIT
+    metrics: Mapping[str, float | str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -230,7 +233,7 @@ def _graph_card(one: PackGraph, sha256: str) -> GraphCard:
         stride=graph.stride,
         threshold=None if threshold is None else graph.thresholds[threshold],
         training=TrainingCard(**graph.training, base=one.base),
-        metrics=dict(choice.metrics),
+        metrics={**graph.metrics, **choice.metrics},
         parity=graph.parity,
         curve=choice.curve,
     )

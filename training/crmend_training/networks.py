@@ -225,6 +225,22 @@ class UNetPlusPlus(nn.Module):
                 nn.Conv2d(width, width, 1), nn.LeakyReLU(0.1), nn.Conv2d(width, 1, 1)
             )
 
+    def pruned(self, depth: int) -> UNetPlusPlus:
+        """Return the network that ends at an earlier head (Zhou et al. 2020: L1, L2, …).
+
+        It holds the nodes that this head needs and gives no uncertainty, which only the
+        deepest has.
+
+        Parameters
+        ----------
+        depth : int
+            1 to the number of heads.
+        """
+        small = UNetPlusPlus(self.filters[: depth + 1], self.mirror, profile=self.profile)
+        weights = self.state_dict()
+        small.load_state_dict({name: weights[name] for name in small.state_dict()})
+        return small.train(self.training)
+
     def local_scale(self, image: Tensor) -> Tensor:
         """Return the local scale s(x) [noise units] of a cutout, (n, 1, h, w)."""
         size = 2 * self.reach + 1

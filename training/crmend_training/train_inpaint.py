@@ -221,36 +221,39 @@ def fill_scores(
     """Return flux errors over the mask, relative to the flux within 5 px of the centre.
 
     Median, half the 16–84 % range, mean and rms, of the network and of its first fill, on
-    held-out frames; and the share of mended pixels within 1 and 2 sigma.
+    held-out frames; the scatter at every depth; and the share of mended pixels within 1 and
+    2 sigma.
     """
-    network_errors, fill_errors, pulls = [], [], []
+    fills: dict[str, list[NDArray[np.float64]]] = {}
+    pulls = []
     device = next(network.parameters()).device
     for _ in range(draws):
         filled, mask, profile, truth = (part.to(device) for part in batches.draw(rng))
-        mended = network(filled, mask, profile)
-        if isinstance(mended, tuple):
-            mended, sigma = mended
-            pulls.append(((mended - truth) / sigma)[mask > 0].abs().cpu().numpy())
+        corrections, scale, spread = network.corrections(filled, mask, profile)
+        images = {
+            f"depth_{number}": filled + correction * scale
+            for number, correction in enumerate(corrections, 1)
+        }
+        images |= {"network": filled + corrections[-1] * scale, "fill": filled}
+        if spread is not None:
+            pull = (images["network"] - truth) / (spread * scale)
+            pulls.append(pull[mask > 0].abs().cpu().numpy())
         centre = truth.shape[-1] // 2
         core = np.s_[:, :, centre - 5 : centre + 6, centre - 5 : centre + 6]
         flux = truth[core].sum(dim=(1, 2, 3))
-        for image, errors in (
-            (mended, network_errors),
-            (filled, fill_errors),
-        ):
+        bright = (flux > 200.0) & (mask[core].sum(dim=(1, 2, 3)) > 0)
+        for name, image in images.items():
             difference = ((image - truth) * mask)[core].sum(dim=(1, 2, 3))
-            bright = (flux > 200.0) & (mask[core].sum(dim=(1, 2, 3)) > 0)
-            errors.append((difference / flux)[bright].cpu().numpy())
+            fills.setdefault(name, []).append((difference / flux)[bright].cpu().numpy())
     scores = {}
-    for name, errors in (("network", network_errors), ("fill", fill_errors)):
+    for name, errors in fills.items():
         values = np.concatenate(errors)
         low, middle, high = np.percentile(values, [16, 50, 84])
-        scores |= {
-            f"{name}_bias": float(middle),
-            f"{name}_scatter": float(high - low) / 2,
-            f"{name}_mean": float(values.mean()),
-            f"{name}_rms": float(np.sqrt(np.mean(values**2))),
-        }
+        scores[f"{name}_scatter"] = float(high - low) / 2
+        if not name.startswith("depth"):
+            scores[f"{name}_bias"] = float(middle)
+            scores[f"{name}_mean"] = float(values.mean())
+            scores[f"{name}_rms"] = float(np.sqrt(np.mean(values**2)))
     if pulls:
         pull = np.concatenate(pulls)
         scores |= {"within_1": float((pull < 1).mean()), "within_2": float((pull < 2).mean())}
