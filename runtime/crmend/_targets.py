@@ -22,6 +22,7 @@ def find_targets(
     sources: SourceCatalog | None,
     reach: float | None,
     band_rows: int,
+    psf: NDArray[np.float64] | None = None,
 ) -> tuple[SourceCatalog, NDArray[np.float64] | None, CutoutPlan]:
     """Find the sources that cosmic rays hit.
 
@@ -35,6 +36,8 @@ def find_targets(
         As in `crmend.inpaint.inpaint_into`.
     scale : Scale
         Background and noise of the image.
+    psf : (k, 4) float64 array or None
+        None = measure it; with k = 0 it is not known.
 
     Returns
     -------
@@ -51,7 +54,10 @@ def find_targets(
     flat = np.flatnonzero(cr_mask)
     if flat.size == 0:
         return known, None, plan
-    psf = measure_psf(image, cr_mask, excluded, scale, known)
+    if psf is None:
+        psf = measure_psf(image, cr_mask, excluded, scale, known)
+    elif len(psf) == 0:
+        psf = None
     if sources is not None:
         return known, psf, plan
     left = np.setdiff1d(flat, plan.pixels, assume_unique=True)

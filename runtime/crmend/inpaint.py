@@ -196,6 +196,7 @@ def inpaint_into(
     batch: int = BATCH,
     band_rows: int = BAND_ROWS,
     reach: float | None = REACH,
+    psf: NDArray[np.float64] | None = None,
     progress: Progress | None = None,
 ) -> Mending:
     """Mend cosmic rays in place: what `inpaint` does after its checks.
@@ -219,6 +220,8 @@ def inpaint_into(
     reach : float or None
         Leave CR pixels farther than this from a source's footprint to the median [px];
         None = none of those in its cutout (see `crmend.cutouts.plan_cutouts`).
+    psf : (k, 4) float64 array or None
+        See `crmend._psf.measure_psf`; None = measure it; with k = 0 it is not known.
 
     Returns
     -------
@@ -235,7 +238,7 @@ def inpaint_into(
     with stopwatch(seconds, "sources"):
         sources, psf, plan = find_targets(
             image, cr_mask, invalid, excluded, scale,
-            sources=sources, reach=reach, band_rows=band_rows,
+            sources=sources, reach=reach, band_rows=band_rows, psf=psf,
         )  # fmt: skip
     with stopwatch(seconds, "network"):
         values, sigma = _run_network(

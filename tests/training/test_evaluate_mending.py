@@ -1,4 +1,5 @@
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -21,6 +22,7 @@ from crmend_training.datasets.science_files import (
     IndexRow,
     ScienceCase,
     ScienceSource,
+    read_science,
     write_index,
     write_science,
 )
@@ -208,6 +210,27 @@ def test_mosaic_hands_every_stamp_back():
         np.testing.assert_allclose(stamp, case.source.clean, atol=1e-4)
 
 
+def test_the_psf_of_a_source_is_its_exposures():
+    """Its copies in the mosaic would tell, too; told that it is not known, it is not."""
+    cases = science_cases(13)
+    flat = np.array([[1.0, 2.0, 0.0, 2.0]])
+    known, unknown = (
+        [replace(case, source=replace(case.source, psf=psf)) for case in cases]
+        for psf in (flat, np.empty((0, 4)))
+    )
+    runtime = science.Runtime(detect=None)
+    told, untold = (science.mend_mosaic(one, runtime)[science.OURS] for one in (known, unknown))
+    own, other = (
+        [
+            float((stamp - c.source.clean)[c.mask].sum())
+            for stamp, c in zip(all_, cases, strict=True)
+        ]
+        for all_ in (told, untold)
+    )
+    assert np.abs(own).max() < 60.0  # of 998
+    assert not np.allclose(own, other, atol=1e-3)
+
+
 def test_masks_that_detection_draws_are_used_as_they_are():
     cases = science_cases(13)
     mended = science.mend_mosaic(cases, science.Runtime(perfect, missing_one_pixel))
@@ -222,6 +245,7 @@ def test_masks_that_detection_draws_are_used_as_they_are():
 def test_science_rows_and_summary(tmp_path):
     cases = science_cases(24)
     write_science(tmp_path / "set" / "one.fits", cases)
+    assert next(read_science(tmp_path / "set" / "one.fits")).source.psf.shape == (0, 4)
     rows = [
         IndexRow(8, "g", "star", 21.0, "one.fits", 21.2, 24),
         IndexRow(8, "g", "star", 17.0),

@@ -197,6 +197,7 @@ def test_representative_sources_have_the_papers_types_and_magnitudes(rng):
     found = [(source.kind, source.magnitude) for source in sources]
     assert found == list(paper_values.REPRESENTATIVE)
     for source in sources:
+        assert 0 < len(source.psf) <= 7
         assert source.clean.shape == (64, 64)
         # The light above the sky is what the magnitude says; galaxies are wide.
         rows, columns = np.indices(source.clean.shape)

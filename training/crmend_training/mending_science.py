@@ -1,8 +1,9 @@
 """The scientific test set (paper, sections 2.3 and 4.2) mended by every method.
 
 The stamps of one source are laid out on a plain sky of the frame's level and noise, so that
-ours runs end to end (background, sources, cutouts, network) as on an exposure.  Δmag is that of
-the mended stamp minus that of the same stamp without any CR, measured in the same way.
+ours runs end to end (background, sources, cutouts, network) as on an exposure; the PSF is the
+exposure's own, from its other stars: copies of one star would know their own noise.  Δmag is
+that of the mended stamp minus that of the same stamp without any CR, measured in the same way.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 import crmend
+from crmend.inpaint import Inpainted, flat_error, inpaint_into
+from crmend.models import choose_model
 from crmend_training.classical_fills import Fill, fill_groups, prepared
 from crmend_training.datasets.science_files import ScienceCase, find_science, read_science
 from crmend_training.evaluate_mending import (
@@ -43,14 +46,32 @@ OURS, DRAWN, DRAWN_GROWN = "ours", "ours, mask drawn", "ours, mask drawn +1 px"
 """With the true mask; with that of detection; with that one grown by a pixel."""
 
 
+def inpaint(
+    image: NDArray[np.float32],
+    cr_mask: NDArray[np.bool_],
+    *,
+    detector: int,
+    invalid: NDArray[np.bool_],
+    psf: NDArray[np.float64],
+    threads: int | None = None,
+) -> Inpainted:
+    """Mend an image as `crmend.inpaint` does, with a PSF that is known (k > 0) or not."""
+    mended = image.copy()
+    bad = invalid | ~np.isfinite(mended)
+    error = flat_error(mended, bad | cr_mask)
+    model = choose_model(detector, None, "inpaint", "cpu", threads)
+    done = inpaint_into(mended, error, cr_mask, bad, bad, model, psf=psf)
+    return Inpainted(mended, error, done.method, done.sources)
+
+
 @dataclass(frozen=True)
 class Runtime:
-    """What mends and detects; called as `crmend.inpaint` and `crmend.detect` are.
+    """What mends and detects; called as `inpaint` and `crmend.detect` are.
 
     Without ``detect`` only true masks are used.
     """
 
-    inpaint: Callable[..., Any] = crmend.inpaint
+    inpaint: Callable[..., Any] = inpaint
     detect: Callable[..., Any] | None = crmend.detect
 
 
@@ -127,6 +148,7 @@ def mend_mosaic(
     if runtime.detect is not None:
         drawn = runtime.detect(mosaic.image, **known).cr_mask & mosaic.stamps
         masks |= {DRAWN: drawn, DRAWN_GROWN: grown(drawn, 1) & ~mosaic.ignore}
+    known["psf"] = cases[0].source.psf
     mended = {
         name: runtime.inpaint(mosaic.image, mask, **known).image for name, mask in masks.items()
     }

@@ -13,16 +13,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-import crmend
 from crmend import _normalise
 from crmend_training import classical_fills
 from crmend_training.closure import Frame, expose_catalog
-from crmend_training.datasets.inpainting import CUTOUT
+from crmend_training.datasets.frames import make_frame
+from crmend_training.datasets.inpainting import CUTOUT, frame_psf
 from crmend_training.datasets.science_files import ScienceSource
 from crmend_training.datasets.science_rays import CosmicRayClip, isolated_clips, place_clips
 from crmend_training.evaluate_mending import kron_fluxes, magnitude
 from crmend_training.mending_frames import HitFrame
-from crmend_training.mending_science import Runtime, score_cases
+from crmend_training.mending_science import Runtime, inpaint, score_cases
 from crmend_training.paper_values import REPRESENTATIVE
 from crmend_training.simulate import SimulationConfig
 from crmend_training.simulate.bands import FULL_SHAPE
@@ -37,7 +37,7 @@ METHODS = {"contaminated": "contaminated", MEDIAN_FILTER: "median filter", "ours
 
 _PITCH = 160  # px from source to source
 _QUIET = 20.0  # px around a source without another, assumed
-_SHAPE = (2 * _PITCH, 2 * _PITCH)
+_SHAPE = (1024, 1024)  # in fields of the Galactic plane: their stars tell the PSF
 _EXCLUDED = 1 | 2 | 8  # bad, hot, saturated
 _TRIES = 20
 _FEW = 5
@@ -78,7 +78,7 @@ def measure_science(
     clips = choose_clips(rng, frame, count)
     fills, errors = classical_fills.load_fills([MEDIAN_FILTER])
     assert not errors, errors  # it needs numpy only
-    runtime = Runtime(partial(crmend.inpaint, threads=threads), detect=None)
+    runtime = Runtime(partial(inpaint, threads=threads), detect=None)
     rows = [
         row
         for source in sources
@@ -100,14 +100,15 @@ def representative_sources(
     """Return the sources of `paper_values.REPRESENTATIVE` on a detector, without CRs."""
     for attempt in range(_TRIES):
         config = SimulationConfig(
-            detector, _SHAPE, seed=seed + attempt, field="high", cr_rate=0.0
+            detector, _SHAPE, seed=seed + attempt, field="plane", cr_rate=0.0
         )
         catalog = planted_catalog(rng, config)
         frame = expose_catalog(config, catalog)
         planted = catalog[: len(REPRESENTATIVE)]
         ignore = (frame.flag & _EXCLUDED) != 0
         if not any(ignore[_window(row, 6)].any() for row in planted):
-            return [_cut_out(frame, ignore, row, config) for row in planted]
+            psf = _psf_without(frame, ignore, planted)
+            return [_cut_out(frame, ignore, row, config, psf) for row in planted]
     raise RuntimeError(
         f"detector {detector}: every one of {_TRIES} frames has a bad pixel on a source's core"
     )
@@ -125,7 +126,9 @@ def planted_catalog(rng: np.random.Generator, config: SimulationConfig) -> NDArr
     planted["mag"] = [wanted for _, wanted in REPRESENTATIVE]
     planted["flux"] = 10.0 ** (0.4 * (sky.zero_point - planted["mag"]))
     for number, row in enumerate(planted):
-        place = (np.array(divmod(number, 2)) + 0.5) * _PITCH + rng.uniform(-8.0, 8.0, 2)
+        corner = (np.array(config.shape) - 2 * _PITCH) / 2
+        cell = (np.array(divmod(number, 2)) + 0.5) * _PITCH
+        place = corner + cell + rng.uniform(-8.0, 8.0, 2)
         row["y"], row["x"] = place
     field = draw_catalog(rng, config.shape, sky)
     apart = np.hypot(*(np.subtract.outer(field[axis], planted[axis]) for axis in "xy"))
@@ -165,8 +168,23 @@ def _window(row: np.void, half: int) -> tuple[slice, slice]:
     return np.s_[y - half : y + half + 1, x - half : x + half + 1]
 
 
+def _psf_without(
+    frame: Frame, ignore: NDArray[np.bool_], planted: NDArray[np.void]
+) -> NDArray[np.float64]:
+    """Return the PSF of the stars that were not planted; without a row if they are too few."""
+    nothing = np.zeros(ignore.shape, np.float32)
+    level1 = make_frame(frame.image, ignore, np.zeros_like(ignore), nothing, "")
+    places = [(float(row["x"]), float(row["y"])) for row in planted]
+    psf = frame_psf(level1, without=places)
+    return np.empty((0, 4)) if psf is None else psf
+
+
 def _cut_out(
-    frame: Frame, ignore: NDArray[np.bool_], row: np.void, config: SimulationConfig
+    frame: Frame,
+    ignore: NDArray[np.bool_],
+    row: np.void,
+    config: SimulationConfig,
+    psf: NDArray[np.float64],
 ) -> ScienceSource:
     """Return the stamp of one source."""
     scale = _normalise.measure_scale(frame.image, ignore)
@@ -187,6 +205,7 @@ def _cut_out(
         noise=scale.noise,
         background=scale.background,
         unit="e-/s",
+        psf=psf,
     )
 
 

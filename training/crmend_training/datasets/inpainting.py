@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -100,9 +100,17 @@ def find_cutouts(frame: Frame, most: int = 150, *, beyond: int = 25) -> list[Sou
     return chosen
 
 
-def frame_psf(frame: Frame) -> NDArray[np.float64] | None:
-    """Return the PSF as the runtime measures it on Level 1, all CRs known; or None."""
+def frame_psf(
+    frame: Frame, without: Sequence[tuple[float, float]] = ()
+) -> NDArray[np.float64] | None:
+    """Return the PSF as the runtime measures it on Level 1, all CRs known; or None.
+
+    Sources at the places `without` (x, y) take no part in it.
+    """
     touched = frame.cr > 0
+    for x, y in without:
+        row, column = int(np.floor(y + 0.5)), int(np.floor(x + 0.5))
+        touched[max(row - 1, 0) : row + 2, max(column - 1, 0) : column + 2] = True
     image, spread = frame.image.copy(), np.empty(np.count_nonzero(touched), np.float32)
     adaptive_median(frame.image, touched, frame.ignore, MIN_GOOD, 0.0, image, spread)
     sources = find_sources(image, invalid=frame.invalid)

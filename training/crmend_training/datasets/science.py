@@ -12,7 +12,7 @@ import warnings
 from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 from crmend import _normalise
 from crmend.errors import CrmendWarning, InvalidInputError
 from crmend.exposure import read_exposure
-from crmend_training.datasets.frames import Pair, read_image
-from crmend_training.datasets.inpainting import CUTOUT
+from crmend_training.datasets.frames import Pair, load_frame, read_image
+from crmend_training.datasets.inpainting import CUTOUT, frame_psf
 from crmend_training.datasets.science_files import (
     INDEX,
     IndexRow,
@@ -261,6 +261,10 @@ def _read_one(
             images = {"clean": clean[window].copy(), "ignore": ignore[window].copy()}
             asked = {"type_wanted": kind, "wanted": float(wanted)}
             chosen.append(ScienceSource(**common, **images, **asked, **_of_row(table, k)))
+    places = [(source.x, source.y) for source in chosen]
+    psf = frame_psf(load_frame(pair), without=places)
+    if psf is not None:
+        chosen = [replace(source, psf=psf) for source in chosen]
     clips = isolated_clips(
         exposure.image - clean, truth, ignore, 3 * settings.crs_per_source, rng
     )

@@ -10,6 +10,8 @@ primary   none                     DETECTOR, FILTER, SRCFILE, SRCX, SRCY [px, 0-
                                    MAGWANT, MAGTOL, NCR and those below
 CLEAN     (64, 64) float32         the source without any CR; BUNIT
 IGNORE    (64, 64) uint8           1 = bad, hot or saturated
+PSF       (k, 4) float64           the exposure's PSF from its other stars
+                                   (`crmend._psf.measure_psf`); none where it is not known
 HIT, n    (64, 64) float32         the source with CR number n = EXTVER, 1 …; CRENERGY,
                                    CRDIST, CRANGLE, CRNPIX and those below
 MASK, n   (64, 64) uint8           1 = CR > 1 e-
@@ -30,7 +32,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 import numpy as np
@@ -50,7 +52,7 @@ class ScienceSource:
 
     ``stamp_x`` and ``stamp_y`` are the source's place in the stamp [px], ``half_light`` is the
     catalogue's half-light radius [px], ``type_wanted`` the type asked for (``any`` where either
-    would do), the rest as in the module's table.
+    would do), ``psf`` has no row where it is not known; the rest as in the module's table.
     """
 
     clean: NDArray[np.float32]
@@ -70,6 +72,7 @@ class ScienceSource:
     half_light: float = 0.0
     tolerance: float = 1.0
     type_wanted: str = "any"
+    psf: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 4)))
 
     @property
     def stamp_x(self) -> float:
@@ -124,6 +127,8 @@ def write_science(path: Path, cases: Sequence[ScienceCase]) -> Path:
     hdus: list = [fits.PrimaryHDU(header=_primary_header(source, len(cases), common))]
     hdus.append(fits.ImageHDU(source.clean, common, name="CLEAN"))
     hdus.append(fits.ImageHDU(source.ignore.astype(np.uint8), name="IGNORE"))
+    if len(source.psf):
+        hdus.append(fits.ImageHDU(source.psf, name="PSF"))
     for number, case in enumerate(cases, start=1):
         header = common.copy()
         header["CRENERGY"] = (case.energy, "[e-] charge of the cosmic ray")
@@ -157,7 +162,7 @@ def write_index(folder: Path, rows: Sequence[IndexRow]) -> Path:
     """Write ``index.csv``."""
     path = Path(folder) / INDEX
     with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, [field.name for field in fields(IndexRow)])
+        writer = csv.DictWriter(file, [column.name for column in fields(IndexRow)])
         writer.writeheader()
         writer.writerows(asdict(row) for row in rows)
     return path
@@ -238,6 +243,7 @@ def _common_header(source: ScienceSource) -> fits.Header:
 def _source_of(hdus: fits.HDUList) -> ScienceSource:
     """Return the source of an open file."""
     head = hdus[0].header
+    known = {"psf": hdus["PSF"].data.astype(np.float64)} if "PSF" in hdus else {}
     return ScienceSource(
         clean=hdus["CLEAN"].data.astype(np.float32),
         ignore=hdus["IGNORE"].data > 0,
@@ -256,4 +262,5 @@ def _source_of(hdus: fits.HDUList) -> ScienceSource:
         half_light=head["SRCRHALF"],
         tolerance=head["MAGTOL"],
         type_wanted=head["TYPEWANT"],
+        **known,
     )
