@@ -59,7 +59,7 @@ def main() -> None:
         "frames": 0,
     }
     if "science" in options.only and options.science is not None:
-        rows = mending_science.score_science(options.science, fills)
+        rows = mending_science.score_science(options.science, fills, most=options.most)
         mending_figures.draw_science(options.out / "science.png", rows)
         result["science"] = mending_science.summarise(rows)
     if set(options.only) - {"science"}:
@@ -88,7 +88,11 @@ def parse() -> argparse.Namespace:
         help=f"classical fills (default all: {', '.join(classical_fills.PEERS)})",
     )
     parser.add_argument("--rounds", type=int, default=1, help="times that a frame is hit")
-    parser.add_argument("--most", type=int, help="use so many of the frames, evenly chosen")
+    parser.add_argument(
+        "--most",
+        type=int,
+        help="use so many of the frames, and of the sources of the science set, evenly chosen",
+    )
     parser.add_argument(
         "--sources", type=int, help="measure so many hit sources of a frame, drawn at random"
     )

@@ -23,6 +23,7 @@ import crmend
 from crmend.inpaint import Inpainted, flat_error, inpaint_into
 from crmend.models import choose_model
 from crmend_training.classical_fills import Fill, fill_groups, prepared
+from crmend_training.datasets.frames import few_of
 from crmend_training.datasets.science_files import ScienceCase, find_science, read_science
 from crmend_training.evaluate_mending import (
     aperture_fluxes,
@@ -76,7 +77,10 @@ class Runtime:
 
 
 def score_science(
-    folder: Path, fills: dict[str, Fill], runtime: Runtime | None = None
+    folder: Path,
+    fills: dict[str, Fill],
+    runtime: Runtime | None = None,
+    most: int | None = None,
 ) -> list[dict]:
     """Return one row per case and method: which source and CR, ``aperture``, ``kron`` [mag].
 
@@ -88,6 +92,8 @@ def score_science(
         From `classical_fills.load_fills`.
     runtime : Runtime or None
         None = crmend's own.
+    most : int or None
+        Use so many of the sources, evenly chosen.
 
     Raises
     ------
@@ -95,7 +101,7 @@ def score_science(
         There is no science set.
     """
     rows = []
-    for path in tqdm(find_science(folder), desc="science set", disable=None):
+    for path in tqdm(few_of(find_science(folder), most), desc="science set", disable=None):
         rows += score_cases(list(read_science(path)), fills, runtime or Runtime())
     return rows
 

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from astropy.io import fits
@@ -126,11 +127,14 @@ def find_pairs(folder: Path) -> list[Pair]:
     ]
 
 
-def few_of(pairs: Sequence[Pair], most: int | None) -> list[Pair]:
-    """Return at most so many pairs, evenly chosen from first to last; None = all."""
-    if most is None or most >= len(pairs):
-        return list(pairs)
-    return [pairs[k] for k in np.linspace(0, len(pairs) - 1, most).astype(int)]
+_T = TypeVar("_T")
+
+
+def few_of(items: Sequence[_T], most: int | None) -> list[_T]:
+    """Return at most so many pairs or files, evenly chosen from first to last; None = all."""
+    if most is None or most >= len(items):
+        return list(items)
+    return [items[k] for k in np.linspace(0, len(items) - 1, most).astype(int)]
 
 
 def read_image(path: Path) -> NDArray[np.float32]:
