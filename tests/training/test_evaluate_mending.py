@@ -321,6 +321,11 @@ def test_hit_sources_are_those_with_a_cr_inside_or_outside(frame):
     ours = next(r for r in table if r["method"] == "ours" and r["where"] == "all")
     assert ours["aperture"]["ratio"] == 1.0
     assert ours["aperture"]["implied"] == 1.0
+    # What another fill leaves without light counts for neither.
+    rows[0]["aperture"]["true: off"] = np.nan
+    table = summary.summarise_sources(rows)
+    ours = next(r for r in table if r["method"] == "ours" and r["where"] == "all")
+    assert (ours["aperture"]["change"]["n"], ours["aperture"]["shared"]["n"]) == (2, 1)
     added = [r for r in summary.summarise_shapes(rows) if r["type"] == "star"]
     by_method = {row["method"]: row["e1"] for row in added}
     assert by_method["ours"]["mean"] == 0.0

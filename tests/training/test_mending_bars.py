@@ -54,7 +54,7 @@ def test_ours_is_first_only_if_no_classical_fill_is_better():
     def row(method, median):
         change = {"median": median, "rms": 0.1}
         own = {"type": "star", "where": "all", "mask": "true", "method": method}
-        return own | {"aperture": {"change": change, "ratio": 1.0}, "kron": {"ratio": 1.4}}
+        return own | {"aperture": {"shared": change, "ratio": 1.0}, "kron": {"ratio": 1.4}}
 
     sources = [row("masked", 0.0), row("ours", -0.02), row("biharmonic", 0.03)]
     name = "stars hit by a frame's own CRs: bias; best classical fill"

@@ -151,7 +151,7 @@ def _rank_bars(result: dict[str, Any]) -> list[Bar]:
             means = _mean_by_method(near, name)
             what = f"{PLURAL[kind]}, CR within 5 px: {word}; best classical fill"
             lines.append(_first(what, means))
-            natural = {row["method"]: row["aperture"]["change"] for row in own}
+            natural = {row["method"]: row["aperture"]["shared"] for row in own}
             error = (
                 natural.get(OURS, {}).get("error", math.nan) if name == "median" else math.nan
             )

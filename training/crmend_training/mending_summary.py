@@ -15,6 +15,9 @@ from crmend_training.mending_pixels import MAGNITUDE_BINS
 
 _FILLED = {"any": (NETWORK, MEDIAN), "network": (NETWORK,), "median": (MEDIAN,)}
 
+NO_FILLS = ("contaminated", "masked")
+"""Methods that leave CR pixels as they are or take them out."""
+
 _MAGNITUDES = 2.5 / np.log(10.0)  # of a relative error of 1
 
 
@@ -23,12 +26,15 @@ def summarise_sources(rows: Sequence[dict]) -> list[dict]:
 
     ``aperture`` and ``kron`` hold the scatter against the catalogue of the mended image
     (``scatter``), of the CR-free one (``clean``) and their ratio, over sources measured on
-    both; ``change`` is the spread of mended − CR-free.  ``implied`` is the ratio that these
-    changes would make were the CR-free scatter that of photons and read noise alone: it does
-    not get smaller because neighbours or the aperture scatter the CR-free magnitudes as well.
+    both; ``change`` is the spread of mended − CR-free, ``shared`` the same over the sources to
+    which every fill of the same mask leaves light, so that none gains by what it loses.
+    ``implied`` is the ratio that these changes would make were the CR-free scatter that of
+    photons and read noise alone: it does not get smaller because neighbours or the aperture
+    scatter the CR-free magnitudes as well.
     """
     table = []
     keys = [key for key in (rows[0]["aperture"] if rows else {}) if key != "CR-free"]
+    fills = [key for key in keys if key.split(": ")[1] not in NO_FILLS]
     for kind in ("star", "galaxy", "both"):
         for where in ("all", "outside", "inside"):
             own = [row for row in rows if kind in ("both", row["type"])]
@@ -36,12 +42,17 @@ def summarise_sources(rows: Sequence[dict]) -> list[dict]:
             for key in keys:
                 mask, method = key.split(": ")
                 head = {"type": kind, "where": where, "mask": mask, "method": method}
-                both = {name: _against_truth(own, name, key) for name in ("aperture", "kron")}
+                peers = [other for other in fills if other.startswith(f"{mask}: ")]
+                both = {
+                    name: _against_truth(own, name, key, peers) for name in ("aperture", "kron")
+                }
                 table.append(head | both)
     return table
 
 
-def _against_truth(rows: Sequence[dict], name: str, key: str) -> dict[str, Any]:
+def _against_truth(
+    rows: Sequence[dict], name: str, key: str, peers: Sequence[str]
+) -> dict[str, Any]:
     """Return the scatter against the catalogue with and without CRs."""
     mended = np.array([row[name][key] for row in rows])
     clean = np.array([row[name]["CR-free"] for row in rows])
@@ -52,7 +63,9 @@ def _against_truth(rows: Sequence[dict], name: str, key: str) -> dict[str, Any]:
     noise = _MAGNITUDES / np.array([row["snr"] for row in rows])[np.isfinite(clean)]
     implied = float(np.hypot(1.0, spread_of(change / noise)["scatter"]))
     found = {"scatter": ours, "clean": reference, "ratio": ratio, "implied": implied}
-    return found | {"change": spread_of(change)}
+    others = np.array([[row[name][peer] for peer in peers] for row in rows])
+    shared = np.isfinite(others.reshape(len(rows), len(peers))).all(axis=1)[np.isfinite(clean)]
+    return found | {"change": spread_of(change), "shared": spread_of(change[shared])}
 
 
 def summarise_shapes(rows: Sequence[dict]) -> list[dict]:
