@@ -23,7 +23,7 @@ CEILING = 30.0
 STAR = (1.2, 5.0, 3.0)
 """A source is a star if the point's sum of squares is below a × the disk's + b, where points
 and disks are mixed half and half; c is how fast that changes.  A point has five numbers less,
-and the PSF is not quite the same everywhere (from 36 training frames; LOG.md)."""
+and the PSF is not quite the same everywhere (from 36 frames that no report uses; LOG.md)."""
 
 
 def fit_profiles(
