@@ -43,6 +43,11 @@ NETWORK_FRACTION = 0.1
 """Share of the difference between the network's value and the median's that counts as the
 network's own uncertainty, for graphs that give none.  A choice."""
 
+CORRECTED = 0.7
+"""Share of the network's correction that is applied where the frame's PSF is known: the first
+fill is good there, and what training left in the correction by chance is noise
+(training/crmend_training/LOG.md)."""
+
 MEDIAN_ERROR = 0.2
 """Standard error of a median of 16 or more neighbours, in units of the noise: measured on
 simulated sky (training/crmend_training/LOG.md)."""
@@ -402,6 +407,8 @@ def _run_network(
                 model.threads,
             )
             mended, *spread = model.run(*arrays, last=done == len(plan))
+            if psf is not None and "profile" in model.inputs:
+                mended = arrays[0] + np.float32(CORRECTED) * (mended - arrays[0])
             picked = plan.pick(mended[:, 0], stamps, image.shape[1])
             values[stamps.pixels] = from_noise_units(picked, scale)
             for one in spread:

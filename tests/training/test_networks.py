@@ -81,19 +81,6 @@ def test_a_pruned_network_gives_what_its_head_gave():
     assert set(network.pruned(1).nodes) == {"0_0", "1_0", "0_1"}
 
 
-def test_a_shrunk_network_applies_a_share_of_its_correction():
-    torch.manual_seed(2)
-    whole = networks.UNetPlusPlus((4, 6))
-    torch.nn.init.normal_(whole.heads[0].weight, std=0.1)
-    part = networks.UNetPlusPlus((4, 6), shrink=0.25)
-    part.load_state_dict(whole.state_dict())
-    image, mask = 100.0 * torch.rand(2, 1, 16, 16), (torch.rand(2, 1, 16, 16) < 0.2).float()
-    with torch.no_grad():
-        full, some = whole(image, mask) - image, part(image, mask) - image
-    assert full.abs().max() > 0.1
-    torch.testing.assert_close(some, 0.25 * full, rtol=1e-4, atol=1e-4)
-
-
 def test_unknown_architecture_is_named():
     with pytest.raises(ValueError, match="'resnet' is unknown; expected deepcr"):
         networks.build({"architecture": "resnet"})

@@ -146,7 +146,7 @@ def _load(path: Path, config: dict[str, Any], *, widths: bool = True) -> dict[st
     state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=False)
     free: dict[str, Any] = {"sigma": None}
     if not widths:
-        free |= dict.fromkeys(("filters", "profile", "sigma_filters", "shrink"))
+        free |= {"filters": None, "profile": None, "sigma_filters": None}
     if state["config"] | free != config | free:
         raise ValueError(f"{path} holds {state['config']}, the recipe asks for {config}")
     return state

@@ -175,9 +175,6 @@ class UNetPlusPlus(nn.Module):
     sigma_filters : int
         Channels of two 3×3 convolutions of the uncertainty's own, which see the network's
         inputs beside its last features; 0 = it sees the features of its own pixel alone.
-    shrink : float
-        Share of its correction that is applied.  What training leaves in it by chance is noise;
-        less than all of it may be better on frames that training never saw.
     """
 
     floor = 10.0
@@ -191,10 +188,8 @@ class UNetPlusPlus(nn.Module):
         sigma: bool = False,
         profile: bool = False,
         sigma_filters: int = 0,
-        shrink: float = 1.0,
     ):
         super().__init__()
-        self.shrink = shrink
         self.mirror = mirror
         self.sigma = sigma
         self.profile = profile
@@ -241,9 +236,7 @@ class UNetPlusPlus(nn.Module):
         depth : int
             1 to the number of heads.
         """
-        small = UNetPlusPlus(
-            self.filters[: depth + 1], self.mirror, profile=self.profile, shrink=self.shrink
-        )
+        small = UNetPlusPlus(self.filters[: depth + 1], self.mirror, profile=self.profile)
         weights = self.state_dict()
         small.load_state_dict({name: weights[name] for name in small.state_dict()})
         return small.train(self.training)
@@ -298,7 +291,7 @@ class UNetPlusPlus(nn.Module):
                 row = [grid[level, k] for k in range(column)]
                 grid[level, column] = self.nodes[f"{level}_{column}"](torch.cat([*row, up], 1))
         outputs = [
-            cr_mask * self.shrink * _sinh(head(grid[0, k + 1]), self.limit)
+            cr_mask * _sinh(head(grid[0, k + 1]), self.limit)
             for k, head in enumerate(self.heads)
         ]
         if not self.sigma:
