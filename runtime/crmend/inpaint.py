@@ -9,20 +9,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from crmend._cutout_network import run_network
 from crmend._inputs import check_count, check_image, check_mask
-from crmend._kernels import MIN_GOOD, SKY_GOOD, adaptive_median, smooth_fill
-from crmend._normalise import Scale, from_noise_units, measure_scale, to_noise_units
-from crmend._profile import fit_profiles
+from crmend._kernels import MIN_GOOD, SKY_GOOD, adaptive_median
+from crmend._normalise import measure_scale
 from crmend._targets import find_targets
 from crmend._tiling import Progress
-from crmend.cutouts import CutoutPlan
 from crmend.errors import InvalidInputError
 from crmend.models import Model, choose_model
 from crmend.sources import BAND_ROWS, SourceCatalog
@@ -42,11 +40,6 @@ UNTOUCHED, MEDIAN, NETWORK = 0, 1, 2
 NETWORK_FRACTION = 0.1
 """Share of the difference between the network's value and the median's that counts as the
 network's own uncertainty, for graphs that give none.  A choice."""
-
-CORRECTED = 0.7
-"""Share of the network's correction that is applied where the frame's PSF is known: the first
-fill is good there, and what training left in the correction by chance is noise
-(training/crmend_training/LOG.md)."""
 
 MEDIAN_ERROR = 0.2
 """Standard error of a median of 16 or more neighbours, in units of the noise: measured on
@@ -246,24 +239,25 @@ def inpaint_into(
             sources=sources, reach=reach, band_rows=band_rows, psf=psf,
         )  # fmt: skip
     with stopwatch(seconds, "network"):
-        values, sigma = _run_network(
+        values, sigma = run_network(
             image, cr_mask, invalid, scale, psf, plan, model, batch, progress
         )
-        done = np.isfinite(values) & ~np.isinf(sigma)
-        pixels, order, values = plan.pixels[done], plan.order[done], values[done]
-        changed = np.abs(values - image.flat[pixels])
+    done = np.isfinite(values) & ~np.isinf(sigma)
+    pixels, order, values = plan.pixels[done], plan.order[done], values[done]
+    changed = np.abs(values - image.flat[pixels])
+    with stopwatch(seconds, "median"):
         # Sources and cutouts want the sharp first guess, what is left is sky.
         adaptive_median(image, cr_mask, excluded, SKY_GOOD, scale.background, image, spread)
-        image.flat[pixels] = values
-        spread[order] = np.nan
-        raised = raised_error(neighbours, spread, scale.noise)
-        # For graphs that give no uncertainty, whose sigma is NaN.
-        guess = np.hypot(raised[order], NETWORK_FRACTION * changed)
-        own = np.maximum(sigma[done], neighbours[order])
-        raised[order] = np.where(np.isfinite(own), own, guess)
-        error.flat[flat] = raised
-        method = cr_mask.astype(np.uint8)
-        method.flat[pixels] = NETWORK
+    image.flat[pixels] = values
+    spread[order] = np.nan
+    raised = raised_error(neighbours, spread, scale.noise)
+    # For graphs that give no uncertainty, whose sigma is NaN.
+    guess = np.hypot(raised[order], NETWORK_FRACTION * changed)
+    own = np.maximum(sigma[done], neighbours[order])
+    raised[order] = np.where(np.isfinite(own), own, guess)
+    error.flat[flat] = raised
+    method = cr_mask.astype(np.uint8)
+    method.flat[pixels] = NETWORK
     return Mending(method, sources, len(plan), seconds)
 
 
@@ -311,10 +305,10 @@ def own_copy(image: ArrayLike) -> NDArray[np.float32]:
 
 @contextmanager
 def stopwatch(seconds: dict[str, float], stage: str) -> Iterator[None]:
-    """Write the wall time of a block into ``seconds[stage]``."""
+    """Add the wall time of a block to ``seconds[stage]``."""
     start = time.perf_counter()
     yield
-    seconds[stage] = time.perf_counter() - start
+    seconds[stage] = seconds.get(stage, 0.0) + time.perf_counter() - start
 
 
 def _check_error(error: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.float32]:
@@ -325,95 +319,3 @@ def _check_error(error: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.float32
             f"error has shape {own.shape} and the image {shape}; expected the same"
         )
     return own
-
-
-def network_inputs(
-    stamps: NDArray[np.float32],
-    cr_mask: NDArray[np.bool_],
-    names: tuple[str, ...],
-    psf: NDArray[np.float64] | None = None,
-    threads: int = 1,
-) -> tuple[NDArray[np.float32], ...]:
-    """Fill the CR pixels of cutouts as the network expects it; return its inputs.
-
-    Parameters
-    ----------
-    stamps : (n, h, w) float32 array
-        In noise units, a first guess on CR pixels; changed in place.
-    cr_mask : (n, h, w) bool array
-        True = cosmic ray.
-    names : tuple of str
-        Inputs of the graph; with ``profile``, the source in the middle is fitted
-        (`crmend._profile`).
-    psf : (k, 4) float64 array or None
-        The frame's PSF (`crmend._psf.measure_psf`), if it is known.
-    threads : int
-        Cutouts that are filled at the same time.
-
-    Returns
-    -------
-    tuple of (n, 1, h, w) float32 arrays
-    """
-    known = np.empty((0, 4)) if psf is None else psf
-    arrays = [stamps, cr_mask.astype(np.float32)]
-    if "profile" in names:
-        arrays.append(np.empty_like(stamps))
-
-    def fill(part: slice) -> None:
-        # What overflows is not finite, and keeps the median.
-        with np.errstate(over="ignore", invalid="ignore"):
-            smooth_fill(stamps[part], cr_mask[part])
-            if "profile" in names:
-                fit_profiles(stamps[part], cr_mask[part], known, arrays[-1][part])
-
-    size = -(-len(stamps) // max(threads, 1))
-    parts = [slice(i, i + size) for i in range(0, len(stamps), size)]
-    if len(parts) > 1:
-        with ThreadPoolExecutor(len(parts)) as pool:
-            list(pool.map(fill, parts))
-    elif parts:
-        fill(parts[0])
-    return tuple(array[:, np.newaxis] for array in arrays)
-
-
-def _run_network(
-    image: NDArray[np.float32],
-    cr_mask: NDArray[np.bool_],
-    invalid: NDArray[np.bool_],
-    scale: Scale,
-    psf: NDArray[np.float64] | None,
-    plan: CutoutPlan,
-    model: Model,
-    batch: int,
-    progress: Progress | None,
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return values and 1-sigma, in the image's unit, at the pixels of the plan.
-
-    The uncertainty is NaN where the graph gives none.
-    The image stays as it is meanwhile, so that no cutout depends on the one before it.
-    """
-    values = np.empty(plan.pixels.size, dtype=np.float32)
-    sigma = np.full_like(values, np.nan)
-    done = 0
-    for stamps in plan.batches(image, cr_mask, invalid, scale.background, batch):
-        done += len(stamps.image)
-        # What overflows is not finite, and keeps the median.
-        with np.errstate(over="ignore", invalid="ignore"):
-            arrays = network_inputs(
-                to_noise_units(stamps.image, scale),
-                stamps.cr_mask,
-                model.inputs,
-                psf,
-                model.threads,
-            )
-            mended, *spread = model.run(*arrays, last=done == len(plan))
-            if psf is not None and "profile" in model.inputs:
-                mended = arrays[0] + np.float32(CORRECTED) * (mended - arrays[0])
-            picked = plan.pick(mended[:, 0], stamps, image.shape[1])
-            values[stamps.pixels] = from_noise_units(picked, scale)
-            for one in spread:
-                picked = plan.pick(one[:, 0], stamps, image.shape[1])
-                sigma[stamps.pixels] = picked * np.float32(scale.noise)
-        if progress is not None:
-            progress(done, len(plan))
-    return values, sigma

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from crmend import models
-from crmend.inpaint import network_inputs
+from crmend._cutout_network import network_inputs
 
 torch = pytest.importorskip("torch")
 onnx = pytest.importorskip("onnx")

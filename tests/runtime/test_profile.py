@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from crmend._cutout_network import network_inputs
 from crmend._profile import FADE, fit_profiles
-from crmend.inpaint import network_inputs
 
 SIZE = 64
 

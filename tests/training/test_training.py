@@ -14,6 +14,7 @@ from crmend_training import (  # noqa: E402
     recipe,
     train_detect,
     train_inpaint,
+    widening,
 )
 
 
@@ -208,7 +209,7 @@ def test_a_widened_network_does_what_the_narrow_one_did():
     with torch.no_grad():
         for head in narrow.heads:
             head.weight.normal_(std=0.1)
-    networks.widen(wide, narrow.state_dict(), narrow.filters)
+    widening.widen(wide, narrow.state_dict(), narrow.filters)
     image = 20.0 * torch.randn(2, 1, 40, 40)
     mask = (torch.rand(2, 1, 40, 40) < 0.1).float()
     with torch.no_grad():
@@ -216,14 +217,14 @@ def test_a_widened_network_does_what_the_narrow_one_did():
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
     assert (expected - image).abs().max() > 1.0
     with pytest.raises(ValueError, match="do not fit into"):
-        networks.widen(narrow, wide.state_dict(), wide.filters)
+        widening.widen(narrow, wide.state_dict(), wide.filters)
 
 
 def test_a_network_that_learns_of_profiles_starts_where_it_was():
     plain = networks.UNetPlusPlus((4, 8), mirror=True, sigma=True)
     torch.nn.init.normal_(plain.heads[0].weight, std=0.05)
     told = networks.UNetPlusPlus((4, 8), mirror=True, sigma=True, profile=True)
-    networks.widen(told, plain.state_dict(), plain.filters)
+    widening.widen(told, plain.state_dict(), plain.filters)
     image, profile = (100 * torch.rand(2, 1, 16, 16) for _ in range(2))
     mask = (torch.rand(2, 1, 16, 16) < 0.2).float()
     with torch.no_grad():

@@ -20,7 +20,8 @@ import torch
 from torch import Tensor, nn
 
 from crmend_training import datasets
-from crmend_training.networks import build, widen
+from crmend_training.networks import build
+from crmend_training.widening import widen
 
 
 @dataclass(frozen=True)

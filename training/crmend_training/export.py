@@ -9,24 +9,22 @@ from __future__ import annotations
 
 import re
 import tempfile
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
 from crmend import _normalise
 from crmend._cards import ModelCard, ParityCard, parse_card
-from crmend.inpaint import network_inputs
+from crmend._cutout_network import network_inputs
 from crmend_training import networks, validate
+from crmend_training._depths import mending_metrics
 from crmend_training._graphs import (
-    CUTOUT,
     build_graph,
     inputs_of,
     outputs_of,
@@ -255,54 +253,8 @@ def prepare(
     return ValidatedGraph(
         kind, model, inputs_of(network, kind), outputs_of(network, kind), architecture,
         halo, stride, origin, found.parity, reference, found.thresholds,
-        metrics=_mending_metrics(saved) if kind == "inpaint" else {},
+        metrics=mending_metrics(_rebuild(saved), saved["info"]) if kind == "inpaint" else {},
     )  # fmt: skip
-
-
-def _mending_metrics(saved: Mapping[str, Any]) -> dict[str, float | str]:
-    """Return what a card says of a mending network: its training's last check, every depth.
-
-    The checks are `crmend_training.train_inpaint.fill_scores`; times are those of the exported
-    graph of each depth for one cutout, on one thread of this machine.
-    """
-    names = {
-        "network_bias": "flux_bias",
-        "network_scatter": "flux_scatter",
-        "fill_scatter": "first_fill_flux_scatter",
-        "within_1": "within_1_sigma",
-        "within_2": "within_2_sigma",
-    }
-    found: dict[str, float] = saved["info"].get("validation", {})
-    metrics: dict[str, float | str] = {"test_set": "held-out frames of the data set"}
-    metrics |= {new: round(found[old], 5) for old, new in names.items() if old in found}
-    network = _rebuild(saved)
-    depths = len(network.heads)
-    for depth in range(1, depths + 1):
-        if f"depth_{depth}_scatter" in found:
-            scatter = round(found[f"depth_{depth}_scatter"], 5)
-            metrics[f"depth_{depth}_flux_scatter"] = scatter
-        metrics[f"depth_{depth}_milliseconds"] = round(_milliseconds(network, depth), 2)
-    return metrics | {"exported_depth": depths}
-
-
-def _milliseconds(network: nn.Module, depth: int, cutouts: int = 32) -> float:
-    """Return the time for one cutout of a network pruned to a depth, the best of three [ms]."""
-    whole = depth == len(network.heads)
-    graph = build_graph(network if whole else network.pruned(depth), "inpaint")
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(
-        graph.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
-    shape = (cutouts, 1, CUTOUT, CUTOUT)
-    feed = {one.name: np.ones(shape, dtype=np.float32) for one in session.get_inputs()}
-    times = []
-    for _ in range(4):
-        start = time.perf_counter()
-        session.run(None, feed)
-        times.append(time.perf_counter() - start)
-    # The first run prepares memory.
-    return 1e3 * min(times[1:]) / cutouts
 
 
 def choice_of(point: OperatingPoint, *, masked: bool = False) -> Choice:

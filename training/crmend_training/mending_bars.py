@@ -7,10 +7,11 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from crmend_training.mending_science import DRAWN, DRAWN_GROWN, OURS
+from crmend_training.mending_summary import NO_FILLS
 
 MET, NOT_MET, NOT_MEASURED = "met", "**not met**", "not measured"
 
-NEVER_RANKED = ("contaminated", "masked", OURS, DRAWN, DRAWN_GROWN)
+NEVER_RANKED = (*NO_FILLS, OURS, DRAWN, DRAWN_GROWN)
 """What is no classical fill."""
 
 BRIGHT = (17.0, 19.0, 21.0)

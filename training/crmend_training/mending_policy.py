@@ -11,10 +11,11 @@ import numpy as np
 from astropy.table import Table
 from numpy.typing import NDArray
 
+from crmend._cutout_network import network_inputs
 from crmend._normalise import Scale, measure_scale, to_noise_units
 from crmend._targets import find_targets
 from crmend.cutouts import CutoutBatch
-from crmend.inpaint import BATCH, NETWORK, flat_error, inpaint_into, network_inputs
+from crmend.inpaint import BATCH, NETWORK, flat_error, inpaint_into
 from crmend.models import Model, choose_model
 from crmend.sources import BAND_ROWS
 from crmend_training.classical_fills import prepared

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from crmend import _normalise
 from crmend.errors import CrmendWarning, InvalidInputError
 from crmend.exposure import read_exposure
-from crmend_training.datasets.frames import Pair, load_frame, read_image
+from crmend_training.datasets.frames import Pair, make_frame, read_image
 from crmend_training.datasets.inpainting import CUTOUT, frame_psf
 from crmend_training.datasets.science_files import (
     INDEX,
@@ -262,7 +262,8 @@ def _read_one(
             asked = {"type_wanted": kind, "wanted": float(wanted)}
             chosen.append(ScienceSource(**common, **images, **asked, **_of_row(table, k)))
     places = [(source.x, source.y) for source in chosen]
-    psf = frame_psf(load_frame(pair), without=places)
+    frame = make_frame(exposure.image, exposure.invalid, exposure.saturated, truth, "")
+    psf = frame_psf(frame, without=places)
     if psf is not None:
         chosen = [replace(source, psf=psf) for source in chosen]
     clips = isolated_clips(
