@@ -47,3 +47,18 @@ def test_inpainting_loss_is_zero_for_the_right_correction_at_every_depth():
     loss = losses.inpainting_loss([right, wrong], *args, flux_weight=1.0)
     size = np.hypot(320 / 520, losses.FLUX_SOFTENING) - losses.FLUX_SOFTENING
     assert float(loss) == pytest.approx(0.125 + 0.5 * size)
+
+
+def test_only_sources_without_a_cosmic_ray_weigh_more():
+    image = torch.zeros(1, 1, 24, 24)
+    image[..., 4:7, 4:7] = 9.0  # a star
+    image[..., 14:17, 14:17] = 9.0  # a star that is hit
+    image[..., 20, 4] = 9.0  # a pixel of noise or a CR that is not known
+    mask = torch.zeros_like(image)
+    mask[..., 15, 15] = 1.0
+    weight = losses.source_weight(image, mask, 9.0)
+    assert weight[0, 0, 5, 5] == 10.0
+    assert (weight[..., 13:18, 13:18] == 1.0).all()
+    assert (weight[..., 18:23, 2:7] == 1.0).all()
+    assert (weight[..., 9:12, :] == 1.0).all()
+    assert (losses.source_weight(image, mask, 0.0) == 1.0).all()

@@ -232,3 +232,9 @@ def test_a_network_that_learns_of_profiles_starts_where_it_was():
             torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
         told.nodes["0_0"][0].weight[:, 6:] = 0.1
         assert (told(image, mask, profile)[0] - plain(image, mask)[0]).abs().max() > 1e-3
+
+
+def test_network_input_goes_back_to_noise_units():
+    image = np.array([[-3.0, 0.0, 1.5, 4e4]], np.float32)
+    back = train_detect.noise_units(torch.from_numpy(train_detect.detect_input(image)))
+    np.testing.assert_allclose(back.numpy(), image, rtol=1e-5, atol=1e-6)

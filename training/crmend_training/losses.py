@@ -30,6 +30,28 @@ def detection_loss(logits: Tensor, cr_mask: Tensor, ignore: Tensor) -> Tensor:
     return cross_entropy(logits, cr_mask, ignore).sum() / keep.sum().clamp(min=1.0)
 
 
+SOURCE = 1.5
+"""Mean of 3×3 pixels above which they are taken for a source's [noise units]."""
+
+
+def source_weight(image: Tensor, cr_mask: Tensor, extra: float) -> Tensor:
+    """Return the weight of every pixel in the loss: 1, and more on sources where no CR is.
+
+    Cores of stars, of which a frame has few pixels, are what a mistake is dearest on.
+
+    Parameters
+    ----------
+    image, cr_mask : (n, 1, h, w) tensors
+        CR-hit image in noise units above the background; 1 = CR.
+    extra : float
+        Added to the weight of a pixel whose 3×3 have a mean above `SOURCE` and whose 5×5 hold
+        no CR.
+    """
+    bright = functional.avg_pool2d(image, 3, stride=1, padding=1) > SOURCE
+    far = functional.max_pool2d(cr_mask, 5, stride=1, padding=2) == 0
+    return 1.0 + extra * (bright & far).to(image.dtype)
+
+
 def weighted_mse(
     predicted: Tensor, truth: Tensor, cr_mask: Tensor, alpha: float = 4.0
 ) -> Tensor:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from crmend import _normalise
 from crmend_training import _training, datasets
-from crmend_training.losses import cross_entropy, detection_loss
+from crmend_training.losses import cross_entropy, detection_loss, source_weight
 
 _HALO = 12
 """Most rows beyond a frame's border that a crop shows: a little more than DeepCR's halo."""
@@ -44,6 +44,9 @@ class DetectRecipe:
     simulated : float or None
         Share of the crops from frames that were drawn for the set (`datasets.generic_frame`,
         `datasets.zoo_frame`), where it has others too; None = as their stamps' share.
+    on_sources : float
+        What pixels of sources that hold no CR count in the loss beside 1
+        (`losses.source_weight`).  Probabilities there come out too low by that factor in odds.
     """
 
     config: dict[str, Any]
@@ -56,6 +59,7 @@ class DetectRecipe:
     hard: float = 0.0
     distil: float = 0.5
     simulated: float | None = None
+    on_sources: float = 0.0
 
 
 class DetectBatches:
@@ -127,6 +131,11 @@ def detect_input(image: NDArray[np.float32]) -> NDArray[np.float32]:
     )
 
 
+def noise_units(image: torch.Tensor) -> torch.Tensor:
+    """Return network input as it was before `detect_input` [noise units]."""
+    return _normalise.SOFTENING * torch.sinh(image)
+
+
 def turning(rng: np.random.Generator):
     """Return a function that applies one random element of the square's symmetries."""
     quarter, flip = int(rng.integers(4)), bool(rng.integers(2))
@@ -156,6 +165,8 @@ def train(
                 target = (1.0 - recipe.distil) * mask + recipe.distil * soft
             logits = run.network.logits(image).float()
         losses = cross_entropy(logits, target, ignore)
+        if recipe.on_sources:
+            losses = losses * source_weight(noise_units(image), mask, recipe.on_sources)
         batches.learn_losses(losses.detach().mean(dim=(1, 2, 3)).cpu().numpy())
         return losses.sum() / (1.0 - ignore).sum().clamp(min=1.0)
 
