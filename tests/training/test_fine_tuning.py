@@ -282,7 +282,7 @@ def test_commands_lead_from_a_folder_to_a_pack_that_the_runtime_uses(
     recipe.write_text(
         "[dataset.detect]\nstamp = 96\n"
         "[dataset.generic]\nseed = 3\nframes = 1\nshape = [96, 96]\n"
-        "[detect]\nsteps = 40\nbudget = '60s'\nrate = 5e-3\ncrop = 64\nbatch = 4\n"
+        "[detect]\nsteps = 40\nbudget = '60m'\nrate = 5e-3\ncrop = 64\nbatch = 4\n"
         "[detect.config]\narchitecture = 'deepcr'\nhidden = 8\n"
     )
     config = {"architecture": "deepcr", "hidden": 8}

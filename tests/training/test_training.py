@@ -46,12 +46,12 @@ def test_detection_learns_easy_cosmic_rays_and_resumes(sets):
     )
     out = sets / "run"
     place = _training.Paths(sets / "detect", out)
-    untrained = train_detect.train(place, settings, _training.Schedule(steps=0, budget=60.0))
-    schedule = _training.Schedule(steps=40, budget=60.0, rate=5e-3)
+    untrained = train_detect.train(place, settings, _training.Schedule(steps=0, budget=3600.0))
+    schedule = _training.Schedule(steps=40, budget=3600.0, rate=5e-3)
     run = train_detect.train(place, settings, schedule)
     before, after = (r.history[-1]["held_out_loss"] for r in (untrained, run))
     assert after < 0.5 * before
-    longer = _training.Schedule(steps=60, budget=60.0, rate=5e-3)
+    longer = _training.Schedule(steps=60, budget=3600.0, rate=5e-3)
     resumed = train_detect.train(dataclasses.replace(place, resume=True), settings, longer)
     assert resumed.step == 60
     assert len(resumed.history) == len(run.history) + 1
@@ -65,9 +65,9 @@ def test_detection_learns_easy_cosmic_rays_and_resumes(sets):
 def test_a_fresh_run_starts_from_the_weights_of_another(sets):
     settings = train_detect.DetectRecipe({"architecture": "deepcr", "hidden": 8}, crop=64)
     place = _training.Paths(sets / "detect", sets / "base")
-    base = train_detect.train(place, settings, _training.Schedule(steps=30, budget=60.0))
+    base = train_detect.train(place, settings, _training.Schedule(steps=30, budget=3600.0))
     tuned = _training.Paths(sets / "detect", sets / "tuned", initial=sets / "base" / "final.pt")
-    run = train_detect.train(tuned, settings, _training.Schedule(steps=0, budget=60.0))
+    run = train_detect.train(tuned, settings, _training.Schedule(steps=0, budget=3600.0))
     assert run.step == 0
     # Final weights are rounded to half precision.
     before = base.history[-1]["held_out_loss"]
@@ -79,7 +79,7 @@ def test_inpainting_run_writes_a_checkpoint_with_flux_errors(sets):
     settings = train_inpaint.InpaintRecipe(
         {"architecture": "unetplusplus", "filters": [8, 8]}, batch=16
     )
-    schedule = _training.Schedule(steps=100, budget=60.0, rate=5e-3)
+    schedule = _training.Schedule(steps=100, budget=3600.0, rate=5e-3)
     run = train_inpaint.train(
         _training.Paths(sets / "inpaint", sets / "run"), settings, schedule
     )
@@ -97,7 +97,7 @@ def test_an_uncertainty_is_learnt_alone_and_leaves_the_mended_pixels(sets):
     config = {"architecture": "unetplusplus", "filters": [8, 8], "sigma": True}
     place = _training.Paths(sets / "inpaint", sets / "base")
     first = train_inpaint.InpaintRecipe(config, batch=16)
-    schedule = _training.Schedule(steps=40, budget=60.0, rate=5e-3)
+    schedule = _training.Schedule(steps=40, budget=3600.0, rate=5e-3)
     train_inpaint.train(place, first, schedule)
     base = torch.load(sets / "base" / "final.pt", weights_only=True)["state_dict"]
     alone = train_inpaint.InpaintRecipe(
@@ -107,7 +107,7 @@ def test_an_uncertainty_is_learnt_alone_and_leaves_the_mended_pixels(sets):
         sets / "inpaint", sets / "alone", initial=sets / "base" / "final.pt"
     )
     run = train_inpaint.train(
-        place, alone, _training.Schedule(steps=150, budget=60.0, rate=2e-2)
+        place, alone, _training.Schedule(steps=150, budget=3600.0, rate=2e-2)
     )
     for name, weights in run.network.state_dict().items():
         if not name.startswith("spread."):
@@ -120,7 +120,7 @@ def test_an_uncertainty_is_learnt_alone_and_leaves_the_mended_pixels(sets):
 
 def test_resuming_with_another_network_is_refused(sets):
     settings = train_detect.DetectRecipe({"architecture": "deepcr", "hidden": 8}, crop=64)
-    schedule = _training.Schedule(steps=1, budget=60.0)
+    schedule = _training.Schedule(steps=1, budget=3600.0)
     place = _training.Paths(sets / "detect", sets / "run")
     train_detect.train(place, settings, schedule)
     other = train_detect.DetectRecipe({"architecture": "deepcr", "hidden": 16}, crop=64)
