@@ -31,6 +31,11 @@ def check_image(image: ArrayLike, name: str = "image") -> NDArray[np.float32]:
         Not two-dimensional, empty, or not of real numbers.
     """
     array = np.asanyarray(image)
+    if array.dtype.kind == "O" and array.ndim == 0:
+        raise InvalidInputError(
+            f"{name} is a {type(image).__name__}; expected an array (ny, nx) of real numbers, "
+            "such as exposure.image. Whole exposures go to crmend.clean."
+        )
     if array.ndim != 2 or array.size == 0:
         raise InvalidInputError(
             f"{name} has shape {array.shape}; expected (ny, nx), each at least 1. "
