@@ -75,6 +75,27 @@ def test_a_fresh_run_starts_from_the_weights_of_another(sets):
     assert run.info["initial"]["steps"] == 30
 
 
+def test_final_weights_may_be_a_mean_with_the_first_ones(sets):
+    config = {"architecture": "deepcr", "hidden": 8}
+    settings = train_detect.DetectRecipe(config, crop=64, initial_share=0.25, on_sources=3.0)
+    place = _training.Paths(sets / "detect", sets / "base")
+    schedule = _training.Schedule(steps=3, budget=3600.0, rate=5e-3)
+    with pytest.raises(ValueError, match=r"initial_share is 0\.25; expected weights"):
+        train_detect.train(place, settings, schedule)
+    train_detect.train(place, train_detect.DetectRecipe(config, crop=64), schedule)
+    tuned = _training.Paths(sets / "detect", sets / "tuned", initial=sets / "base" / "final.pt")
+    run = train_detect.train(tuned, settings, schedule)
+    first, last, mean = (
+        torch.load(path, weights_only=False)["state_dict"]
+        for path in (tuned.initial, tuned.out / "checkpoint.pt", tuned.out / "final.pt")
+    )
+    for name, weights in mean.items():
+        expected = 0.25 * first[name].float() + 0.75 * last[name].float()
+        torch.testing.assert_close(weights.float(), expected, rtol=1e-3, atol=1e-4)
+        assert not torch.equal(first[name].float(), last[name].float())
+    assert run.info["initial_share"] == 0.25
+
+
 def test_inpainting_run_writes_a_checkpoint_with_flux_errors(sets):
     settings = train_inpaint.InpaintRecipe(
         {"architecture": "unetplusplus", "filters": [8, 8]}, batch=16

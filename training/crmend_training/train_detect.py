@@ -47,6 +47,9 @@ class DetectRecipe:
     on_sources : float
         What pixels of sources that hold no CR count in the loss beside 1
         (`losses.source_weight`).  Probabilities there come out too low by that factor in odds.
+    initial_share : float
+        What the weights that training starts from count in the final ones, 0…1
+        (`_training.blend`).
     """
 
     config: dict[str, Any]
@@ -60,6 +63,7 @@ class DetectRecipe:
     distil: float = 0.5
     simulated: float | None = None
     on_sources: float = 0.0
+    initial_share: float = 0.0
 
 
 class DetectBatches:
@@ -152,6 +156,10 @@ def train(
     paths: _training.Paths, recipe: DetectRecipe, schedule: _training.Schedule
 ) -> _training.Run:
     """Train, checkpoint into ``paths.out`` and return the finished run."""
+    if recipe.initial_share and paths.initial is None:
+        raise ValueError(
+            f"initial_share is {recipe.initial_share}; expected weights to start from (--from)"
+        )
     run, batches, checks = _training.start_on(paths, recipe, DetectBatches)
     teacher = None if paths.teacher is None else _teacher(paths.teacher, run)
 
@@ -173,7 +181,10 @@ def train(
     def validate(run: _training.Run) -> dict[str, float]:
         return pixel_scores(run.network, checks, np.random.default_rng(0))
 
-    return _training.train(run, schedule, loss_of_batch, validate, paths.out)
+    run = _training.train(run, schedule, loss_of_batch, validate, paths.out)
+    if recipe.initial_share:
+        _training.blend(run, paths, recipe.initial_share, validate)
+    return run
 
 
 def _teacher(checkpoint: Path, run: _training.Run) -> torch.nn.Module:
