@@ -1,5 +1,6 @@
-"""What is stored in graphs, and what packs say of their weights."""
+"""What is stored in graphs, and what packs say of their weights and thresholds."""
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -65,3 +66,17 @@ def test_packs_that_share_weights_name_the_first_of_them():
     assert found == [None, None, "csst_msc/06", None]
     found = [export._base_of(one, identities, Weights(Path("base.pt"))) for one in identities]
     assert found == [None, "generic", "generic", "generic"]
+
+
+def test_a_threshold_that_ties_with_a_pixel_is_moved(tmp_path):
+    changed = Counter({0.5: 1, 0.501: 2})
+    found = validate.Difference(changed=changed)
+    assert validate._settle(tmp_path / "g.onnx", 0.5, found) == 0.499
+    assert validate._settle(tmp_path / "g.onnx", 0.6, found) == 0.6
+
+
+def test_changed_mask_pixels_without_a_way_out_are_refused(tmp_path):
+    changed = Counter({round(0.5 + move, 6): 3 for move in validate.MOVES})
+    message = r"3 pixels of cr_mask differ .* free of such pixels"
+    with pytest.raises(validate.ParityError, match=message):
+        validate._settle(tmp_path / "g.onnx", 0.5, validate.Difference(changed=changed))

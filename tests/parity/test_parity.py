@@ -3,7 +3,6 @@
 import itertools
 import json
 import os
-from collections import Counter
 from importlib import resources
 from pathlib import Path
 
@@ -369,20 +368,6 @@ def test_a_file_that_is_no_graph_is_removed(network, tmp_path):
     with pytest.raises(validate.ParityError, match="removed"):
         validate.validate_graph(path, network(DETECT), "detect", halo=10, stride=2)
     assert not path.exists()
-
-
-def test_a_threshold_that_ties_with_a_pixel_is_moved(tmp_path):
-    changed = Counter({0.5: 1, 0.501: 2})
-    found = validate.Difference(changed=changed)
-    assert validate._settle(tmp_path / "g.onnx", 0.5, found) == 0.499
-    assert validate._settle(tmp_path / "g.onnx", 0.6, found) == 0.6
-
-
-def test_changed_mask_pixels_without_a_way_out_are_refused(tmp_path):
-    changed = Counter({round(0.5 + move, 6): 3 for move in validate.MOVES})
-    message = r"3 pixels of cr_mask differ .* free of such pixels"
-    with pytest.raises(validate.ParityError, match=message):
-        validate._settle(tmp_path / "g.onnx", 0.5, validate.Difference(changed=changed))
 
 
 def test_a_sound_graph_is_kept_and_its_parity_is_json(network, graph_file):

@@ -80,8 +80,11 @@ def test_final_weights_may_be_a_mean_with_the_first_ones(sets):
     settings = train_detect.DetectRecipe(config, crop=64, initial_share=0.25, on_sources=3.0)
     place = _training.Paths(sets / "detect", sets / "base")
     schedule = _training.Schedule(steps=3, budget=3600.0, rate=5e-3)
-    with pytest.raises(ValueError, match=r"initial_share is 0\.25; expected weights"):
+    with pytest.raises(ValueError, match=r"initial_share is 0\.25 and .* None; expected"):
         train_detect.train(place, settings, schedule)
+    outside = dataclasses.replace(settings, initial_share=1.5)
+    with pytest.raises(ValueError, match=r"initial_share is 1\.5 and .*between 0 and 1"):
+        train_detect.train(dataclasses.replace(place, initial=place.out), outside, schedule)
     train_detect.train(place, train_detect.DetectRecipe(config, crop=64), schedule)
     tuned = _training.Paths(sets / "detect", sets / "tuned", initial=sets / "base" / "final.pt")
     run = train_detect.train(tuned, settings, schedule)

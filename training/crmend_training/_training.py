@@ -305,8 +305,13 @@ def train(
     *,
     log_every: float = 20.0,
     validate_every: float = 240.0,
+    settle: Callable[[Run], None] | None = None,
 ) -> Run:
-    """Run the loop until steps or budget are used up; checkpoints go to ``folder``."""
+    """Run the loop until steps or budget are used up; checkpoints go to ``folder``.
+
+    `settle` may change the network after the last checkpoint; what it leaves is checked and
+    final.
+    """
     keep_memory()
     clock = last_log = last_save = last_check = time.monotonic()
     losses: list[float] = []
@@ -342,42 +347,11 @@ def train(
             last_save = now
     _log(folder, {"step": run.step, "seconds": round(run.elapsed)} | _checked(run, validate))
     save(run, folder / "checkpoint.pt")
+    if settle is not None:
+        settle(run)
+        _log(folder, {"step": run.step} | _checked(run, validate))
     save(run, folder / "final.pt", final=True)
     return run
-
-
-def blend(
-    run: Run,
-    paths: Paths,
-    share: float,
-    validate: Callable[[Run], dict[str, float]],
-) -> None:
-    """Mix a finished run's weights with those that it started from, and write them as final.
-
-    Weights of one lineage lie in one valley: their mean keeps most of what either is better at
-    (Wortsman et al. 2022, Robust fine-tuning of zero-shot models).  The checkpoint to resume
-    from stays as it is.
-
-    Parameters
-    ----------
-    run : Run
-        Its network is changed.
-    paths : Paths
-        With `initial`.
-    share : float
-        Of the initial weights, 0…1.
-    validate : callable
-        As in `train`.
-    """
-    assert paths.initial is not None
-    first = _load(paths.initial, run.config)["state_dict"]
-    with torch.no_grad():
-        for name, weight in run.network.state_dict().items():
-            if weight.is_floating_point():
-                weight.lerp_(first[name].to(weight), share)
-    run.info["initial_share"] = share
-    _log(paths.out, {"step": run.step, "initial_share": share} | _checked(run, validate))
-    save(run, paths.out / "final.pt", final=True)
 
 
 def _checked(run: Run, validate: Callable[[Run], dict[str, float]]) -> dict[str, float]:
