@@ -36,8 +36,24 @@ _OPTIONS: dict[str, dict[str, str]] = {
     },
 }
 
-_sessions: OrderedDict[tuple[str, str, int, int], Session] = OrderedDict()
+_sessions: OrderedDict[tuple[str, str, int], Session] = OrderedDict()
 _lock = threading.Lock()
+_inherited: list[Session] = []
+
+
+def _after_fork() -> None:
+    """Start anew in a forked child, where the threads of the parent's sessions are not.
+
+    They are kept unused: to destroy one would wait for its threads for ever.
+    """
+    global _lock
+    _lock = threading.Lock()
+    _inherited.extend(_sessions.values())
+    _sessions.clear()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 @dataclass(frozen=True)
@@ -54,6 +70,8 @@ class Session:
         In the graph's order.
     threads : int
         CPU threads.
+    process : int
+        Id of the process that loaded it: its threads are in no other.
     """
 
     provider: str
@@ -61,6 +79,7 @@ class Session:
     input_names: tuple[str, ...]
     output_names: tuple[str, ...]
     threads: int
+    process: int
     _session: Any
     _last_run: Any
 
@@ -79,8 +98,15 @@ class Session:
         Raises
         ------
         ModelError
-            onnxruntime refuses the arrays, or runs out of memory.
+            onnxruntime refuses the arrays, or runs out of memory; or another process loaded
+            the graph.
         """
+        if os.getpid() != self.process:
+            raise ModelError(
+                f"the model was loaded in process {self.process} and is used in {os.getpid()}, "
+                "where its threads are not; expected one loaded after the fork: name it "
+                "(detector=8, model='generic') instead of passing it on"
+            )
         feed = dict(zip(self.input_names, arrays, strict=True))
         try:
             return tuple(self._session.run(None, feed, self._last_run if last else None))
@@ -120,8 +146,7 @@ def get_session(graph: bytes, sha256: str, device: str, threads: int | None) -> 
     if device not in DEVICES:
         raise InvalidInputError(f"device is {device!r}; expected one of {', '.join(DEVICES)}")
     count = _thread_count(threads)
-    # Thread pools do not survive a fork, hence the process id.
-    key = (sha256, device, count, os.getpid())
+    key = (sha256, device, count)
     with _lock:
         if key not in _sessions:
             _sessions[key] = _create(graph, device, count)
@@ -186,6 +211,7 @@ def _load(ort: Any, graph: bytes, providers: tuple[str, ...], threads: int) -> S
         input_names=tuple(item.name for item in session.get_inputs()),
         output_names=tuple(item.name for item in session.get_outputs()),
         threads=threads,
+        process=os.getpid(),
         _session=session,
         _last_run=last_run,
     )

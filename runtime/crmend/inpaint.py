@@ -285,7 +285,7 @@ def raised_error(
     (n,) float32 array
         In the unit of the arguments, above `neighbours`.
     """
-    unit = np.maximum(neighbours, np.float32(noise))
+    unit = np.maximum(neighbours, noise).astype(np.float64)  # squares of 1e-23 underflow
     known = np.fmax(spread, np.float32(0.0)).astype(np.float64)
     structure = np.sqrt(np.maximum(known**2 - (STRUCTURE_ABOVE * unit) ** 2, 0.0))
     fill = np.hypot(MEDIAN_ERROR * unit, STRUCTURE_ERROR * structure)

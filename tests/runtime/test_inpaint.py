@@ -163,6 +163,14 @@ def test_the_error_of_a_median_is_noise_its_own_error_and_structure():
     np.testing.assert_allclose(raised, [np.hypot(plain, 1.5 * 6.0), plain, plain, 0.2])
 
 
+def test_the_error_of_a_median_does_not_depend_on_the_unit():
+    neighbours = np.array([4.0, 4.0], dtype=np.float32)
+    spread = np.array([10.0, 8.5], dtype=np.float32)
+    unit = np.float32(1e-24)  # erg/s/cm²; its square is no float32
+    tiny = raised_error(unit * neighbours, unit * spread, float(unit))
+    np.testing.assert_allclose(tiny / unit, raised_error(neighbours, spread, 1.0), rtol=1e-5)
+
+
 def test_the_error_of_mended_sky_is_true():
     """The sky is known here, so what would have been measured without the CR is too."""
     rng = np.random.default_rng(3)
