@@ -157,6 +157,9 @@ def test_science_table_by_hand():
 # --- bars -----------------------------------------------------------------------------------
 
 
+RISING = np.linspace(0.5, 1.0, len(INTENSITIES) - 1)
+
+
 def tables_of(recall, ratio, mended, near):
     rows = [
         {"type": kind, "method": "mended", "SSIM": 0.95, "n": 500} for kind in summary.KINDS
@@ -167,7 +170,8 @@ def tables_of(recall, ratio, mended, near):
         "over_detectors": {
             "recall": recall, "recall_sd": 0.1, "precision": 98.9, "precision_sd": 0.1,
         },
-        "pooled_recall": np.linspace(0.5, 1.0, len(INTENSITIES) - 1),
+        "pooled_recall": RISING,
+        "detector_recall": {6: RISING, 7: RISING},
         "figure6_bars": [
             star | {"type": kind, "to": 21.0, "ratio": ratio, "shift": -0.004}
             for kind in summary.KINDS
@@ -202,6 +206,16 @@ def test_bars_that_hold_and_bars_that_do_not():
     assert {key for key in good if good[key] != bad[key]} == expected
     assert {good[key] for key in expected} == {paper_bars.MET}
     assert {bad[key] for key in expected} == {paper_bars.MISSED}
+
+
+def test_a_fall_of_recall_on_one_detector_is_not_averaged_away():
+    tables = tables_of(97.95, 1.1, 114, 5)
+    falling = RISING.copy()
+    falling[-1] = falling[-2] - 0.02
+    tables["detector_recall"] = {6: RISING, 7: falling}
+    bar = next(bar for bar in paper_bars.judge(tables) if bar.place == "Figure 3")
+    assert bar.verdict == paper_bars.MISSED
+    assert bar.ours == "largest fall 2.00 points (detector 7; all together 0.00)"
 
 
 def test_the_gain_stands_beside_what_no_mending_could_exceed():

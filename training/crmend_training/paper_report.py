@@ -57,6 +57,10 @@ def make_tables(frames: Sequence[Row], science: Sequence[Row]) -> Tables:
         "figure2": figure2,
         "over_detectors": summary.over_detectors(figure2, frames),
         "pooled_recall": summary.pooled_by_charge(frames),
+        "detector_recall": {
+            detector: summary.pooled_by_charge(own)
+            for detector, own in summary.by_detector(frames).items()
+        },
         "figure3": summary.recall_by_charge(frames),
         "figure4": summary.charges(sample),
         "figure4_frames": len(sample),
