@@ -79,7 +79,7 @@ class Job:
 
 def run_clean(options: argparse.Namespace) -> FrameReport:
     """Clean the file that the command line names."""
-    output = Path(options.output or beside(Path(options.frame), "_crmend.fits"))
+    output = _output(options, "_crmend.fits")
     job = replace(
         _job(options, output),
         quicklook=beside(output, ".png") if options.quicklook else None,
@@ -89,8 +89,8 @@ def run_clean(options: argparse.Namespace) -> FrameReport:
 
 def run_detect(options: argparse.Namespace) -> FrameReport:
     """Flag the cosmic rays of the file that the command line names."""
-    output: Path | None = Path(options.output or beside(Path(options.frame), "_flag.fits"))
-    if options.update_flags and not options.output and not options.save_probability:
+    output: Path | None = _output(options, "_flag.fits")
+    if options.update_flags and options.output is None and not options.save_probability:
         output = None
     return run(replace(_job(options, output), mend=False))
 
@@ -116,6 +116,13 @@ def run(job: Job) -> FrameReport:
             job.output, work.chips(), probability=job.probability, overwrite=job.overwrite
         )
     return work.report(time.perf_counter() - start)
+
+
+def _output(options: argparse.Namespace, suffix: str) -> Path:
+    """Return the file that is asked for, or the one beside the input."""
+    if options.output is None:
+        return beside(Path(options.frame), suffix)
+    return Path(options.output)
 
 
 def _job(options: argparse.Namespace, output: Path | None) -> Job:

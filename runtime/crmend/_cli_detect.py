@@ -10,6 +10,7 @@ from importlib.metadata import version
 import numpy as np
 from numpy.typing import NDArray
 
+from crmend._checks import warn_if_cleaned
 from crmend._events import count_events
 from crmend._memory import plan_work
 from crmend._provenance import Provenance
@@ -50,8 +51,14 @@ def flag_in_place(exposure: Exposure, options: CleanOptions) -> Flagged:
     ------
     CrmendError
         As `crmend.detect`; the exposure is then unchanged.
+
+    Warns
+    -----
+    CrmendWarning
+        The header says that the exposure has been cleaned before.
     """
     start = time.perf_counter()
+    warn_if_cleaned(exposure)
     chosen = options_for(exposure, options)
     model = choose_model(
         chosen.detector, chosen.model, "detect", chosen.device, chosen.threads, chosen.quality

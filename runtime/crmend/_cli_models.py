@@ -5,16 +5,18 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from crmend.errors import ModelError
+from crmend.errors import ModelError, UnknownDetectorError
 from crmend.models import (
     ModelCard,
     Verification,
     available_detectors,
     available_packs,
     load_card,
+    split_name,
     verify,
 )
 
@@ -123,45 +125,37 @@ def _fast(found: Verification) -> str:
 
 def run_list(options: argparse.Namespace) -> Listing:
     """List every card."""
-    return Listing(tuple(load_card(*name) for name in _all_models()))
+    models = _models_of(available_packs())
+    return Listing(tuple(load_card(*split_name(name)) for name in models))
 
 
 def run_info(options: argparse.Namespace) -> Description:
     """Describe one card."""
-    pack, _, detector = options.model.partition("/")
-    return Description(load_card(pack, detector or None))
+    return Description(load_card(*split_name(options.model)))
 
 
 def run_verify(options: argparse.Namespace) -> Verdict:
     """Verify the packs named, or all; go on after a failure."""
     passed, failed = [], []
-    for pack, detector in _named(options.models):
+    for name in _models_of(options.models or available_packs()):
         try:
             passed.append(
-                verify(pack, detector, device=options.device, threads=options.threads)
+                verify(*split_name(name), device=options.device, threads=options.threads)
             )
-        except ModelError as error:
-            failed.append((pack if detector is None else f"{pack}/{detector}", str(error)))
+        except (ModelError, UnknownDetectorError) as error:
+            failed.append((name, str(error)))
     return Verdict(tuple(passed), tuple(failed))
 
 
-def _named(models: list[str]) -> list[tuple[str, str | None]]:
-    """Return pack and detector of each name; a pack alone stands for all its detectors."""
-    if not models:
-        return _all_models()
-    chosen: list[tuple[str, str | None]] = []
-    for name in models:
-        pack, _, detector = name.partition("/")
-        chosen += [(pack, detector)] if detector else _of_pack(pack)
-    return chosen
+def _models_of(names: Iterable[str]) -> Iterator[str]:
+    """Return the names of models; a pack alone stands for all its detectors.
 
-
-def _all_models() -> list[tuple[str, str | None]]:
-    return [model for pack in available_packs() for model in _of_pack(pack)]
-
-
-def _of_pack(pack: str) -> list[tuple[str, str | None]]:
-    return [(pack, detector) for detector in available_detectors(pack)] or [(pack, None)]
+    A pack that does not exist stays as it is named: to load it fails.
+    """
+    for each in names:
+        name = each.removesuffix("/")
+        detectors = available_detectors(name) if name in available_packs() else ()
+        yield from [f"{name}/{detector}" for detector in detectors] or [name]
 
 
 def _indented(value: Any, depth: int) -> list[str]:

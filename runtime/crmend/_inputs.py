@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -30,8 +32,8 @@ def check_image(image: ArrayLike, name: str = "image") -> NDArray[np.float32]:
     InvalidInputError
         Not two-dimensional, empty, or not of real numbers.
     """
-    array = np.asanyarray(image)
-    if array.dtype.kind == "O" and array.ndim == 0:
+    array = _array_of(image, name)
+    if array.ndim == 0 and array.dtype.kind in "OUS":
         raise InvalidInputError(
             f"{name} is a {type(image).__name__}; expected an array (ny, nx) of real numbers, "
             "such as exposure.image. Whole exposures go to crmend.clean."
@@ -72,7 +74,7 @@ def check_mask(
     """
     if mask is None:
         return None
-    array = np.asarray(mask)
+    array = np.asarray(_array_of(mask, name))
     if array.shape != shape:
         raise InvalidInputError(
             f"{name} has shape {array.shape} and the image {shape}; expected the same"
@@ -82,6 +84,17 @@ def check_mask(
             f"{name} has dtype {array.dtype}; expected bool (True = marked)"
         )
     return array if array.dtype == np.bool_ else array != 0
+
+
+def _array_of(values: ArrayLike, name: str) -> NDArray[Any]:
+    """Return an array, a subclass where it is one."""
+    try:
+        return np.asanyarray(values)
+    except ValueError as error:  # rows of different lengths
+        raise InvalidInputError(
+            f"{name} is a {type(values).__name__} that is no array ({error}); expected (ny, nx) "
+            "numbers, all rows of one length"
+        ) from error
 
 
 def check_threshold(threshold: float | None, default: float) -> float:
@@ -124,7 +137,7 @@ def check_positive(value: float, name: str) -> float:
     InvalidInputError
         It is not.
     """
-    number = isinstance(value, float | int | np.floating) and not isinstance(value, bool)
+    number = isinstance(value, float | int | np.floating | np.integer) and not isinstance(value, bool)
     if not number or not 0.0 < value < np.inf:
         raise InvalidInputError(f"{name} is {value!r}; expected a finite number above 0")
     return float(value)

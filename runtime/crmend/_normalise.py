@@ -73,7 +73,9 @@ def measure_scale(image: NDArray[np.float32], invalid: NDArray[np.bool_]) -> Sca
     valid = ~invalid[::rows]
     values = sample[valid].astype(np.float64)
     pairs = valid[:, 1:] & valid[:, :-1]
-    differences = (sample[:, 1:].astype(np.float64) - sample[:, :-1])[pairs] / np.sqrt(2.0)
+    with np.errstate(invalid="ignore"):  # ∞ − ∞, which `pairs` leaves out
+        differences = sample[:, 1:].astype(np.float64) - sample[:, :-1]
+    differences = differences[pairs] / np.sqrt(2.0)
     noise = _clipped_std(differences)
     if not noise > 0.0:
         noise = _clipped_std(values)

@@ -24,6 +24,7 @@ _CUDA = "CUDAExecutionProvider"
 # A process that goes through all detectors keeps only the last few sessions.
 _MAX_SESSIONS = 4
 _FATAL = 4
+_MOST_THREADS = 1024
 
 # Arenas grow by what a tile needs, not by powers of two.  HEURISTIC: see onnxruntime's
 # CUDA provider page; DEFAULT can be slow and EXHAUSTIVE searches again for each shape.
@@ -235,9 +236,10 @@ def _thread_count(threads: int | None) -> int:
         with contextlib.suppress(AttributeError):  # not on macOS and Windows
             return len(os.sched_getaffinity(0))
         return os.cpu_count() or 1
-    if isinstance(threads, bool) or not isinstance(threads, int | np.integer) or threads < 1:
+    whole = isinstance(threads, int | np.integer) and not isinstance(threads, bool)
+    if not whole or not 1 <= threads <= _MOST_THREADS:
         raise InvalidInputError(
-            f"threads is {threads!r}; expected a whole number >= 1, or None"
+            f"threads is {threads!r}; expected a whole number from 1 to {_MOST_THREADS}, or None"
         )
     return int(threads)
 

@@ -158,6 +158,10 @@ def choose_threshold(
         raise InvalidInputError(
             f"threshold is {threshold} and target_precision {target_precision}; expected one"
         )
+    if not isinstance(target_precision, float | int | np.integer | np.floating):
+        raise InvalidInputError(
+            f"target_precision is {target_precision!r}; expected a number between 0 and 1"
+        )
     return graph.threshold_for(float(target_precision))
 
 

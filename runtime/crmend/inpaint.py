@@ -23,7 +23,7 @@ from crmend._targets import find_targets
 from crmend._tiling import Progress
 from crmend.errors import InvalidInputError
 from crmend.models import Model, choose_model
-from crmend.sources import BAND_ROWS, SourceCatalog
+from crmend.sources import BAND_ROWS, CatalogLike, SourceCatalog, as_catalog
 
 REACH = 2.0
 """The network mends CR pixels within so many pixels of a source's footprint (three of its
@@ -104,7 +104,7 @@ def inpaint(
     model: str | Model | None = None,
     invalid: ArrayLike | None = None,
     saturated: ArrayLike | None = None,
-    sources: SourceCatalog | None = None,
+    sources: CatalogLike | None = None,
     error: ArrayLike | None = None,
     device: str = "auto",
     threads: int | None = None,
@@ -136,8 +136,9 @@ def inpaint(
         True = bad pixel: its value is used for nothing, and kept.
     saturated : (ny, nx) array-like of bool, or None
         True = saturated: seen by the network, but by no median.
-    sources : SourceCatalog or None
-        Positions of stars and galaxies; None = find them.
+    sources : SourceCatalog, astropy Table, structured array, str, Path or None
+        Positions of stars and galaxies, or a FITS table of them, with the columns x and y
+        (see `crmend.sources.read_catalog`); None = find them.
     error : (ny, nx) array-like or None
         1-sigma, in the image's unit.  None = the background noise measured on the image,
         the same everywhere (without the photon noise of sources).
@@ -159,6 +160,8 @@ def inpaint(
     ------
     InvalidInputError
         An argument has the wrong shape, dtype or range.
+    MissingFileError, FileFormatError
+        The table of sources cannot be read.
     UnknownDetectorError, ModelError, DeviceError, MissingRuntimeError
         As `crmend.models.load_model`.
     """
@@ -169,7 +172,8 @@ def inpaint(
     bad = check_mask(invalid, mended.shape, "invalid")
     full = check_mask(saturated, mended.shape, "saturated")
     size = check_count(batch, "batch")
-    own_error = None if error is None else _check_error(error, mended.shape)
+    own_error = None if error is None else own_plane(error, mended.shape, "error")
+    known = None if sources is None else as_catalog(sources)
     loaded = choose_model(detector, model, "inpaint", device, threads)
     all_bad = ~np.isfinite(mended) if bad is None else ~np.isfinite(mended) | bad
     excluded = all_bad if full is None else all_bad | full
@@ -177,7 +181,7 @@ def inpaint(
         own_error = flat_error(mended, excluded | mask)
     done = inpaint_into(
         mended, own_error, mask, all_bad, excluded, loaded,
-        sources=sources, batch=size, progress=progress,
+        sources=known, batch=size, progress=progress,
     )  # fmt: skip
     return Inpainted(mended, own_error, done.method, done.sources)
 
@@ -297,10 +301,20 @@ def flat_error(image: NDArray[np.float32], unusable: NDArray[np.bool_]) -> NDArr
     return np.full(image.shape, measure_scale(image, unusable).noise, dtype=np.float32)
 
 
-def own_copy(image: ArrayLike) -> NDArray[np.float32]:
+def own_copy(image: ArrayLike, name: str = "image") -> NDArray[np.float32]:
     """Return an image as native float32, C-contiguous, that shares no memory with it."""
-    pixels = check_image(image)
+    pixels = check_image(image, name)
     return pixels.copy() if np.may_share_memory(pixels, np.asanyarray(image)) else pixels
+
+
+def own_plane(plane: ArrayLike, shape: tuple[int, ...], name: str) -> NDArray[np.float32]:
+    """Return such a copy of a plane that belongs to an image of this shape."""
+    own = own_copy(plane, name)
+    if own.shape != shape:
+        raise InvalidInputError(
+            f"{name} has shape {own.shape} and the image {shape}; expected the same"
+        )
+    return own
 
 
 @contextmanager
@@ -309,13 +323,3 @@ def stopwatch(seconds: dict[str, float], stage: str) -> Iterator[None]:
     start = time.perf_counter()
     yield
     seconds[stage] = seconds.get(stage, 0.0) + time.perf_counter() - start
-
-
-def _check_error(error: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """Return a copy of the error plane."""
-    own = own_copy(error)
-    if own.shape != shape:
-        raise InvalidInputError(
-            f"error has shape {own.shape} and the image {shape}; expected the same"
-        )
-    return own

@@ -18,7 +18,7 @@ from crmend._cards import FAST, KINDS, QUALITIES, GraphCard, ModelCard
 from crmend._pack_files import check_identity, read_card, read_graph, read_reference
 from crmend._packs import available_detectors, available_packs, detector_folder
 from crmend._sessions import Session, get_session
-from crmend.errors import InvalidInputError, ModelError
+from crmend.errors import InvalidInputError, ModelError, UnknownDetectorError
 
 __all__ = [
     "Model",
@@ -29,6 +29,7 @@ __all__ = [
     "choose_model",
     "load_card",
     "load_model",
+    "split_name",
     "verify",
     "verify_folder",
 ]
@@ -139,6 +140,32 @@ class Verification:
     fast_difference: float | None = None
 
 
+def split_name(model: str) -> tuple[str, str | None]:
+    """Split ``pack`` or ``pack/detector`` into pack and detector.
+
+    Raises
+    ------
+    InvalidInputError
+        It is no text.
+    UnknownDetectorError
+        It names a detector of a pack that is for any detector.
+    ModelError
+        It names a detector of a pack that does not exist.
+    """
+    if not isinstance(model, str):
+        raise InvalidInputError(
+            f"model is a {type(model).__name__}; expected the name of a model pack, such as "
+            '"generic" or "csst_msc/08"'
+        )
+    pack, _, detector = model.partition("/")
+    if detector and not available_detectors(pack):
+        raise UnknownDetectorError(
+            f"model {model!r} names a detector, but the pack {pack!r} is for any; "
+            f"expected {pack!r} alone"
+        )
+    return pack, detector or None
+
+
 def load_card(pack: str, detector: int | str | None = None) -> ModelCard:
     """Read the card of a pack, without onnxruntime.
 
@@ -243,11 +270,13 @@ def choose_model(
     ------
     InvalidInputError
         Neither is given, or two detectors are, or `model` is loaded and of another kind, or
-        there is no such quality.
+        neither text nor loaded, or there is no such quality.
+    UnknownDetectorError
+        `model` names a detector of a pack that is for any.
     ModelError
         The pack has no graph of that quality.
     """
-    if quality is not None and quality not in QUALITIES:
+    if quality is not None and quality not in tuple(QUALITIES):
         raise InvalidInputError(
             f"quality is {quality!r}; expected one of {', '.join(QUALITIES)}"
         )
@@ -260,13 +289,13 @@ def choose_model(
             "the data's origin is not given; expected detector=8 (a CSST detector) or "
             f'model="generic" (packs: {", ".join(available_packs()) or "none installed"})'
         )
-    pack, _, named = (model or DEFAULT_PACK).partition("/")
-    if named and detector is not None:
+    pack, named = split_name(DEFAULT_PACK if model is None else model)
+    if named is not None and detector is not None:
         raise InvalidInputError(
             f"model={model!r} names a detector and detector={detector!r} is given too; "
             "expected one of them"
         )
-    folder = detector_folder(pack, named or detector)
+    folder = detector_folder(pack, detector if named is None else named)
     if kind == "detect":
         kind = QUALITIES[quality or read_card(folder).default_quality]
     return _load(folder, kind, device, threads)

@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from astropy.io import fits
 from numpy.typing import ArrayLike, NDArray
 
+from crmend._checks import own_planes, warn_if_cleaned
 from crmend._events import count_events
 from crmend._memory import plan_work
 from crmend._provenance import Provenance
@@ -22,8 +22,8 @@ from crmend.detect import choose_threshold, detect_into
 from crmend.exposure import Exposure
 from crmend.flags import CR_BIT
 from crmend.inpaint import NETWORK, Mending, flat_error, inpaint_into, own_copy, stopwatch
-from crmend.models import Model, choose_model
-from crmend.sources import SourceCatalog, read_catalog
+from crmend.models import Model, choose_model, split_name
+from crmend.sources import CatalogLike, SourceCatalog, as_catalog
 
 StageProgress = Callable[[str, int, int], None]
 """Called with the stage (``detect`` or ``network``), steps done and steps in all."""
@@ -48,7 +48,7 @@ class CleanOptions:
         Instead of a threshold, see `crmend.detect`.
     quality : str or None
         Of detection: ``reference`` or ``fast``; None = the model card's default.
-    catalog : SourceCatalog, str, Path or None
+    catalog : SourceCatalog, astropy Table, structured array, str, Path or None
         Stars and galaxies, or a FITS table of them (see `crmend.sources.read_catalog`);
         None = find them.
     device : str
@@ -68,7 +68,7 @@ class CleanOptions:
     threshold: float | None = None
     target_precision: float | None = None
     quality: str | None = None
-    catalog: SourceCatalog | str | Path | None = None
+    catalog: CatalogLike | None = None
     device: str = "auto"
     threads: int | None = None
     memory: int | str | None = None
@@ -195,7 +195,7 @@ def clean(
     threshold: float | None = None,
     target_precision: float | None = None,
     quality: str | None = None,
-    catalog: SourceCatalog | str | Path | None = None,
+    catalog: CatalogLike | None = None,
     device: str = "auto",
     threads: int | None = None,
     memory: int | str | None = None,
@@ -227,6 +227,11 @@ def clean(
         The catalogue cannot be read.
     UnknownDetectorError, ModelError, DeviceError, MissingRuntimeError
         As `crmend.models.load_model`.
+
+    Warns
+    -----
+    CrmendWarning
+        The header says that the exposure has been cleaned before.
     """
     options = CleanOptions(
         detector, model, threshold, target_precision, quality, catalog, device, threads,
@@ -236,13 +241,7 @@ def clean(
         image = own_copy(exposure)
         invalid = ~np.isfinite(image)
         return _clean(_Frame(image, None, None), invalid, invalid, options)
-    own = replace(
-        exposure,
-        image=exposure.image.copy(),
-        error=None if exposure.error is None else exposure.error.copy(),
-        flag=None if exposure.flag is None else exposure.flag.copy(),
-    )
-    return clean_in_place(own, options)
+    return clean_in_place(own_planes(exposure), options)
 
 
 def clean_in_place(exposure: Exposure, options: CleanOptions | None = None) -> CleanResult:
@@ -268,6 +267,7 @@ def clean_in_place(exposure: Exposure, options: CleanOptions | None = None) -> C
         As `clean`; the exposure is then unchanged, or partly changed if a network fails.
     """
     options = CleanOptions() if options is None else options
+    warn_if_cleaned(exposure)
     invalid = exposure.invalid
     excluded = exposure.saturated
     excluded |= invalid
@@ -289,7 +289,7 @@ def options_for(exposure: Exposure, options: CleanOptions) -> CleanOptions:
     """Fill in the model pack and the detector that an exposure asks for."""
     model = exposure.instrument.model_pack if options.model is None else options.model
     detector = options.detector
-    if detector is None and "/" not in model:
+    if detector is None and split_name(model)[1] is None:
         detector = exposure.detector
     return replace(options, model=model, detector=detector)
 
@@ -306,7 +306,7 @@ def _clean(
     sizes = plan_work(frame.image.shape, options.memory)
     finder, inpainter = _load_models(options)
     threshold = choose_threshold(finder, options.threshold, options.target_precision)
-    catalog = _read_sources(options.catalog, frame.header)
+    catalog = None if options.catalog is None else as_catalog(options.catalog, frame.header)
     with stopwatch(seconds, "detect"):
         found = detect_into(
             frame.image, invalid, excluded, finder,
@@ -345,15 +345,6 @@ def _load_models(options: CleanOptions) -> tuple[Model, Model]:
         for kind in ("detect", "inpaint")
     )  # fmt: skip
     return finder, inpainter
-
-
-def _read_sources(
-    catalog: SourceCatalog | str | Path | None, header: fits.Header | None
-) -> SourceCatalog | None:
-    """Return the catalogue that was given, read if it is a file."""
-    if catalog is None or isinstance(catalog, SourceCatalog):
-        return catalog
-    return read_catalog(catalog, header)
 
 
 def _stage(progress: StageProgress | None, stage: str) -> Progress | None:

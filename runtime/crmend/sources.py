@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import re
+import warnings
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import sep
 from astropy.io import fits
+from astropy.table import Table
+from astropy.utils.exceptions import AstropyWarning
 from astropy.wcs import WCS
 from numpy.typing import NDArray
 
+from crmend._fits import open_fits
 from crmend._normalise import measure_scale
 from crmend.errors import FileFormatError, InvalidInputError, MissingFileError
 
@@ -30,6 +35,10 @@ _OVERLAP_ROWS = 192
 _MESH = 128
 _MAX_SAMPLES = 6_000_000
 _MAX_SUB_OBJECTS = 65_536
+# Positions beyond this are no pixels of any frame.
+_FAR = 1e9
+# Corrections of fractions of a pixel, whose tables stand in other extensions (HST).
+_LOOKUP_CARDS = re.compile(r"(CPDIS|CPERR|DP|CQDIS|CQERR|DQ)\d|D2IM|AXISCORR")
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +74,10 @@ class SourceCatalog:
 
     def __len__(self) -> int:
         return int(self.x.size)
+
+
+CatalogLike: TypeAlias = SourceCatalog | Table | NDArray[Any] | str | Path
+"""What `as_catalog` takes."""
 
 
 def find_sources(
@@ -113,6 +126,8 @@ def find_sources(
         high = min(start + band_rows + _OVERLAP_ROWS, image.shape[0])
         band = image[low:high] - _expand_rows(background, step, low, high, image.shape[1])
         mask = invalid[low:high] | ~np.isfinite(band)
+        # sep itself lets masked pixels of the first row through.
+        band[mask] = 0.0
         objects = _extract(band, threshold * noise, mask)
         objects["y"] += low
         first, last = start == 0, start + band_rows >= image.shape[0]
@@ -134,13 +149,46 @@ def joined(first: SourceCatalog, second: SourceCatalog) -> SourceCatalog:
     )
 
 
+def as_catalog(sources: CatalogLike, header: fits.Header | None = None) -> SourceCatalog:
+    """Return the sources that a caller gave, in any form, as a catalogue.
+
+    Parameters
+    ----------
+    sources : SourceCatalog, astropy Table, structured array, str or Path
+        A table, or the path of one, has the columns that `read_catalog` knows.
+    header : fits.Header, optional
+        Header of the image, for tables in sky coordinates.
+
+    Raises
+    ------
+    InvalidInputError
+        It is none of these, has no positions, or they cannot be turned into pixels.
+    MissingFileError, FileFormatError
+        As `read_catalog`.
+    """
+    if isinstance(sources, SourceCatalog):
+        return sources
+    if isinstance(sources, str | Path):
+        return read_catalog(sources, header)
+    if getattr(getattr(sources, "dtype", None), "names", None) is None:
+        raise InvalidInputError(
+            f"the source catalogue is a {type(sources).__name__}; expected a SourceCatalog, an "
+            "astropy Table with the columns x and y (first pixel = 0), or the path of a FITS "
+            "table"
+        )
+    try:
+        return _first_catalog([sources], header, "the source catalogue")
+    except FileFormatError as error:
+        raise InvalidInputError(str(error)) from error
+
+
 def read_catalog(path: str | Path, header: fits.Header | None = None) -> SourceCatalog:
     """Read source positions from a FITS table.
 
     The first table with positions is used: columns ``x`` and ``y`` (first pixel = 0),
     else ``X_IMAGE`` and ``Y_IMAGE`` (SExtractor's, first pixel = 1), else ``RA`` and
     ``DEC`` [deg], which need the WCS of the image.  Case does not matter.  Rows without
-    a finite position are left out.
+    a finite position are left out; other columns that hold no numbers are not read.
 
     Parameters
     ----------
@@ -158,30 +206,16 @@ def read_catalog(path: str | Path, header: fits.Header | None = None) -> SourceC
     MissingFileError
         There is no such file.
     FileFormatError
-        It is no FITS file, or has no table with positions.
+        It is no FITS file, or has no table with positions that are numbers.
     InvalidInputError
-        It has sky coordinates only, and `header` holds no celestial WCS.
+        It has sky coordinates only, and `header` holds no celestial WCS, or an unusable one.
     """
     path = Path(path)
     if not path.is_file():
         raise MissingFileError(f"no source catalogue at {path}; give an existing FITS table")
-    try:
-        with fits.open(path, memmap=False) as hdus:
-            tables = [
-                hdu.data for hdu in hdus if isinstance(hdu, fits.BinTableHDU | fits.TableHDU)
-            ]
-    except (OSError, TypeError, ValueError) as error:
-        raise FileFormatError(f"{path} cannot be read as a FITS table: {error}") from error
-    for table in tables:
-        columns = {} if table is None else {name.lower(): name for name in table.names}
-        positions = _positions_of(table, columns, header, path)
-        if positions is not None:
-            return _catalog_of_table(table, columns, *positions)
-    seen = "; ".join(", ".join(table.names) for table in tables if table is not None)
-    raise FileFormatError(
-        f"{path} has no table with positions: expected columns x and y, X_IMAGE and Y_IMAGE, "
-        f"or RA and DEC, got {seen or 'no table at all'}"
-    )
+    with open_fits(path) as hdus:
+        tables = [hdu.data for hdu in hdus if isinstance(hdu, fits.BinTableHDU | fits.TableHDU)]
+    return _first_catalog([table for table in tables if table is not None], header, str(path))
 
 
 def _measure_background(
@@ -256,28 +290,75 @@ def _catalog_of(objects: NDArray[Any]) -> SourceCatalog:
     return SourceCatalog(**values)
 
 
+def _first_catalog(tables: list[Any], header: fits.Header | None, name: str) -> SourceCatalog:
+    """Return the catalogue in the first table that has positions; `name` is for messages."""
+    for table in tables:
+        columns = {column.lower(): column for column in table.dtype.names}
+        positions = _positions_of(table, columns, header, name)
+        if positions is not None:
+            return _catalog_of_table(table, columns, *positions)
+    seen = "; ".join(", ".join(table.dtype.names) for table in tables)
+    raise FileFormatError(
+        f"{name} has no table with positions: expected columns x and y, X_IMAGE and Y_IMAGE, "
+        f"or RA and DEC, got {seen or 'no table at all'}"
+    )
+
+
 def _positions_of(
-    table: Any, columns: dict[str, str], header: fits.Header | None, path: Path
+    table: Any, columns: dict[str, str], header: fits.Header | None, name: str
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
     """Return x and y counted from 0, or None if the table has no positions."""
+    pairs = (("x", "y"), ("x_image", "y_image"), ("ra", "dec"))
+    pair = next((pair for pair in pairs if set(pair) <= columns.keys()), None)
+    if pair is None:
+        return None
+    first, second = (_numbers(table, columns[key]) for key in pair)
+    if first is None or second is None:
+        raise FileFormatError(
+            f"the positions in {name} are not numbers; expected one number per row in the "
+            f"columns {columns[pair[0]]} and {columns[pair[1]]}"
+        )
+    if pair == ("ra", "dec"):
+        return _to_pixels(first, second, header, name)
+    origin = 1.0 if pair == ("x_image", "y_image") else 0.0
+    return first - origin, second - origin
 
-    def column(name: str) -> NDArray[np.float64]:
-        return np.asarray(table[columns[name]], dtype=np.float64)
 
-    if {"x", "y"} <= columns.keys():
-        return column("x"), column("y")
-    if {"x_image", "y_image"} <= columns.keys():
-        return column("x_image") - 1.0, column("y_image") - 1.0
-    if {"ra", "dec"} <= columns.keys():
-        wcs = None if header is None else WCS(header)
-        if wcs is None or not wcs.has_celestial:
-            raise InvalidInputError(
-                f"{path} gives RA and DEC only, and the image has no celestial WCS to turn "
-                "them into pixels; give a catalogue with the columns x and y"
-            )
-        x, y = wcs.celestial.all_world2pix(column("ra"), column("dec"), 0, quiet=True)
-        return np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
-    return None
+def _numbers(table: Any, column: str) -> NDArray[np.float64] | None:
+    """Return a column, masked rows as NaN; None if it does not hold one number per row."""
+    try:
+        values = np.ma.asanyarray(table[column])
+    except (TypeError, ValueError, LookupError):
+        # Bytes that are no text or no number.
+        return None
+    if values.ndim != 1 or values.dtype.kind not in "iuf":
+        return None
+    return np.asarray(np.ma.filled(values.astype(np.float64), np.nan))
+
+
+def _to_pixels(
+    ra: NDArray[np.float64], dec: NDArray[np.float64], header: fits.Header | None, name: str
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Turn sky coordinates [deg] into x and y by the WCS of the image."""
+    cards = [] if header is None else header.cards
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", AstropyWarning)
+            wcs = WCS(fits.Header([c for c in cards if not _LOOKUP_CARDS.match(c.keyword)]))
+            celestial = wcs.celestial if wcs.has_celestial else None
+            if celestial is not None:
+                x, y = celestial.all_world2pix(ra, dec, 0, quiet=True)
+                return np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
+    except Exception as error:  # astropy and wcslib raise classes of many kinds
+        reason = " ".join(str(error).split())
+        raise InvalidInputError(
+            f"{name} gives RA and DEC only, and the WCS of the image cannot turn them into "
+            f"pixels ({reason}); give a catalogue with the columns x and y"
+        ) from error
+    raise InvalidInputError(
+        f"{name} gives RA and DEC only, and the image has no celestial WCS to turn "
+        "them into pixels; give a catalogue with the columns x and y"
+    )
 
 
 # Names that a catalogue's other columns may have; theta_image is in degrees.
@@ -298,14 +379,13 @@ def _catalog_of_table(
     values: dict[str, NDArray[Any]] = {"x": x, "y": y}
     for name, candidates in _OTHER_COLUMNS.items():
         found = next((columns[c] for c in candidates if c in columns), None)
-        if found is None:
-            values[name] = np.full(x.size, 0.0 if name == "npix" else np.nan)
-        else:
-            values[name] = np.asarray(table[found], dtype=np.float64)
-            if found.lower() == "theta_image":
-                values[name] = np.deg2rad(values[name])
-    kept = np.flatnonzero(np.isfinite(x) & np.isfinite(y))
+        numbers = None if found is None else _numbers(table, found)
+        values[name] = np.full(x.size, np.nan) if numbers is None else numbers
+        if found is not None and found.lower() == "theta_image":
+            values[name] = np.deg2rad(values[name])
+    kept = np.flatnonzero((np.abs(x) < _FAR) & (np.abs(y) < _FAR))
     kept = kept[np.lexsort((x[kept], y[kept]))]
     values = {name: array[kept] for name, array in values.items()}
-    values["npix"] = np.nan_to_num(values["npix"]).astype(np.int64)
+    npix = np.nan_to_num(values["npix"], posinf=0.0, neginf=0.0)
+    values["npix"] = np.clip(npix, 0.0, _FAR).astype(np.int64)
     return SourceCatalog(**values)

@@ -281,6 +281,7 @@ def test_help_has_exit_codes_and_polarity(crmend_cli, words):
     done = crmend_cli(*words, "--help")
     assert done.code == 0
     assert "exit codes:" in done.out
+    assert "130, 143  stopped by Ctrl-C (SIGINT) or SIGTERM" in done.out
     assert "set = cosmic ray" in done.out
 
 
@@ -310,14 +311,19 @@ def test_unexpected_errors_take_one_line(crmend_cli, noisy, monkeypatch):
 
 
 @pytest.mark.usefixtures("interruptible")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_interrupted_work_leaves_nothing(crmend_cli, noisy, tmp_path, monkeypatch, number):
+@pytest.mark.parametrize(
+    ("number", "code", "word"),
+    [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")],
+)
+def test_interrupted_work_leaves_nothing(
+    crmend_cli, noisy, tmp_path, monkeypatch, number, code, word
+):
     frame = noisy()
     monkeypatch.setattr(
         _cli_clean, "clean_in_place", lambda *args: os.kill(os.getpid(), number)
     )
     done = crmend_cli("clean", frame, *TINY)
-    assert (done.code, done.err) == (130, "crmend: interrupted\n")
+    assert (done.code, done.err) == (code, f"crmend: {word}\n")
     assert list(tmp_path.iterdir()) == [frame]
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 

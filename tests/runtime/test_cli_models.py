@@ -22,3 +22,20 @@ def test_models_verify(crmend_cli):
         "tiny", "tiny_chips/01", "tiny_chips/02",
     ]  # fmt: skip
     assert done.json["failed"] == []
+
+
+def test_models_verify_goes_on_after_a_wrong_name(crmend_cli):
+    words = ("tiny_chips/9", "nope", "tiny/3", "tiny_chips/1", "tiny")
+    done = crmend_cli("models", "verify", *words, "--device", "cpu", "--json")
+    assert done.code == 4
+    assert [each["name"] for each in done.json["passed"]] == ["tiny_chips/01", "tiny"]
+    assert [each["name"] for each in done.json["failed"]] == ["tiny_chips/9", "nope", "tiny/3"]
+    assert "available: 01, 02" in done.json["failed"][0]["message"]
+
+
+def test_a_pack_for_any_detector_has_no_detectors(crmend_cli, noisy):
+    assert crmend_cli("models", "info", "tiny/3").code == 4
+    done = crmend_cli("clean", noisy(), "--model", "tiny/3")
+    assert done.code == 4
+    assert "expected 'tiny' alone" in done.err
+    assert crmend_cli("clean", noisy(), "--model", "").code == 4

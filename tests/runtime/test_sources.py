@@ -195,3 +195,103 @@ def test_catalog_file_with_an_image_only(tmp_path):
     fits.PrimaryHDU(np.zeros((3, 3))).writeto(path)
     with pytest.raises(FileFormatError, match="no table at all"):
         read_catalog(path)
+
+
+def test_bad_pixels_of_the_first_row_are_no_source(field):
+    field[0, 60:75] = 1e5
+    field[0, 100:115] = np.inf
+    sources = find_sources(field, invalid=field > 1e4)
+    np.testing.assert_allclose(sources.x, TRUE_X, atol=0.15)
+
+
+# --- odd catalogues -----------------------------------------------------------------
+
+
+def test_lookup_distortions_of_the_header_are_left_out(write_table, header):
+    path = write_table(RA=[150.0], DEC=[2.0])
+    for axis in (1, 2):
+        header[f"CPDIS{axis}"] = "LOOKUP"
+        header[f"CPERR{axis}"] = 0.03
+        header[f"DP{axis}"] = "EXTVER: 1"
+        header[f"DP{axis}"] = f"AXIS.{axis}: {axis}"
+        header[f"D2IMDIS{axis}"] = "LOOKUP"
+        header[f"D2IMERR{axis}"] = 0.002
+        header[f"D2IM{axis}"] = "EXTVER: 1"
+        header[f"D2IM{axis}"] = f"AXIS.{axis}: {axis}"
+    before = header.copy()
+    catalog = read_catalog(path, header)
+    assert (catalog.x[0], catalog.y[0]) == (pytest.approx(9.0), pytest.approx(19.0))
+    assert list(header.items()) == list(before.items())
+
+
+def test_sky_catalogue_of_a_real_hst_exposure(write_table, shared_data):
+    with fits.open(shared_data / "hst" / "wfc3_uvis_ibo821kvq_flt.fits.fz") as hdus:
+        header = hdus["SCI"].header
+        path = write_table(RA=[header["CRVAL1"]], DEC=[header["CRVAL2"]])
+        catalog = read_catalog(path, header)
+    np.testing.assert_allclose(catalog.x, header["CRPIX1"] - 1.0, atol=1e-3)
+    np.testing.assert_allclose(catalog.y, header["CRPIX2"] - 1.0, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "keywords",
+    [
+        {"CTYPE1": "RA---ABC"},
+        {"CTYPE1": "RA---TAB", "CTYPE2": "DEC--TAB"},
+        {"CTYPE2": "DEC--SIN"},
+        {"CUNIT1": "parsec"},
+    ],
+)
+def test_a_wcs_of_no_use(write_table, header, keywords):
+    header.update(keywords)
+    path = write_table(RA=[150.0], DEC=[2.0])
+    with pytest.raises(InvalidInputError, match="WCS of the image cannot turn them"):
+        read_catalog(path, header)
+
+
+def test_sky_positions_that_no_pixel_shows(write_table, header):
+    path = write_table(RA=[150.0, 330.0, 150.0], DEC=[2.0, -2.0, 95.0])
+    catalog = read_catalog(path, header)
+    assert catalog.x[0] == pytest.approx(9.0)
+    assert np.isfinite(catalog.x).all()
+
+
+@pytest.mark.parametrize("pair", [("x", "y"), ("X_IMAGE", "Y_IMAGE"), ("RA", "DEC")])
+@pytest.mark.parametrize(
+    "column", [["a", "b"], [[1.0, 2.0], [3.0, 4.0]], [True, False], [1.0 + 2.0j, 2.0]]
+)
+def test_positions_that_are_no_numbers(write_table, header, pair, column):
+    path = write_table(**{pair[0]: [1.0, 2.0], pair[1]: column})
+    match = f"catalog.fits are not numbers; expected one .* columns {pair[0]} and {pair[1]}"
+    with pytest.raises(FileFormatError, match=match):
+        read_catalog(path, header)
+
+
+def test_other_columns_that_are_no_numbers_are_not_read(write_table):
+    path = write_table(
+        x=[5.0, 1.0], y=[7.0, 2.0], flux=["faint", "bright"], a=[[1.0, 2.0], [3.0, 4.0]],
+        npix=[np.inf, 12.0], theta_image=["n/a", "90"], b=[3.0, 4.0],
+    )  # fmt: skip
+    catalog = read_catalog(path)
+    np.testing.assert_array_equal(catalog.x, [1.0, 5.0])
+    np.testing.assert_array_equal(catalog.b, [4.0, 3.0])
+    np.testing.assert_array_equal(catalog.npix, [12, 0])
+    for name in ("flux", "a", "theta"):
+        assert np.isnan(getattr(catalog, name)).all()
+
+
+def test_text_that_is_no_text(tmp_path):
+    columns = [
+        fits.Column("x", "D", array=[5.0]),
+        fits.Column("y", "D", array=[7.0]),
+        fits.Column("flux", "4A", array=["abcd"]),
+    ]
+    path = tmp_path / "catalog.fits"
+    fits.BinTableHDU.from_columns(columns).writeto(path)
+    path.write_bytes(path.read_bytes().replace(b"abcd", b"\xff\xfe\xfd\xfc"))
+    assert read_catalog(path).x[0] == 5.0
+
+
+def test_positions_far_from_any_pixel_are_left_out(write_table):
+    path = write_table(x=[1e300, -1e20, np.inf, 3.0], y=[1.0, 2.0, 3.0, 4.0])
+    np.testing.assert_array_equal(read_catalog(path).x, [3.0])

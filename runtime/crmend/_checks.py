@@ -1,0 +1,56 @@
+"""Checks of a whole exposure before its cosmic rays are looked for."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import replace
+
+from crmend.errors import CrmendWarning, InvalidInputError
+from crmend.exposure import Exposure
+from crmend.flags import to_int32
+from crmend.inpaint import own_copy, own_plane
+
+
+def own_planes(exposure: Exposure) -> Exposure:
+    """Return an exposure with copies of its planes, as the pipeline wants them.
+
+    The planes may come from elsewhere than a file: of any real dtype and byte order.
+
+    Raises
+    ------
+    InvalidInputError
+        A plane has the wrong dtype, or not the shape of the image.
+    """
+    image = own_copy(exposure.image, "exposure.image")
+    error, flag = exposure.error, exposure.flag
+    if error is not None:
+        error = own_plane(error, image.shape, "exposure.error")
+    if flag is not None:
+        flag = to_int32(flag)
+        if flag.shape != image.shape:
+            raise InvalidInputError(
+                f"exposure.flag has shape {flag.shape} and the image {image.shape}; "
+                "expected the same"
+            )
+    return replace(exposure, image=image, error=error, flag=flag)
+
+
+def warn_if_cleaned(exposure: Exposure) -> None:
+    """Warn where the header says that crmend wrote this exposure.
+
+    Warns
+    -----
+    CrmendWarning
+        It did.
+    """
+    before = exposure.header.get("CRMVERS")
+    if before is None:
+        return
+    name = "the exposure" if exposure.path is None else exposure.path.name
+    warnings.warn(
+        f"{name} was cleaned before, by crmend {before} (CRMVERS): its mended pixels now count "
+        "as measured ones and their flags stay, so counts and CR rate are of what is left; "
+        "clean the original file for a full result",
+        CrmendWarning,
+        stacklevel=4,
+    )

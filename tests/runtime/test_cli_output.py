@@ -1,0 +1,173 @@
+"""What the command line prints, and its exit code where that cannot be read."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from astropy.table import Table
+
+TINY = ("--model", "tiny", "--threshold", "0.99")
+
+
+@pytest.fixture
+def full_device():
+    """Return a stream to a device that is always full, or skip."""
+    if not Path("/dev/full").exists():
+        pytest.skip("this system has no /dev/full")
+    with open("/dev/full", "w") as stream:
+        yield stream
+
+
+@pytest.fixture
+def closed_pipe():
+    """Return a stream to a pipe whose reader has gone."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "w") as stream:
+        yield stream
+
+
+# --- stdout -------------------------------------------------------------------------
+
+
+def test_full_stdout(crmend_cli, noisy, tmp_path, monkeypatch, full_device):
+    frame, out = noisy(), tmp_path / "out.fits"
+    monkeypatch.setattr(sys, "stdout", full_device)
+    done = crmend_cli("clean", frame, "-o", out, "--json", *TINY)
+    assert done.code == 5
+    assert done.err.startswith("crmend: the answer cannot be written to stdout (No space left")
+    assert done.err.count("\n") == 1
+    with fits.open(out) as hdus:
+        assert "SCI" in hdus
+
+
+def test_full_stdout_does_not_hide_an_error(crmend_cli, tmp_path, monkeypatch, full_device):
+    monkeypatch.setattr(sys, "stdout", full_device)
+    assert crmend_cli("clean", tmp_path / "none.fits", "--json").code == 3
+
+
+@pytest.mark.parametrize(
+    "words", [("models", "list"), ("models", "info", "tiny", "--json"), ("--help",)]
+)
+def test_closed_pipe(crmend_cli, monkeypatch, closed_pipe, words):
+    monkeypatch.setattr(sys, "stdout", closed_pipe)
+    done = crmend_cli(*words)
+    assert (done.code, done.err) == (141, "")
+
+
+def test_closed_pipe_in_a_process_of_its_own():
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, "-m", "crmend.cli", "--version"],
+        env={key: os.environ[key] for key in os.environ.keys() - {"PYTHONUNBUFFERED"}},
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        check=False,
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+def test_names_that_stdout_cannot_encode(crmend_cli, noisy, monkeypatch):
+    frame = noisy(name="\xe9_L1.fits")
+    content = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(content, encoding="ascii"))
+    assert crmend_cli("detect", frame, *TINY).code == 0
+    assert content.getvalue().startswith(b"\\xe9_L1.fits: detector 8")
+
+
+def test_full_stderr(crmend_cli, tmp_path, monkeypatch, full_device):
+    full_device.reconfigure(line_buffering=True)
+    monkeypatch.setattr(sys, "stderr", full_device)
+    assert crmend_cli("clean", tmp_path / "none.fits").code == 3
+    # What is left in the buffer must go somewhere when the stream is closed.
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), full_device.fileno())
+
+
+# --- JSON ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("clean", "--json"), "FRAME.fits"),
+        (("clean", "a.fits", "--json", "--threshold", "2"), "no probability"),
+        (("models", "--json"), "list|info|verify"),
+        (("polish", "--json"), "invalid choice"),
+    ],
+)
+def test_wrong_command_lines_in_json(crmend_cli, words, message):
+    done = crmend_cli(*words)
+    assert done.code == done.json["error"]["exit_code"] == 2
+    assert done.json["error"]["type"] == "CommandLineError"
+    assert message in done.json["error"]["message"]
+    assert done.err.startswith("usage: crmend")
+    assert crmend_cli(*(word for word in words if word != "--json")).out == ""
+
+
+def test_astropy_logs_nothing_to_stdout(crmend_cli, noisy, level1, tmp_path):
+    from astropy import log
+
+    header = fits.Header()
+    # SIP coefficients without -SIP in CTYPE: astropy says so in its log.
+    header.update(CTYPE1="RA---TAN", CTYPE2="DEC--TAN", CRVAL1=150.0, CRVAL2=2.0)
+    header.update(CRPIX1=41.0, CRPIX2=31.0, CD1_1=-2e-5, CD1_2=0.0, CD2_1=0.0, CD2_2=2e-5)
+    header.update(A_ORDER=2, A_0_2=0.0, B_ORDER=2, B_0_2=0.0)
+    with fits.open(noisy()) as hdus:
+        image = fits.ImageHDU(np.array(hdus["SCI"].data), header)
+    frame = level1([("SCI", image)], name="a.fits")
+    Table({"RA": [150.0], "DEC": [2.0]}).write(tmp_path / "cat.fits")
+    level = log.level
+    for more in ((), ("--debug",)):
+        done = crmend_cli("clean", frame, "--catalog", tmp_path / "cat.fits", "--overwrite",
+                          "--json", *more, *TINY)  # fmt: skip
+        assert done.json["total"]["sources_touched"] == 1
+    assert log.level == level
+
+
+# --- signals ------------------------------------------------------------------------
+
+
+def test_interrupted_while_it_starts():
+    code = (
+        "import sys, crmend.cli\n"
+        "class Finder:\n"
+        "    def find_spec(self, name, *rest):\n"
+        "        if name == 'astropy':\n"
+        "            raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Finder())\n"
+        "sys.exit(crmend.cli.main(['models', 'list', '--json']))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (130, b"crmend: interrupted\n")
+    assert json.loads(done.stdout)["error"]["exit_code"] == 130
+
+
+# --- files that were cleaned before -------------------------------------------------
+
+
+@pytest.mark.parametrize("command", ["clean", "detect"])
+def test_a_cleaned_file_again(crmend_cli, noisy, tmp_path, command):
+    import crmend
+
+    first = crmend_cli("clean", noisy(), "-o", tmp_path / "out.fits", "--json", *TINY)
+    assert first.json["warnings"] == []
+    again = crmend_cli(command, tmp_path / "out.fits", "--json", *TINY)
+    assert again.code == 0
+    (warning,) = again.json["warnings"]
+    assert f"out.fits was cleaned before, by crmend {crmend.__version__}" in warning
+    assert again.err == f"crmend: warning: {warning}\n"
+
+
+def test_an_empty_output_name_is_no_default(crmend_cli, noisy, tmp_path):
+    done = crmend_cli("clean", noisy(), "-o", "", *TINY)
+    assert done.code == 5
+    assert [path.name for path in tmp_path.iterdir()] == ["frame_L1.fits"]
