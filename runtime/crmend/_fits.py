@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import errno
 import gzip
-import math
+import stat
 import struct
 import warnings
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,6 @@ from astropy.io import fits
 from astropy.utils.exceptions import AstropyWarning
 from numpy.typing import NDArray
 
-from crmend._normalise import measure_scale
 from crmend.errors import CrmendError, FileFormatError, InvalidInputError, MissingFileError
 from crmend.flags import to_int32
 
@@ -28,9 +27,14 @@ BLOCK_BYTES = 16 * 2**20
 FITS_BLOCK = 2880
 """Headers and data units of a FITS file are padded to this [bytes]."""
 
-_NOISE_ROWS = 256
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _GZIP_MAGIC = b"\x1f\x8b"
+_FOREIGN_MAGIC = {
+    b"BZh": "bzip2",
+    b"\xfd7zXZ\0": "xz",
+    b"PK\x03\x04": "zip",
+    b"\x1f\x9d": "compress",
+}
 _READ_ERRORS = (
     OSError,
     EOFError,
@@ -46,23 +50,39 @@ _READ_ERRORS = (
 
 
 def check_exists(path: Path) -> None:
-    """Raise unless the path is a file.
+    """Raise unless the path is a regular file.
 
     Raises
     ------
     MissingFileError
         If nothing is there.
     FileFormatError
-        If it is a folder.
+        If it is a folder, a device or a pipe, or cannot be looked at.
     """
-    if path.is_dir():
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        raise MissingFileError(
+            f"{path} does not exist, expected a FITS file; check the path (now in {Path.cwd()})"
+        ) from None
+    except OSError as error:
+        raise _cannot_open(path, error) from error
+    if stat.S_ISDIR(mode):
         raise FileFormatError(
             f"{path} is a folder, expected a FITS file; give the path of a file"
         )
-    if not path.exists():
-        raise MissingFileError(
-            f"{path} does not exist, expected a FITS file; check the path (now in {Path.cwd()})"
+    if not stat.S_ISREG(mode):
+        raise FileFormatError(
+            f"{path} is a device, pipe or socket, expected a FITS file; save the exposure to a "
+            "file first"
         )
+
+
+def _cannot_open(path: Path, error: OSError) -> FileFormatError:
+    """Return the error for a path that the system does not open."""
+    return FileFormatError(
+        f"{path} cannot be opened: {error.strerror or error}; check its name and permissions"
+    )
 
 
 @contextmanager
@@ -88,9 +108,7 @@ def open_fits(path: Path, **options: Any) -> Iterator[Any]:
         except CrmendError:
             raise
         except PermissionError as error:
-            raise FileFormatError(
-                f"{path} cannot be opened: {error}; check its permissions"
-            ) from error
+            raise _cannot_open(path, error) from error
         except _READ_ERRORS as error:
             if getattr(error, "errno", None) in _DISK_FULL:
                 # From what is written inside the block; reading never gives these.
@@ -104,14 +122,28 @@ def open_fits(path: Path, **options: Any) -> Iterator[Any]:
 
 def is_gzipped(path: Path) -> bool:
     """Return True if the file is gzipped as a whole, whatever its name."""
+    return _magic(path).startswith(_GZIP_MAGIC)
+
+
+def _magic(path: Path) -> bytes:
+    """Return the first bytes of a file, which tell how it is packed."""
     check_exists(path)
     try:
         with path.open("rb") as stream:
-            return stream.read(2) == _GZIP_MAGIC
+            return stream.read(6)
     except OSError as error:
+        raise _cannot_open(path, error) from error
+
+
+def _check_packing(path: Path) -> None:
+    """Raise a `FileFormatError` for a file packed in a way that is not read."""
+    magic = _magic(path)
+    packer = next((name for key, name in _FOREIGN_MAGIC.items() if magic.startswith(key)), None)
+    if packer is not None:
         raise FileFormatError(
-            f"{path} cannot be opened: {error}; check its permissions"
-        ) from error
+            f"{path} is packed with {packer}, expected a FITS file, plain, gzipped or "
+            "tile-compressed; unpack it, or pack it with gzip instead"
+        )
 
 
 def check_complete(path: Path) -> None:
@@ -124,8 +156,10 @@ def check_complete(path: Path) -> None:
     MissingFileError
         If the file does not exist.
     FileFormatError
-        If it is truncated, not FITS, or holds an extension that cannot be parsed.
+        If it is truncated, not FITS, packed with anything but gzip, or holds an extension
+        that cannot be parsed.
     """
+    _check_packing(path)
     size = _unzipped_size(path) if is_gzipped(path) else path.stat().st_size
     with open_fits(path, disable_image_compression=True) as hdus:
         end = 0
@@ -167,12 +201,15 @@ def row_blocks(shape: tuple[int, int], row_bytes: int, multiple: int = 1) -> Ite
 
 
 def plane_blocks(hdu: Any) -> Iterator[tuple[slice, NDArray[Any]]]:
-    """Yield the rows of an image HDU in blocks, scaled to physical values."""
-    ny, nx = hdu.shape
+    """Yield the rows of an image HDU in blocks, scaled to physical values.
+
+    Of an image with more than two axes, the others being of length 1, the blocks are 2-D.
+    """
+    *others, ny, nx = hdu.shape
     # A tile of a compressed image is unpacked whole: never split one.
-    tile_rows = int(getattr(hdu, "tile_shape", (1,))[0]) if is_compressed(hdu) else 1
+    tile_rows = int(hdu.tile_shape[-2]) if is_compressed(hdu) else 1
     for rows in row_blocks((ny, nx), nx * 8, tile_rows):
-        yield rows, hdu.section[rows, :]
+        yield rows, hdu.section[(*(0 for _ in others), rows, slice(None))]
 
 
 def is_compressed(hdu: Any) -> bool:
@@ -180,18 +217,29 @@ def is_compressed(hdu: Any) -> bool:
     return isinstance(hdu, fits.CompImageHDU)
 
 
-def read_image(path: Path, index: int) -> NDArray[np.float32]:
-    """Read a 2-D plane as native float32, never a second full copy.
+def read_image(
+    path: Path, index: int, convert: Callable[[NDArray[Any]], NDArray[Any]] | None = None
+) -> NDArray[np.float32]:
+    """Read a 2-D plane as native float32, never a second full copy.  BLANK becomes NaN.
+
+    Parameters
+    ----------
+    path : Path
+    index : int
+        Number of the HDU.
+    convert : callable or None
+        Applied to each block of rows, as stored (scaled), before it becomes float32.
 
     Raises
     ------
     FileFormatError
         If the plane cannot be read.
     """
-    with open_fits(path) as hdus, np.errstate(over="ignore", invalid="ignore"):
-        image = np.empty(hdus[index].shape, np.float32)
+    # Not uint: astropy looks for no BLANK in planes that it returns as unsigned.
+    with open_fits(path, uint=False) as hdus, np.errstate(over="ignore", invalid="ignore"):
+        image = np.empty(hdus[index].shape[-2:], np.float32)
         for rows, block in plane_blocks(hdus[index]):
-            image[rows] = block
+            image[rows] = block if convert is None else convert(block)
     return image
 
 
@@ -214,7 +262,7 @@ def read_flag(
         If the plane cannot be read or does not hold flags.
     """
     with open_fits(path, ignore_blank=True) as hdus:
-        flag = np.empty(hdus[index].shape, np.int32)
+        flag = np.empty(hdus[index].shape[-2:], np.int32)
         for rows, block in plane_blocks(hdus[index]):
             flag[rows] = flag_values(path, block)
     return _decoded(path, flag, codes) if codes else flag
@@ -243,44 +291,6 @@ def flag_values(path: Path, block: NDArray[Any]) -> NDArray[np.int32]:
         return to_int32(block)
     except InvalidInputError as error:
         raise FileFormatError(f"{path}: {error}") from error
-
-
-def weight_to_error(weight: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Turn inverse variances into 1-sigma errors, in place: 1/sqrt(weight).
-
-    A weight of zero, below zero or NaN gives an infinite error.
-    """
-    with np.errstate(all="ignore"):
-        weight[~(weight > 0)] = 0.0
-        np.sqrt(weight, out=weight)
-        np.divide(np.float32(1.0), weight, out=weight)
-    return weight
-
-
-def looks_like_weight(image: NDArray[np.float32], plane: NDArray[np.float32]) -> bool:
-    """Return True if a plane without a name is plainly an inverse variance, not an error.
-
-    That is: its median is off the image's noise by more than a factor of 10 as an error,
-    and right within a factor of 3 as a weight.
-    """
-    step = max(1, image.shape[0] // _NOISE_ROWS)
-    sample, values = image[::step], plane[::step]
-    values = values[np.isfinite(values) & (values > 0)]
-    if values.size == 0:
-        return False
-    noise = measure_scale(sample, ~np.isfinite(sample)).noise
-    median = float(np.median(values))
-    off_as_error = abs(math.log(median / noise))
-    off_as_weight = abs(math.log(median**-0.5 / noise))
-    return off_as_error > math.log(10.0) and off_as_weight < math.log(3.0)
-
-
-def variance_to_error(variance: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Turn variances into 1-sigma errors, in place; below zero or NaN gives infinity."""
-    with np.errstate(all="ignore"):
-        variance[~(variance >= 0)] = np.inf
-        np.sqrt(variance, out=variance)
-    return variance
 
 
 def _unzipped_size(path: Path) -> int:

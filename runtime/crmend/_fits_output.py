@@ -11,10 +11,12 @@ import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
 
-from crmend._fits_planes import locate, scan
+from crmend._fits_extras import append_extras
+from crmend._fits_header import add_provenance
+from crmend._fits_layout import locate
+from crmend._fits_planes import Extra, scan
 from crmend._fits_update import or_into_flag_plane
 from crmend._fits_write import (
-    add_provenance,
     append_plane,
     append_probability,
     atomic_output,
@@ -81,13 +83,18 @@ def write_exposure(
     """Write a corrected exposure: SCI, ERR, FLAG and, if asked for, CRPROB.
 
     SCI and ERR are float32 in the exposure's unit, FLAG is int32, CRPROB is
-    tile-compressed.  Headers and WCS of the input planes are kept, provenance is added.
+    tile-compressed.  Headers, WCS and axes of length 1 of the input planes are kept, provenance
+    is added.
     The file appears under its name only when it is complete and on the disk.
+
+    Behind the planes stand the other HDUs of the image's file, byte for byte: tables that the
+    WCS needs, catalogues, images that were not cleaned.  Left out are planes of chips that are
+    not written, and an earlier CRPROB; of sibling files only their planes are used.
 
     Parameters
     ----------
     path : str or Path
-        A name that ends in .gz is gzipped.
+        A name that ends in .gz is gzipped; .fz and the like are refused.
     exposure : Exposure
     result : ResultPlanes or None
         The planes to write, such as a `CleanResult`; None = the exposure's own.
@@ -102,6 +109,12 @@ def write_exposure(
         If the file is the input, exists, or cannot be written; nothing is left behind.
     InvalidInputError
         If a plane's shape is not the exposure's, or there is no probability to write.
+
+    Warns
+    -----
+    CrmendWarning
+        If an HDU cannot be carried over: pixels of the primary HDU that are no plane, one
+        with EXTNAME and EXTVER of a plane that is written, or all if the input is gone.
     """
     write_exposures(path, [(exposure, result)], probability=probability, overwrite=overwrite)
 
@@ -126,23 +139,29 @@ def write_exposures(
     """
     path = Path(path)
     chips: list[Provenance] = []
+    extras: dict[Extra, None] = {}
+    written: set[tuple[str, int]] = set()
     count, primary, size = 0, fits.Header(), 0
     with atomic_output(path, overwrite=overwrite) as temporary:
         for count, (exposure, given) in enumerate(items, 1):
             check_output(path, source_files(exposure), overwrite=overwrite)
-            result = given or Corrected(exposure.image, exposure.error, exposure.flag)
+            result = _planes_of(exposure, given)
             provenance = getattr(result, "provenance", None)
             chips += [provenance] if provenance is not None else []
             if count == 1:
                 primary = exposure.primary_header
                 size = write_primary(temporary, _with_provenance(primary, chips))
-            _append_chip(temporary, exposure, result, count, probability=probability)
+            names = _append_chip(temporary, exposure, result, count, probability=probability)
+            written |= {(name, count) for name in names}
+            if result.image is not None:
+                extras.update(dict.fromkeys(exposure.extras))
         if count == 0:
             raise InvalidInputError(
                 f"there are no exposures to write to {path}; pass at least one"
             )
         if count > 1:
             write_primary(temporary, _with_provenance(primary, chips), size)
+        append_extras(temporary, extras, written)
 
 
 def write_flag(
@@ -154,7 +173,7 @@ def write_flag(
     *,
     overwrite: bool = True,
 ) -> None:
-    """Write a FITS file with the FLAG plane alone (and CRPROB, if given).
+    """Write a FITS file with the FLAG plane alone (and CRPROB, if given); nothing is carried.
 
     Parameters
     ----------
@@ -247,25 +266,41 @@ def _with_provenance(header: fits.Header, chips: list[Provenance]) -> fits.Heade
     return result
 
 
+def _planes_of(exposure: Exposure, result: ResultPlanes | None) -> ResultPlanes:
+    """Return the planes to write: the result's, or the exposure's own."""
+    if result is None:
+        return Corrected(exposure.image, exposure.error, exposure.flag)
+    if not all(hasattr(result, name) for name in ("image", "error", "flag")):
+        raise InvalidInputError(
+            f"the result is a {type(result).__name__}; expected what crmend.clean returns "
+            "(image, error, flag), or None for the exposure's own planes. A Detection's mask "
+            "goes into a flag plane by crmend detect."
+        )
+    return result
+
+
 def _append_chip(
     path: Path, exposure: Exposure, result: ResultPlanes, version: int, *, probability: bool
-) -> None:
-    """Append the planes of one chip to a file."""
+) -> list[str]:
+    """Append the planes of one chip to a file, and return their names."""
     provenance = getattr(result, "provenance", None)
-    if result.image is not None:
-        header = _plane_header(exposure, "image", provenance)
-        _append(path, exposure, "SCI", result.image, header, version)
-    if result.error is not None:
-        header = _plane_header(exposure, "error")
-        _append(path, exposure, "ERR", result.error, header, version)
-    if result.flag is not None:
-        header = _plane_header(exposure, "flag", provenance if result.image is None else None)
-        _append(path, exposure, "FLAG", result.flag, header, version)
+    alone = provenance if result.image is None else None
+    planes = [
+        ("SCI", result.image, _plane_header(exposure, "image", provenance)),
+        ("ERR", result.error, _plane_header(exposure, "error")),
+        ("FLAG", result.flag, _plane_header(exposure, "flag", alone)),
+    ]
+    names = []
+    for name, values, header in planes:
+        if values is not None:
+            _append(path, exposure, name, values, header, version)
+            names.append(name)
     if probability:
         if result.cr_probability is None:
             raise InvalidInputError("probability=True, and the result has no cr_probability")
         _check_shape(exposure, "CRPROB", result.cr_probability)
         append_probability(path, result.cr_probability, version=version)
+    return names
 
 
 def _append(

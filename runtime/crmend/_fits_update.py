@@ -19,8 +19,9 @@ from crmend._fits import (
     plane_blocks,
     read_flag,
 )
+from crmend._fits_header import header_bytes
 from crmend._fits_planes import Plane
-from crmend._fits_write import atomic_output, header_bytes, write_blocks, write_packed
+from crmend._fits_write import atomic_output, copy_bytes, write_blocks, write_packed
 
 _COPY_BYTES = 2**20
 
@@ -51,7 +52,7 @@ def or_into_flag_plane(plane: Plane, cr_mask: NDArray[np.bool_], bit: int) -> No
             place = hdus[plane.index].fileinfo()
             start, stop = place["hdrLoc"], place["datLoc"] + place["datSpan"]
         with open_bytes(target) as source, temporary.open("xb") as out:
-            _copy(source, out, start)
+            copy_bytes(source, out, start)
             _write_flags(out, target, plane.index, cr_mask, bit)
             source.seek(stop)
             shutil.copyfileobj(source, out, _COPY_BYTES)
@@ -74,10 +75,11 @@ def _write_flags(
             )
             return
         compression, tile_shape = hdu.compression_type, tuple(int(n) for n in hdu.tile_shape)
+        shape = hdu.shape
     flags = read_flag(path, index)
     np.bitwise_or(flags, np.int32(bit), out=flags, where=cr_mask)
     packed = fits.CompImageHDU(
-        data=_to_int16(flags) if short else flags,
+        data=(_to_int16(flags) if short else flags).reshape(shape),
         header=header,
         # PLIO holds 24 bits only.
         compression_type="RICE_1" if compression == "PLIO_1" else compression,
@@ -117,13 +119,3 @@ def _new_header(header: fits.Header, short: bool) -> fits.Header:
         result.remove(key, ignore_missing=True, remove_all=True)
     result["BITPIX"] = 16 if short else 32
     return result
-
-
-def _copy(source: IO[bytes], out: IO[bytes], length: int) -> None:
-    """Copy so many bytes from the start of a file."""
-    while length > 0:
-        block = source.read(min(length, _COPY_BYTES))
-        if not block:
-            raise OSError(f"the file ends {length} bytes early")
-        out.write(block)
-        length -= len(block)

@@ -19,67 +19,12 @@ from astropy.utils.exceptions import AstropyWarning
 from numpy.typing import NDArray
 
 from crmend._fits import FITS_BLOCK, row_blocks
-from crmend._provenance import Provenance
+from crmend._fits_header import clean_header, header_bytes, plane_header
 from crmend.errors import CrmendError, OutputError
 
-_BITPIX = {"uint8": 8, "int16": 16, "int32": 32, "float32": -32}
 _PROBABILITY_STEP = 1e-4
 _COPY_BYTES = 2**20
-
-# Keywords that describe how pixels were stored, which the new plane decides itself.
-_STRUCTURE = {
-    "SIMPLE", "XTENSION", "BITPIX", "NAXIS", "PCOUNT", "GCOUNT", "GROUPS", "EXTEND",
-    "BSCALE", "BZERO", "BLANK", "DATAMIN", "DATAMAX", "CHECKSUM", "DATASUM", "EXTNAME",
-    "EXTVER", "INHERIT", "NEXTEND", "TFIELDS", "THEAP", "END", "FZALGOR", "FZTILE",
-}  # fmt: skip
-_STRUCTURE_NUMBERED = ("NAXIS", "TTYPE", "TFORM", "TUNIT", "TDIM", "TNULL", "TSCAL", "TZERO")
-_COMPRESSION = {
-    "ZIMAGE", "ZCMPTYPE", "ZBITPIX", "ZNAXIS", "ZTILE", "ZNAME", "ZVAL", "ZQUANTIZ",
-    "ZDITHER0", "ZMASKCMP", "ZSIMPLE", "ZEXTEND", "ZTENSION", "ZPCOUNT", "ZGCOUNT",
-    "ZBLOCKED", "ZHECKSUM", "ZDATASUM", "ZBLANK", "ZSCALE", "ZZERO",
-}  # fmt: skip
-
-
-def is_structural(keyword: str) -> bool:
-    """Return True for a keyword that belongs to the stored pixels, not to the exposure."""
-    name = keyword.upper()
-    stem = name.rstrip("0123456789")
-    return (
-        name in _STRUCTURE
-        or (stem != name and stem in _STRUCTURE_NUMBERED)
-        or name in _COMPRESSION
-        or (stem != name and stem in _COMPRESSION)
-    )
-
-
-def clean_header(header: fits.Header) -> fits.Header:
-    """Return a copy without the keywords that describe how pixels were stored."""
-    return fits.Header(
-        [card for card in header.cards if not is_structural(card.keyword)], copy=True
-    )
-
-
-def merged_header(primary: fits.Header, image: fits.Header) -> fits.Header:
-    """Return the primary header overlaid with the image's, without structural keywords."""
-    result = clean_header(primary)
-    commentary = {"COMMENT", "HISTORY", ""}
-    for card in clean_header(image).cards:
-        if card.keyword in commentary:
-            continue
-        if card.keyword in result:
-            result[card.keyword] = (card.value, card.comment)
-        else:
-            result.append(card)
-    return result
-
-
-def add_provenance(header: fits.Header, provenance: Provenance | None) -> None:
-    """Set the provenance cards in a header, and add a HISTORY line; in place."""
-    if provenance is None:
-        return
-    for keyword, value, comment in provenance.to_cards():
-        header[keyword] = (value, comment)
-    header.add_history(provenance.history())
+_UNWRITTEN = {".fz", ".bz2", ".xz", ".zip", ".z"}
 
 
 @contextmanager
@@ -114,7 +59,10 @@ def atomic_output(
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     packed = temporary.with_name(temporary.name + ".gz")
     try:
-        check_output(path, inputs, overwrite=overwrite)
+        if gzipped is None:
+            check_output(path, inputs, overwrite=overwrite)
+        else:
+            _check_place(path, inputs, overwrite=overwrite)
         with warnings.catch_warnings():
             # Non-standard cards of the input are passed on as they are.
             warnings.simplefilter("ignore", AstropyWarning)
@@ -133,10 +81,7 @@ def atomic_output(
     except CrmendError:
         raise
     except OSError as error:
-        raise OutputError(
-            f"{path} cannot be written: {error.strerror or error}; free some space, or choose "
-            "a folder that you may write to"
-        ) from error
+        raise _cannot_write(path, error) from error
     finally:
         for leftover in (temporary, packed):
             with suppress(OSError):
@@ -212,25 +157,6 @@ def append_probability(path: Path, probability: NDArray[np.float32], *, version:
         write_packed(stream, plane)
 
 
-def plane_header(
-    header: fits.Header, values: NDArray[Any], *, name: str, version: int
-) -> fits.Header:
-    """Return the full header of an image extension."""
-    ny, nx = values.shape
-    result = fits.Header()
-    result["XTENSION"] = ("IMAGE", "image extension")
-    result["BITPIX"] = (_BITPIX[values.dtype.newbyteorder("=").name], "array data type")
-    result["NAXIS"] = (2, "number of array dimensions")
-    result["NAXIS1"] = (nx, "pixels along x")
-    result["NAXIS2"] = (ny, "pixels along y")
-    result["PCOUNT"] = (0, "number of parameters")
-    result["GCOUNT"] = (1, "number of groups")
-    result["EXTNAME"] = (name, "extension name")
-    result["EXTVER"] = (version, "extension version")
-    result.extend(clean_header(header), strip=False, unique=False, update=False)
-    return result
-
-
 def write_blocks(stream: IO[bytes], blocks: Iterable[NDArray[Any]]) -> None:
     """Write blocks of rows as a FITS data unit: big-endian, padded with zeros."""
     written = 0
@@ -248,10 +174,13 @@ def write_packed(stream: IO[bytes], plane: Any) -> None:
     stream.write(memory.getbuffer()[FITS_BLOCK:])
 
 
-def header_bytes(header: fits.Header) -> bytes:
-    """Return the header's cards, END and padding."""
-    text: str = header.tostring(sep="", endcard=True, padding=True)
-    return text.encode("ascii")
+def copy_bytes(source: IO[bytes], out: IO[bytes], length: int) -> None:
+    """Copy so many bytes from the source's position, or raise an `OSError`."""
+    while length > 0:
+        block = source.read(min(length, _COPY_BYTES))
+        if not block:
+            raise OSError(f"the file ends {length} bytes early")
+        length -= out.write(block)
 
 
 def check_output(path: Path, inputs: Iterable[Path] = (), *, overwrite: bool = True) -> None:
@@ -260,8 +189,23 @@ def check_output(path: Path, inputs: Iterable[Path] = (), *, overwrite: bool = T
     Cheap, so that long work can fail before it starts.  `inputs` are files that must not
     be replaced, under whatever name (links included).
     """
+    if path.suffix.lower() in _UNWRITTEN:
+        raise OutputError(
+            f"the output {path} ends in {path.suffix}, expected .fits or .fits.gz; crmend "
+            "packs files with gzip only; choose such a name, and pack the file afterwards"
+        )
+    try:
+        _check_place(path, inputs, overwrite=overwrite)
+    except CrmendError:
+        raise
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+
+
+def _check_place(path: Path, inputs: Iterable[Path], *, overwrite: bool) -> None:
+    """Raise an `OutputError` if a file must not or cannot stand there."""
     for source in inputs:
-        if source.exists() and path.exists() and os.path.samefile(source, path):
+        if os.path.exists(source) and path.exists() and os.path.samefile(source, path):
             raise OutputError(
                 f"the output {path} is the input {source}; crmend never overwrites an "
                 "exposure: choose another name"
@@ -273,10 +217,23 @@ def check_output(path: Path, inputs: Iterable[Path] = (), *, overwrite: bool = T
             f"the folder {path.parent} of the output {path.name} does not exist or is not a "
             "folder; make it first"
         )
-    if path.exists() and not overwrite:
+    if path.exists() and not path.is_file():
+        raise OutputError(
+            f"the output {path} is a device, pipe or socket, expected a regular file or a new "
+            "name; crmend renames a finished file into place: choose another name"
+        )
+    if os.path.lexists(path) and not overwrite:
         raise OutputError(
             f"{path} exists; choose another name, or overwrite=True (--overwrite)"
         )
+
+
+def _cannot_write(path: Path, error: OSError) -> OutputError:
+    """Return the error for a path on which the system refused to work."""
+    return OutputError(
+        f"{path} cannot be written: {error.strerror or error}; free some space, or choose "
+        "a folder that you may write to"
+    )
 
 
 def _sync(path: Path) -> None:

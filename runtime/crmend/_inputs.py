@@ -92,8 +92,8 @@ def _array_of(values: ArrayLike, name: str) -> NDArray[Any]:
         return np.asanyarray(values)
     except ValueError as error:  # rows of different lengths
         raise InvalidInputError(
-            f"{name} is a {type(values).__name__} that is no array ({error}); expected (ny, nx) "
-            "numbers, all rows of one length"
+            f"{name} is a {type(values).__name__} that is no array ({error}); expected "
+            "(ny, nx) numbers, all rows of one length"
         ) from error
 
 
@@ -137,7 +137,8 @@ def check_positive(value: float, name: str) -> float:
     InvalidInputError
         It is not.
     """
-    number = isinstance(value, float | int | np.floating | np.integer) and not isinstance(value, bool)
+    number = isinstance(value, float | int | np.floating | np.integer)
+    number = number and not isinstance(value, bool)
     if not number or not 0.0 < value < np.inf:
         raise InvalidInputError(f"{name} is {value!r}; expected a finite number above 0")
     return float(value)

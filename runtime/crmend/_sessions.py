@@ -239,7 +239,8 @@ def _thread_count(threads: int | None) -> int:
     whole = isinstance(threads, int | np.integer) and not isinstance(threads, bool)
     if not whole or not 1 <= threads <= _MOST_THREADS:
         raise InvalidInputError(
-            f"threads is {threads!r}; expected a whole number from 1 to {_MOST_THREADS}, or None"
+            f"threads is {threads!r}; expected a whole number from 1 to {_MOST_THREADS}, or "
+            "None"
         )
     return int(threads)
 

@@ -14,15 +14,11 @@ import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
 
-from crmend._fits import (
-    looks_like_weight,
-    read_flag,
-    read_image,
-    row_blocks,
-    variance_to_error,
-    weight_to_error,
-)
+from crmend._fits import read_flag, read_image, row_blocks
+from crmend._fits_error import read_error
+from crmend._fits_header import merged_header, readable
 from crmend._fits_keywords import Known, find_band, find_calibration, find_detector
+from crmend._fits_layout import Layout, find_chips, locate
 from crmend._fits_output import (
     Corrected,
     ResultPlanes,
@@ -32,8 +28,8 @@ from crmend._fits_output import (
     write_exposures,
     write_flag,
 )
-from crmend._fits_planes import Layout, Plane, find_chips, locate, scan
-from crmend._fits_write import check_output, merged_header
+from crmend._fits_planes import Extra, Plane, scan
+from crmend._fits_write import check_output
 from crmend._instruments import Instrument, load_instrument, match_instrument
 from crmend.errors import InvalidInputError, UntrainedWarning
 from crmend.flags import has_flag
@@ -78,6 +74,8 @@ class Exposure:
         Where image, error and flag came from: `Plane` by these names.
     primary_header : fits.Header
         The primary header alone.
+    extras : tuple of Extra
+        Other HDUs of the file, which go into the corrected one unchanged.
     """
 
     image: NDArray[np.float32]
@@ -96,6 +94,7 @@ class Exposure:
     path: Path | None = None
     planes: Mapping[str, Plane] = field(default_factory=dict, repr=False)
     primary_header: fits.Header = field(default_factory=fits.Header, repr=False)
+    extras: tuple[Extra, ...] = field(default=(), repr=False)
 
     @property
     def invalid(self) -> NDArray[np.bool_]:
@@ -141,7 +140,7 @@ def read_exposure(
 
     Planes are found by EXTNAME, else by position, else in sibling files (``_img_``,
     ``_wht_``, ``_flg_``); see the instrument's profile.  Plain, gzipped and tile-compressed
-    files are read alike.
+    files are read alike; axes of length 1 before the last two are dropped.
 
     Parameters
     ----------
@@ -184,7 +183,8 @@ def read_exposure(
     UntrainedWarning
         If no network was trained for the instrument.
     CrmendWarning
-        If a flag file is missing.
+        If a flag file is missing, flag or error planes belong to none of the images, images
+        without a known name are left alone, or a keyword cannot be parsed.
     """
     path = Path(path)
     known = Known(gain, read_noise, exposure_time)
@@ -192,12 +192,14 @@ def read_exposure(
     profile = _profile(instrument, content.identity(), path.name, planes)
     layout = locate(content, profile, extver)
     header = merged_header(content.primary, layout.image.header)
-    name = find_detector(header, profile, path.name, detector)
-    calibration = find_calibration(header, profile, path.name, known)
+    wanted = [key for keys in profile.keywords.values() for key in keys]
+    values = readable(header, wanted, path.name)
+    name = find_detector(values, profile, path.name, detector)
+    calibration = find_calibration(values, profile, path.name, known)
     if not profile.trained:
         warnings.warn(
             f"{path.name}: no network was trained for {profile.title}; the pack "
-            f"{profile.model_pack!r} was trained on simulated CSST exposures: check the result",
+            f"{profile.model_pack!r} was trained on simulated exposures only: check the result",
             UntrainedWarning,
             stacklevel=2,
         )
@@ -210,7 +212,7 @@ def read_exposure(
         header=header,
         instrument=profile.for_detector(name),
         detector=name,
-        band=find_band(header, profile, name),
+        band=find_band(values, profile, name),
         unit=calibration.unit,
         electrons_per_unit=calibration.electrons_per_unit,
         exposure_time=calibration.exposure_time,
@@ -220,6 +222,7 @@ def read_exposure(
         path=path,
         planes={kind: plane for kind, plane in found.items() if plane is not None},
         primary_header=content.primary,
+        extras=layout.extras,
     )
 
 
@@ -274,12 +277,8 @@ def _read_planes(
         )
     error = flag = None
     if layout.error is not None:
-        error = read_image(layout.error.path, layout.error.index)
         unnamed = not layout.error.name and layout.error.path == layout.image.path
-        if layout.error.kind == "weight" or (unnamed and looks_like_weight(image, error)):
-            error = weight_to_error(error)
-        elif layout.error.kind == "variance":
-            error = variance_to_error(error)
+        error = read_error(layout.error, image, guess=unnamed)
     if layout.flag is not None:
         flag = read_flag(layout.flag.path, layout.flag.index, instrument.flag_codes)
     return image, error, flag

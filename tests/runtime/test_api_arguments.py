@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from astropy.io import fits
 from astropy.table import MaskedColumn, QTable, Table
 from astropy.units import pix
 
@@ -15,6 +16,7 @@ from crmend.errors import (
     MissingFileError,
     ModelError,
     UnknownDetectorError,
+    UntrainedWarning,
 )
 from crmend.models import load_model
 
@@ -235,3 +237,14 @@ def test_a_ragged_mask_and_a_million_threads_are_clear_errors():
         crmend.inpaint(image, [[True, False], [True]], model="generic")
     with pytest.raises(InvalidInputError, match="threads is 1000000; expected a whole number"):
         crmend.detect(image, model="generic", threads=1_000_000)
+
+
+def test_only_results_with_planes_are_written(tmp_path):
+    image = np.zeros((8, 8), dtype=np.float32)
+    fits.writeto(tmp_path / "frame.fits", image)
+    with pytest.warns(UntrainedWarning):
+        exposure = crmend.read_exposure(tmp_path / "frame.fits", instrument="generic")
+    found = crmend.Detection(np.zeros((8, 8), dtype=bool), image)
+    with pytest.raises(InvalidInputError, match="the result is a Detection; expected what"):
+        crmend.write_exposure(tmp_path / "out.fits", exposure, found)
+    assert [path.name for path in tmp_path.iterdir()] == ["frame.fits"]

@@ -1,0 +1,67 @@
+"""Carry HDUs of the input over to the corrected file, byte for byte."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+from typing import IO
+
+from crmend._fits import FITS_BLOCK, open_bytes, open_fits
+from crmend._fits_planes import Extra
+from crmend._fits_write import copy_bytes
+from crmend.errors import CrmendWarning
+
+
+def append_extras(path: Path, extras: Iterable[Extra], written: set[tuple[str, int]]) -> None:
+    """Append HDUs of other files to a file, as they are.
+
+    Parameters
+    ----------
+    path : Path
+        File to append to.
+    extras : iterable of Extra
+    written : set of (str, int)
+        EXTNAME and EXTVER of what the file holds; no two HDUs may share them.
+
+    Warns
+    -----
+    CrmendWarning
+        If one cannot be carried.
+    """
+    taken = set(written)
+    carried: dict[Path, list[int]] = {}
+    left = []
+    for extra in extras:
+        key = (extra.name, extra.version)
+        if extra.index == 0 or key in taken or not extra.path.is_file():
+            left.append(extra)
+            continue
+        taken |= {key} if extra.name else set()
+        carried.setdefault(extra.path, []).append(extra.index)
+    with path.open("ab") as out:
+        for source, indices in carried.items():
+            _copy_hdus(source, sorted(indices), out)
+    if left:
+        names = ", ".join(f"{extra.path.name} {extra.label}" for extra in left)
+        warnings.warn(
+            f"not carried over to the output: {names}; only extensions of an input that is "
+            "still there can be, under names that no plane of the output has",
+            CrmendWarning,
+            stacklevel=4,
+        )
+
+
+def _copy_hdus(source: Path, indices: list[int], out: IO[bytes]) -> None:
+    """Copy whole HDUs of a file."""
+    with open_fits(source, disable_image_compression=True) as hdus:
+        places = [hdus[index].fileinfo() for index in indices]
+        sizes = [hdus[index].size for index in indices]
+    with open_bytes(source) as stream:
+        for place, size in zip(places, sizes, strict=True):
+            stream.seek(place["hdrLoc"])
+            needed = place["datLoc"] + size - place["hdrLoc"]
+            copy_bytes(stream, out, needed)
+            padding = -needed % FITS_BLOCK
+            # The last HDU's may be missing.
+            out.write(stream.read(padding).ljust(padding, b"\0"))

@@ -1,0 +1,149 @@
+"""Planes under odd versions, odd names and odd shapes."""
+
+import numpy as np
+import pytest
+from astropy.io import fits
+
+from crmend.errors import CrmendWarning, FileFormatError
+from crmend.exposure import read_exposure, update_flags, write_exposure
+
+FLAG = np.array([[0, 1, 2, 4], [8, 16, 32, 64], [128, 3, 0, 9]], np.int32)
+MASK = np.array([[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0, 1]], bool)
+untrained = pytest.mark.filterwarnings("ignore:.*no network was trained")
+
+
+def versioned(data, version):
+    hdu = fits.ImageHDU(data)
+    if version is not None:
+        hdu.header["EXTVER"] = version
+    return hdu
+
+
+# --- versions ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("version", [None, 1, 3, 8])
+def test_the_only_planes_whatever_their_version(level1, image, version):
+    weight = np.full((3, 4), 16.0, np.float32)
+    exposure = read_exposure(
+        level1(
+            [
+                ("SCI", versioned(image, 8)),
+                ("WHT", versioned(weight, version)),
+                ("FLAG", versioned(FLAG, version)),
+            ]
+        )
+    )
+    np.testing.assert_array_equal(exposure.flag, FLAG)
+    np.testing.assert_array_equal(exposure.error, np.full((3, 4), 0.25))
+
+
+def test_several_planes_for_one_image(level1, image):
+    flags = [("FLAG", versioned(FLAG * 0, 1)), ("FLAG", versioned(FLAG, 2))]
+    path = level1([("SCI", versioned(image, 8)), *flags])
+    with pytest.raises(FileFormatError, match=r"several flag planes \(HDU 2 .*EXTVER 2\).*8"):
+        read_exposure(path)
+    exposure = read_exposure(path, planes={"flag": "3"})
+    np.testing.assert_array_equal(exposure.flag, FLAG)
+
+
+@untrained
+def test_planes_that_belong_to_no_chip(level1, image):
+    chips = [("SCI", versioned(image, n)) for n in (8, 9)]
+    planes = [("DQ", versioned(FLAG, n)) for n in (1, 9)]
+    path = level1([*chips, *planes], {"INSTRUME": "ACS", "DETECTOR": "WFC"}, bunit="ELECTRONS")
+    with pytest.warns(CrmendWarning, match=r"no flag plane has the EXTVER 8 .*HDU 3 \(DQ, E"):
+        assert read_exposure(path).flag is None
+    np.testing.assert_array_equal(read_exposure(path, extver=2).flag, FLAG)
+
+
+@untrained
+def test_named_image_takes_no_flags_of_another(level1, image):
+    planes = [("SCI", versioned(image, 1)), ("DQ", versioned(FLAG, 1))]
+    path = level1([*planes, ("SCI", versioned(image, 2))])
+    with pytest.warns(CrmendWarning, match="no flag plane has the EXTVER 2"):
+        assert read_exposure(path, instrument="generic", planes={"image": "3"}).flag is None
+
+
+@untrained
+def test_sibling_without_a_plane_for_the_chip(level1, tmp_path, image):
+    chips = [("SCI", versioned(image, n)) for n in (1, 2, 3)]
+    path = level1(chips, {"INSTRUME": "WFPC2", "ATODGAIN": 7.0}, name="u_c0m.fits", bunit="DN")
+    flags = [versioned(FLAG, n) for n in (1, 2)]
+    for hdu in flags:
+        hdu.header["EXTNAME"] = "DQ"
+    fits.HDUList([fits.PrimaryHDU(), *flags]).writeto(tmp_path / "u_c1m.fits")
+    np.testing.assert_array_equal(read_exposure(path, extver=2, detector="WF2").flag, FLAG)
+    with pytest.raises(FileFormatError, match=r"u_c1m.fits has no plane .*for EXTVER 3"):
+        read_exposure(path, extver=3, detector="WF3")
+
+
+# --- names ------------------------------------------------------------------------------
+
+
+@untrained
+def test_images_beside_the_first_are_named(level1, image):
+    path = level1([("CCD1", image), ("CCD2", image * 2), ("CCD3", image * 3)])
+    with pytest.warns(
+        CrmendWarning,
+        match=r"HDU 1 \(CCD1\) is taken.*HDU 2 \(CCD2.*HDU 3 \(CCD3.*\(--plane image=2\)",
+    ):
+        exposure = read_exposure(path, instrument="generic")
+    np.testing.assert_array_equal(exposure.image, image)
+    second = read_exposure(path, instrument="generic", planes={"image": "CCD2"})
+    np.testing.assert_array_equal(second.image, image * 2)
+
+
+@untrained
+def test_first_plane_of_two_axes(level1, image):
+    path = level1([("", np.zeros((3, 5, 5), np.uint8)), ("CCD1", image)])
+    exposure = read_exposure(path, instrument="generic")
+    np.testing.assert_array_equal(exposure.image, image)
+
+
+def test_wcs_table_is_no_error_plane(tmp_path, image):
+    primary = fits.PrimaryHDU(image)
+    primary.header.update(INSTRUME="MSC", DETECTOR="08", EXPTIME=150.0, BUNIT="e/s")
+    table = fits.ImageHDU(np.ones((2, 2), np.float32), name="WCSDVARR")
+    fits.HDUList([primary, table]).writeto(tmp_path / "a.fits")
+    assert read_exposure(tmp_path / "a.fits").error is None
+
+
+@pytest.mark.parametrize("name", ["BACKGROUND", ""])
+def test_named_floats_are_no_errors(level1, image, name):
+    error = read_exposure(level1([("SCI", image), (name, image)])).error
+    assert (error is None) == (name == "BACKGROUND")
+
+
+# --- shapes -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("lead", [(1,), (1, 1)])
+@pytest.mark.parametrize("packed", [False, True])
+def test_axes_of_length_one(tmp_path, level1, image, lead, packed):
+    def plane(data):
+        data = data.reshape(*lead, 3, 4)
+        if not packed:
+            return fits.ImageHDU(data)
+        tiles = (*lead, 2, 4)
+        return fits.CompImageHDU(
+            data, compression_type="GZIP_1", quantize_level=0, tile_shape=tiles
+        )
+
+    sci = plane(image)
+    sci.header["CTYPE3"] = "FREQ"
+    path = level1([("SCI", sci), ("ERR", image), ("FLAG", plane(FLAG))])
+    exposure = read_exposure(path)
+    np.testing.assert_array_equal(exposure.image, image)
+    np.testing.assert_array_equal(exposure.error, image)
+    np.testing.assert_array_equal(exposure.flag, FLAG)
+    write_exposure(tmp_path / "out.fits", exposure)
+    with fits.open(tmp_path / "out.fits") as hdus:
+        hdus.verify("exception")
+        np.testing.assert_array_equal(hdus["SCI"].data, image.reshape(*lead, 3, 4))
+        np.testing.assert_array_equal(hdus["FLAG"].data, FLAG.reshape(*lead, 3, 4))
+        assert hdus["ERR"].shape == (3, 4)
+    np.testing.assert_array_equal(read_exposure(tmp_path / "out.fits").image, image)
+    update_flags(path, exposure, MASK)
+    expected = FLAG + MASK * 1048576
+    np.testing.assert_array_equal(fits.getdata(path, "FLAG"), expected.reshape(*lead, 3, 4))
