@@ -56,7 +56,7 @@ class Job:
         False = flag cosmic rays only.
     update_flags, probability, overwrite : bool
         As the options of the command line.
-    instrument, detector, gain, exposure_time, planes
+    instrument, detector, gain, exposure_time, planes, bad_flags
         As for `crmend.read_exposure`.
     options : CleanOptions
         For the pipeline.
@@ -74,6 +74,7 @@ class Job:
     gain: float | None = None
     exposure_time: float | None = None
     planes: Mapping[str, str] = field(default_factory=dict)
+    bad_flags: int | str | None = None
     options: CleanOptions = field(default_factory=CleanOptions)
 
 
@@ -138,6 +139,7 @@ def _job(options: argparse.Namespace, output: Path | None) -> Job:
         gain=options.gain,
         exposure_time=options.exposure_time,
         planes=dict(options.plane),
+        bad_flags=options.bad_flags,
         options=CleanOptions(
             model=options.model,
             threshold=options.threshold,
@@ -210,6 +212,7 @@ class _Work:
                 gain=self._job.gain,
                 exposure_time=self._job.exposure_time,
                 planes=self._job.planes,
+                bad_flags=self._job.bad_flags,
             )
         if self._job.update_flags and exposure.flag is None:
             raise FileFormatError(

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import math
+from functools import reduce
+from operator import or_
 from pathlib import Path
 
-from crmend._instruments import PLANE_KINDS
+from crmend._instruments import ALL_FLAGS, PLANE_KINDS
 from crmend._memory import byte_count
 from crmend.errors import InvalidInputError
 
@@ -52,6 +54,22 @@ def plane(text: str) -> tuple[str, str]:
             f"{text!r} names no plane; expected KIND=NAME, KIND one of {', '.join(PLANE_KINDS)}"
         )
     return kind, name.strip()
+
+
+def flag_bits(text: str) -> int | str:
+    """Return ``any``, or the sum of bits such as ``1,4,0x40``."""
+    if text.strip() == "any":
+        return "any"
+    try:
+        bits = [int(part.strip(), 0) for part in text.split(",")]
+    except ValueError:
+        bits = [0]
+    if min(bits) < 1 or max(bits) > ALL_FLAGS:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no list of bits; expected such as 1,4,64 (each from 1 to 2^31 - 1), "
+            "or any"
+        )
+    return reduce(or_, bits)
 
 
 def beside(frame: Path, suffix: str) -> Path:

@@ -12,6 +12,7 @@ from crmend._cli_clean import run_clean, run_detect
 from crmend._cli_demo import run_demo
 from crmend._cli_models import run_info, run_list, run_verify
 from crmend._cli_options import (
+    flag_bits,
     memory,
     plane,
     positive_count,
@@ -164,6 +165,13 @@ def _add_input(command: argparse.ArgumentParser, output_help: str) -> None:
         metavar="KIND=NAME",
         help="EXTNAME or HDU number of the image, error, weight, variance or flag plane, such "
         "as flag=MASK or image=2; may be repeated (default: by the profile)",
+    )
+    command.add_argument(
+        "--bad-flags",
+        type=flag_bits,
+        metavar="BITS",
+        help="bits of the flag plane that mark bad pixels, such as 1,4,64, or any "
+        "(default: the profile's)",
     )
     command.add_argument(
         "--model",

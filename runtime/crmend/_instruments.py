@@ -25,6 +25,9 @@ from crmend.errors import (
 PLANE_KINDS = ("image", "error", "weight", "variance", "flag")
 """What a plane of a file may be."""
 
+ALL_FLAGS = 2**31 - 1
+"""All bits of a flag plane (int32, not negative)."""
+
 ERROR_KINDS = ("error", "weight", "variance")
 """Kinds that an error can be made of, best first."""
 
@@ -150,6 +153,29 @@ class Instrument:
                 if kind in chosen or kind in ERROR_KINDS
             }
         return replace(self, planes={**self.planes, **chosen}, named=tuple(planes))
+
+    def with_bad_flags(self, bits: int | str) -> Instrument:
+        """Return the profile with other bits that mean: the value carries no information.
+
+        Parameters
+        ----------
+        bits : int or "any"
+            Sum of the bits, 1 to 2^31 - 1; any = all but the cosmic rays'.
+
+        Raises
+        ------
+        InvalidInputError
+            It is neither, or holds the bit of cosmic rays.
+        """
+        if bits == "any":
+            return replace(self, invalid_flags=ALL_FLAGS & ~self.cr_bit)
+        whole = isinstance(bits, int) and not isinstance(bits, bool)
+        if not whole or not 1 <= int(bits) <= ALL_FLAGS or int(bits) & self.cr_bit:
+            raise InvalidInputError(
+                f"bad_flags is {bits!r}; expected a sum of bits from 1 to {ALL_FLAGS}, without "
+                f"that of cosmic rays ({self.cr_bit}), or 'any'"
+            )
+        return replace(self, invalid_flags=int(bits))
 
 
 def available_instruments() -> tuple[str, ...]:

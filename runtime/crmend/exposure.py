@@ -31,7 +31,7 @@ from crmend._fits_output import (
 from crmend._fits_planes import Extra, Plane, scan
 from crmend._fits_write import check_output
 from crmend._instruments import Instrument, load_instrument, match_instrument
-from crmend.errors import InvalidInputError, UntrainedWarning
+from crmend.errors import FileFormatError, InvalidInputError, UntrainedWarning
 from crmend.flags import has_flag
 
 __all__ = [
@@ -135,6 +135,7 @@ def read_exposure(
     read_noise: float | None = None,
     exposure_time: float | None = None,
     planes: Mapping[str, str] | None = None,
+    bad_flags: int | str | None = None,
 ) -> Exposure:
     """Read one exposure of one detector.
 
@@ -161,6 +162,9 @@ def read_exposure(
     planes : mapping or None
         Kind of plane (image, error, weight, variance, flag) to its EXTNAME or the number of
         its HDU, where the profile does not know them.
+    bad_flags : int, "any" or None
+        Bits of the flag plane (their sum) that mark pixels without information, or "any" of
+        them but the cosmic rays'; None = the profile's.
 
     Returns
     -------
@@ -171,7 +175,8 @@ def read_exposure(
     MissingFileError
         If there is no such file.
     FileFormatError
-        If it is truncated, not FITS, has no 2-D image, or planes of different shapes.
+        If it is truncated, not FITS, has no 2-D image, or planes of different shapes, or has
+        no flag plane and `bad_flags` is given.
     InvalidInputError
         If the image has no finite pixel, is in ADU without gain, its exposure time is
         not positive, or an argument is out of range.
@@ -191,6 +196,9 @@ def read_exposure(
     content = scan(path)
     profile = _profile(instrument, content.identity(), path.name, planes)
     layout = locate(content, profile, extver)
+    if bad_flags is not None:
+        profile = profile.with_bad_flags(bad_flags)
+        _check_flag_plane(layout, path)
     header = merged_header(content.primary, layout.image.header)
     wanted = [key for keys in profile.keywords.values() for key in keys]
     values = readable(header, wanted, path.name)
@@ -256,6 +264,14 @@ def _profile(
     elif not isinstance(instrument, Instrument):
         instrument = load_instrument(instrument)
     return instrument.with_planes(planes) if planes else instrument
+
+
+def _check_flag_plane(layout: Layout, path: Path) -> None:
+    if layout.flag is None:
+        raise FileFormatError(
+            f"{path} has no flag plane for bad_flags (--bad-flags); expected one, name it by "
+            "planes={'flag': 'MASK'} (--plane flag=MASK), or leave bad_flags out"
+        )
 
 
 def _read_planes(

@@ -1,0 +1,87 @@
+"""Bits that mark bad pixels, where the profile does not know them."""
+
+import json
+
+import numpy as np
+import pytest
+from astropy.io import fits
+
+import crmend
+from crmend.cli import main
+from crmend.errors import FileFormatError, InvalidInputError, UntrainedWarning
+
+pytestmark = pytest.mark.filterwarnings("ignore::crmend.errors.UntrainedWarning")
+
+CR_BIT = 1 << 20
+
+
+@pytest.fixture
+def frame(tmp_path):
+    """Return a file with a plane BPM: 3 in a bad column, 8 in one pixel, a CR in another."""
+    rng = np.random.default_rng(1)
+    image = rng.normal(100.0, 5.0, (64, 64)).astype(np.float32)
+    bpm = np.zeros((64, 64), dtype=np.uint8)
+    image[:, 20], bpm[:, 20] = 400.0, 3
+    image[40, 40], bpm[40, 40] = 900.0, 8
+    image[10, 50:54] = 800.0
+    planes = [fits.ImageHDU(image, name="SCI"), fits.ImageHDU(bpm, name="BPM")]
+    path = tmp_path / "frame.fits"
+    fits.HDUList([fits.PrimaryHDU(), *planes]).writeto(path)
+    return path
+
+
+def read(path, bits):
+    return crmend.read_exposure(path, instrument="generic", bad_flags=bits)
+
+
+def test_without_them_no_flag_of_the_generic_profile_marks_a_bad_pixel(frame):
+    assert read(frame, None).invalid.sum() == 0
+
+
+@pytest.mark.parametrize(("bits", "count"), [(1, 64), (2, 64), (8, 1), (9, 65), (4, 0)])
+def test_pixels_with_one_of_the_bits_are_bad(frame, bits, count):
+    assert read(frame, bits).invalid.sum() == count
+
+
+def test_any_bit_but_that_of_cosmic_rays(frame):
+    with fits.open(frame, mode="update") as hdus:
+        hdus["BPM"].data = hdus["BPM"].data.astype(np.int32)
+        hdus["BPM"].data[5, 5] = CR_BIT
+    assert read(frame, "any").invalid.sum() == 65
+
+
+@pytest.mark.parametrize("bits", [0, -1, 2**31, CR_BIT, CR_BIT + 1, "all", True, 1.0])
+def test_bits_that_cannot_be(frame, bits):
+    with pytest.raises(InvalidInputError, match=r"bad_flags is .*; expected a sum of bits"):
+        read(frame, bits)
+
+
+def test_a_file_without_flags_has_no_bad_ones(tmp_path):
+    fits.writeto(tmp_path / "frame.fits", np.ones((16, 16), dtype=np.float32))
+    with pytest.raises(FileFormatError, match="no flag plane for bad_flags"):
+        read(tmp_path / "frame.fits", "any")
+
+
+def test_the_command_leaves_bad_pixels_alone(frame, tmp_path, capsys):
+    pytest.importorskip("onnxruntime")
+    words = ["clean", str(frame), "-o", str(tmp_path / "out.fits"), "--instrument", "generic"]
+    assert main([*words, "--bad-flags", "1,0x8", "--json"]) == 0
+    assert "error" not in json.loads(capsys.readouterr().out)
+    with fits.open(frame) as before, fits.open(tmp_path / "out.fits") as after:
+        bad = before["BPM"].data != 0
+        assert np.array_equal(after["SCI"].data[bad], before["SCI"].data[bad])
+        flagged = (after["FLAG"].data & CR_BIT) != 0
+        assert not flagged[bad].any()
+        assert flagged[10, 50:54].all()
+        assert np.array_equal(after["FLAG"].data & 15, before["BPM"].data)
+
+
+@pytest.mark.parametrize("text", ["", "0", "one", "1,", "-1", "4294967296"])
+def test_words_that_are_no_bits(frame, text, capsys):
+    assert main(["clean", str(frame), "--bad-flags", text]) == 2
+    assert "is no list of bits; expected such as 1,4,64" in capsys.readouterr().err
+
+
+def test_the_warning_that_nothing_was_trained_stays(frame):
+    with pytest.warns(UntrainedWarning):
+        read(frame, 1)
