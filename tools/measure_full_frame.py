@@ -1,6 +1,6 @@
 """Clean one frame with the command line tool; report time, memory and what changed.
 
-    python tools/measure_full_frame.py FRAME.fits [--keep OUT.fits]
+    python tools/measure_full_frame.py FRAME.fits [--keep OUT.fits] [--quality fast]
 
 FRAME is a Level 1 file of any size, such as `crmend-train simulate --detector 8 --shape
 9232x9216` writes.  Exits with 1 when a pixel outside the mask changed, a flag bit was lost
@@ -30,12 +30,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("frame", type=Path)
     parser.add_argument("--keep", type=Path, help="keep the corrected file under this name")
+    parser.add_argument("--quality", choices=["reference", "fast"], help="of detection")
     options = parser.parse_args()
     before = sha256(options.frame)
     with tempfile.TemporaryDirectory() as folder:
         out = options.keep or Path(folder) / "corrected.fits"
         started = time.perf_counter()
         command = [sys.executable, "-m", "crmend.cli", "clean", options.frame, "-o", out]
+        command += [] if options.quality is None else ["--quality", options.quality]
         if (code := subprocess.run(command, check=False).returncode) != 0:
             return code
         seconds = time.perf_counter() - started
