@@ -14,6 +14,13 @@ def test_weighted_mse_counts_cr_pixels_five_times_at_alpha_4():
     assert float(losses.weighted_mse(outside, truth, mask, alpha=4.0)) == pytest.approx(0.8)
 
 
+def test_alpha_cancels_for_what_leaves_other_pixels_alone():
+    truth, mask = torch.zeros(2, 2), torch.tensor([[1.0, 1.0], [0.0, 0.0]])
+    predicted = torch.tensor([[2.0, 1.0], [0.0, 0.0]])
+    found = [float(losses.weighted_mse(predicted, truth, mask, alpha=a)) for a in (1, 3, 5)]
+    assert found == pytest.approx([2.5, 2.5, 2.5])
+
+
 def test_flux_error_counts_the_circle_around_the_source():
     truth = torch.zeros(2, 1, 40, 40)
     truth[:, :, 20, 20] = 1000.0

@@ -59,7 +59,7 @@ def weighted_mse(
 
     It is divided by the sum of the weights of the CR pixels, not by the number of pixels: a
     network that leaves all others alone has errors in the mask only, and its loss should
-    not depend on how large that is.
+    not depend on how large that is.  For such a network, as ours, `alpha` cancels.
     """
     weight = alpha * cr_mask + 1.0
     return (weight * (predicted - truth) ** 2).sum() / (weight * cr_mask).sum().clamp(min=1.0)

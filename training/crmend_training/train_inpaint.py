@@ -39,7 +39,8 @@ class InpaintRecipe:
     off_centre : float
         Share of the cutouts centred a pixel beside the source, as a hit source is.
     alpha : float
-        Weight of the loss on CR pixels (paper, section 3.2: 4).
+        Weight of the loss on CR pixels (paper, section 3.2: 4).  It cancels for a network that
+        leaves other pixels alone, as `networks.UNetPlusPlus` does (`losses.weighted_mse`).
     sigma_weight : float
         Weight of the loss of the uncertainty, for a network that gives one.
     only_sigma : bool
