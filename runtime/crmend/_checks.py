@@ -5,7 +5,8 @@ from __future__ import annotations
 import warnings
 from dataclasses import replace
 
-from crmend.errors import CrmendWarning, InvalidInputError
+from crmend._inputs import check_shape
+from crmend.errors import CrmendWarning
 from crmend.exposure import Exposure
 from crmend.flags import to_int32
 from crmend.inpaint import own_copy, own_plane
@@ -27,11 +28,7 @@ def own_planes(exposure: Exposure) -> Exposure:
         error = own_plane(error, image.shape, "exposure.error")
     if flag is not None:
         flag = to_int32(flag)
-        if flag.shape != image.shape:
-            raise InvalidInputError(
-                f"exposure.flag has shape {flag.shape} and the image {image.shape}; "
-                "expected the same"
-            )
+        check_shape(flag, image.shape, "exposure.flag")
     return replace(exposure, image=image, error=error, flag=flag)
 
 

@@ -47,21 +47,13 @@ class Extra:
 
 
 @dataclass(frozen=True)
-class Plane:
-    """One image HDU of a file.
+class Plane(Extra):
+    """One image HDU of a file; its version may be the number at the end of names like SCI2.
 
     Attributes
     ----------
-    path : Path
-        File that holds it.
-    index : int
-        Number of the HDU, 0 = primary.
-    name : str
-        EXTNAME in upper case, empty if it has none.
     kind : str
         image, error, weight, variance, flag, or empty while unknown.
-    version : int
-        EXTVER, or the number at the end of names like SCI2.
     shape : tuple of int
         Axes in numpy's order, without those of length 1 before the last two.
     integer : bool
@@ -70,11 +62,7 @@ class Plane:
         As astropy shows it (of the image, where that is tile-compressed).
     """
 
-    path: Path
-    index: int
-    name: str
     kind: str
-    version: int
     shape: tuple[int, ...]
     integer: bool
     header: fits.Header

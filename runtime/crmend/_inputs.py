@@ -75,15 +75,25 @@ def check_mask(
     if mask is None:
         return None
     array = np.asarray(_array_of(mask, name))
-    if array.shape != shape:
-        raise InvalidInputError(
-            f"{name} has shape {array.shape} and the image {shape}; expected the same"
-        )
+    check_shape(array, shape, name)
     if array.dtype.kind not in "biu":
         raise InvalidInputError(
             f"{name} has dtype {array.dtype}; expected bool (True = marked)"
         )
     return array if array.dtype == np.bool_ else array != 0
+
+
+def check_shape(array: NDArray[Any], shape: tuple[int, ...], name: str) -> None:
+    """Raise unless an array has the shape of its image.
+
+    Raises
+    ------
+    InvalidInputError
+    """
+    if array.shape != shape:
+        raise InvalidInputError(
+            f"{name} has shape {array.shape} and the image {shape}; expected the same"
+        )
 
 
 def _array_of(values: ArrayLike, name: str) -> NDArray[Any]:

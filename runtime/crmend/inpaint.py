@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from crmend._cutout_network import run_network
-from crmend._inputs import check_count, check_image, check_mask
+from crmend._inputs import check_count, check_image, check_mask, check_shape
 from crmend._kernels import MIN_GOOD, SKY_GOOD, adaptive_median
 from crmend._normalise import measure_scale
 from crmend._targets import find_targets
@@ -310,10 +310,7 @@ def own_copy(image: ArrayLike, name: str = "image") -> NDArray[np.float32]:
 def own_plane(plane: ArrayLike, shape: tuple[int, ...], name: str) -> NDArray[np.float32]:
     """Return such a copy of a plane that belongs to an image of this shape."""
     own = own_copy(plane, name)
-    if own.shape != shape:
-        raise InvalidInputError(
-            f"{name} has shape {own.shape} and the image {shape}; expected the same"
-        )
+    check_shape(own, shape, name)
     return own
 
 
