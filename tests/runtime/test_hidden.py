@@ -55,6 +55,15 @@ def test_light_that_is_no_point_is_not_found():
     assert len(search(image, mask)) == 0
 
 
+def test_two_bright_pixels_that_a_mask_left_are_no_star():
+    for seed in range(5):
+        image, mask = frame(0.0, seed)
+        image[58, 70:72] += np.float32([9.0, 8.0]) * SCALE.noise
+        assert len(search(image, mask)) == 0
+        image, mask = frame(250.0, seed)  # as bright in its good pixels, on all sides
+        assert len(search(image, mask)) == 1
+
+
 def test_bad_neighbours_are_not_looked_at():
     image, mask = frame(0.0)
     excluded = np.zeros(image.shape, bool)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import galsim
@@ -42,6 +42,9 @@ class Psf:
         Wavelength over aperture diameter [px]; 0 for none.
     obscuration : float
         Diameter of the central obstruction over that of the aperture.
+    aberrations : tuple of float
+        Of the Airy pattern: Zernike coefficients from defocus (Noll index 4) on [waves], which
+        make its rings uneven; none for a perfect telescope.
     trail, trail_angle : float
         Length [px] and direction [rad] of a trail that every source draws, as when the
         telescope follows something else; 0 for none.
@@ -66,6 +69,7 @@ class Psf:
 
     airy: float = 0.0
     obscuration: float = 0.0
+    aberrations: tuple[float, ...] = ()
     trail: float = 0.0
     trail_angle: float = 0.0
     jitter: float = 0.6
@@ -108,15 +112,17 @@ class Psf:
 
     @cached_property
     def coarse(self) -> galsim.GSObject:
-        """The same with looser Fourier limits, to convolve galaxies with."""
-        return self._core(0.02)
+        """The same with looser Fourier limits, to convolve galaxies with.
+
+        Without aberrations: they make each convolution a hundred times as slow.
+        """
+        return replace(self, aberrations=())._core(0.02)
 
     def _core(self, folding: float) -> galsim.GSObject:
         params = galsim.GSParams(folding_threshold=folding, maximum_fft_size=16384)
         parts = [galsim.Gaussian(sigma=self.jitter, gsparams=params)]
         if self.airy > 0.0:
-            pupil = {"lam_over_diam": self.airy, "obscuration": self.obscuration}
-            parts.append(galsim.Airy(**pupil, gsparams=params))
+            parts.append(self._pupil(params))
         if self.moffat_fwhm > 0.0:
             moffat = {"beta": self.moffat_beta, "fwhm": self.moffat_fwhm}
             parts.append(galsim.Moffat(**moffat, gsparams=params))
@@ -125,6 +131,15 @@ class Psf:
             parts.append(line.rotate(self.trail_angle * galsim.radians))
         core = galsim.Convolve(parts) if len(parts) > 1 else parts[0]
         return core.shear(g1=self.g1, g2=self.g2)
+
+    def _pupil(self, params: galsim.GSParams) -> galsim.GSObject:
+        """Return the diffraction pattern of the aperture."""
+        pupil = {"lam_over_diam": self.airy, "obscuration": self.obscuration}
+        if not self.aberrations:
+            return galsim.Airy(**pupil, gsparams=params)
+        # Twice the default padding: rings out to the stamp's edge change by less than 1 %.
+        zernikes = [0.0] * 4 + list(self.aberrations)
+        return galsim.OpticalPSF(**pupil, aberrations=zernikes, pad_factor=3.0, gsparams=params)
 
     def stamps(self) -> NDArray[np.float32]:
         """Return unit-flux stamps at every phase, see `_kernels.add_stamps`."""
@@ -301,7 +316,9 @@ def reachable_radius(
     return low, high
 
 
-def generic_psf(rng: np.random.Generator, spikes: float = 0.35, trails: float = 0.06) -> Psf:
+def generic_psf(
+    rng: np.random.Generator, spikes: float = 0.35, trails: float = 0.06, aberrated: float = 0.7
+) -> Psf:
     """Draw a PSF of any telescope: pixel-convolved FWHM 1.2–7 px, three families.
 
     Parameters
@@ -312,9 +329,11 @@ def generic_psf(rng: np.random.Generator, spikes: float = 0.35, trails: float = 
         the light (assumed); 0 for none.
     trails : float
         Share of the exposures whose stars are trailed by 1–20 px (assumed).
+    aberrated : float
+        Share of the diffraction-limited telescopes whose rings are uneven (assumed).
     """
-    spike_rng, trail_rng = rng.spawn(2)
-    fwhm = float(np.exp(rng.uniform(np.log(1.2), np.log(7.0))))
+    spike_rng, trail_rng, pupil_rng = rng.spawn(3)
+    fwhm = log_uniform(rng, 1.2, 7.0)
     core = np.sqrt(max(fwhm**2 - 0.9**2, 0.5**2))  # the pixel adds about 0.9 px in quadrature
     family = rng.integers(3)
     # One in four is badly guided or out of focus: up to 1.5 : 1.
@@ -323,7 +342,7 @@ def generic_psf(rng: np.random.Generator, spikes: float = 0.35, trails: float = 
     shape = {"g1": float(g1), "g2": float(g2), "aureole": float(rng.uniform(0.0, 0.02))}
     if spike_rng.random() < spikes:
         shape["spikes"] = int(spike_rng.choice([4, 6]))
-        shape["spike_share"] = float(np.exp(spike_rng.uniform(np.log(0.003), np.log(0.02))))
+        shape["spike_share"] = log_uniform(spike_rng, 0.003, 0.02)
         shape["spike_angle"] = float(spike_rng.uniform(0.0, np.pi))
         shape["spike_reach"] = float(fwhm * spike_rng.uniform(2.0, 10.0))
     if trail_rng.random() < trails:
@@ -337,7 +356,24 @@ def generic_psf(rng: np.random.Generator, spikes: float = 0.35, trails: float = 
     share = rng.uniform(0.3, 0.9)  # of the width that is diffraction
     sigma = float(core * np.sqrt(1.0 - share**2) / 2.3548)
     shape["obscuration"] = float(rng.uniform(0.1, 0.4)) if rng.random() < 0.7 else 0.0
+    if pupil_rng.random() < aberrated:
+        shape["aberrations"] = _draw_aberrations(pupil_rng)
     return Psf(airy=float(share * core / 1.03), jitter=sigma, **shape)
+
+
+def _draw_aberrations(rng: np.random.Generator) -> tuple[float, ...]:
+    """Draw Zernike coefficients 4 to 11 [waves], 0.02–0.12 together (rms, assumed).
+
+    From a telescope in good focus to one that is just not diffraction-limited (0.07).
+    """
+    draws = rng.normal(size=8)
+    total = log_uniform(rng, 0.02, 0.12)
+    return tuple(float(z) for z in draws * total / np.hypot.reduce(draws))
+
+
+def log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
+    """Draw a number whose logarithm is uniform between those of two bounds."""
+    return float(np.exp(rng.uniform(np.log(low), np.log(high))))
 
 
 def encircled_radius(

@@ -13,7 +13,7 @@ from crmend_training.simulate.config import SimulationConfig
 from crmend_training.simulate.cosmic_rays import SUBPIXEL, PaperLaw, Slab
 from crmend_training.simulate.detector import Camera, Chip, make_chip
 from crmend_training.simulate.focal_plane import draw_place, grid_side
-from crmend_training.simulate.psf import Psf, csst_psfs, generic_psf
+from crmend_training.simulate.psf import Psf, csst_psfs, generic_psf, log_uniform
 from crmend_training.simulate.slit import Slit
 
 _CHIP_SEED = 20_240_813
@@ -189,12 +189,12 @@ def _csst_artefacts(config: SimulationConfig, noise: float) -> Artefacts:
 def generic_setup(rng: np.random.Generator, shape: tuple[int, int]) -> Setup:
     """Draw a telescope, a camera and a sky."""
     for_psf, for_chip, for_slit, for_defects = rng.spawn(4)
-    exposure_time = _log_uniform(rng, 30.0, 1500.0)
-    sky_electrons = _log_uniform(rng, 1.0, 5000.0)
+    exposure_time = log_uniform(rng, 30.0, 1500.0)
+    sky_electrons = log_uniform(rng, 1.0, 5000.0)
     # Many a camera has thousands of hot pixels, and no dark frame to know them by.
     camera = replace(
         _generic_camera(rng, sky_electrons),
-        defect_rate=_log_uniform(for_defects, 1e-5, 3e-3),
+        defect_rate=log_uniform(for_defects, 1e-5, 3e-3),
         unknown_hot=float(for_defects.choice([0.02, 0.3, 1.0])),
     )
     psf = generic_psf(for_psf)
@@ -215,9 +215,9 @@ def generic_setup(rng: np.random.Generator, shape: tuple[int, int]) -> Setup:
         exposure_time=exposure_time,
         faint_galaxies=limit_flux,
         law="physical" if rng.random() < 0.7 else "paper",
-        cr_rate=_log_uniform(rng, 0.0008, 0.02),
+        cr_rate=log_uniform(rng, 0.0008, 0.02),
         slab=Slab(
-            thickness=_log_uniform(rng, 16.0, 250.0),
+            thickness=log_uniform(rng, 16.0, 250.0),
             pixel=float(rng.uniform(9.0, 15.0)),
             diffusion=(near, float(rng.uniform(near, 0.6))),
         ),
@@ -233,11 +233,11 @@ def _generic_sky(rng: np.random.Generator, limit_flux: float) -> SkyModel:
         zero_point=limit + 2.5 * float(np.log10(limit_flux)),
         faintest=limit + _DEPTH,
         pixel_scale=float(rng.uniform(0.04, 0.4)),
-        star_density=_log_uniform(rng, 0.5, 100.0),
+        star_density=log_uniform(rng, 0.5, 100.0),
         galaxy_density=float(rng.uniform(0.5, 1.5)),
         size_factor=float(rng.uniform(0.8, 1.5)),
         cluster=(None, None, None, "stars", "galaxies")[rng.integers(5)],
-        richness=_log_uniform(rng, 0.3, 30.0),
+        richness=log_uniform(rng, 0.3, 30.0),
         core_radius=(0.05, 3.0),
         close_pairs=_CLOSE_PAIRS,
         large_galaxy=_LARGE_GALAXY,
@@ -262,8 +262,8 @@ def _generic_artefacts(
 
 def _generic_camera(rng: np.random.Generator, sky_electrons: float) -> Camera:
     """Draw a camera whose calibration errors are small against the noise."""
-    gain = _log_uniform(rng, 0.5, 4.0)
-    read_noise = _log_uniform(rng, 1.5, 15.0)
+    gain = log_uniform(rng, 0.5, 4.0)
+    read_noise = log_uniform(rng, 1.5, 15.0)
     noise = float(np.hypot(np.sqrt(sky_electrons), read_noise)) / gain
     return Camera(
         gain=gain,
@@ -279,7 +279,3 @@ def _generic_camera(rng: np.random.Generator, sky_electrons: float) -> Camera:
         transfers=(0, 0),
         channels=(int(rng.integers(1, 3)), int(rng.integers(1, 5))),
     )
-
-
-def _log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
-    return float(np.exp(rng.uniform(np.log(low), np.log(high))))
