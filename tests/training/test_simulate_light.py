@@ -204,6 +204,27 @@ def test_generic_psfs_are_as_wide_as_promised():
         assert 1.1 < width < 7.5
 
 
+def test_aberrations_make_the_rings_uneven_and_keep_the_light():
+    coma = (0.0, 0.0, 0.0, 0.05, 0.03)  # Noll indices 7 and 8
+    even, uneven = (Psf(2.0, 0.3, coefficients, jitter=0.4) for coefficients in ((), coma))
+    means = [psf.stamps().mean(axis=(0, 1), dtype=float) for psf in (even, uneven)]
+    assert means[1].sum() == pytest.approx(means[0].sum(), abs=2e-3)
+    ring = np.hypot(*(np.indices((49, 49)) - 24.0)).round() == 4.0
+    asymmetry = [np.abs(m - m[::-1, ::-1])[ring].mean() / m[ring].mean() for m in means]
+    assert asymmetry[0] < 0.01
+    assert 0.2 < asymmetry[1] < 2.0
+
+
+def test_some_generic_telescopes_are_aberrated():
+    rng = np.random.default_rng(0)
+    coefficients = [p.aberrations for p in (generic_psf(rng) for _ in range(80)) if p.aberrations]
+    rms = [float(np.hypot.reduce(c)) for c in coefficients]
+    assert len(rms) > 8
+    assert 0.02 <= min(rms)
+    assert max(rms) <= 0.12
+    assert not any(generic_psf(rng, aberrated=0.0).aberrations for _ in range(30))
+
+
 # Galaxies per mag and deg² in r from 18 to 27, which every band scales, and stars at b = 50°
 # around r = 14 to 25.
 GALAXIES = [275, 725, 2050, 5325, 13700, 30575, 63100, 127825, 229950]
