@@ -290,9 +290,14 @@ def save(run: Run, path: Path, *, final: bool = False) -> None:
             "elapsed": run.elapsed,
             "history": run.history,
         }
+    write_checkpoint(state, path)
+
+
+def write_checkpoint(state: Mapping[str, Any], path: Path) -> None:
+    """Write what a checkpoint holds to a temporary name, then rename it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".tmp")
-    torch.save(state, temporary)
+    torch.save(dict(state), temporary)
     temporary.replace(path)
 
 

@@ -74,6 +74,14 @@ def _train(options: argparse.Namespace) -> None:
         print(f"{detector}: {json.dumps(run.info['validation'])}", flush=True)
 
 
+def _average(options: argparse.Namespace) -> None:
+    """Write the mean of the weights of some checkpoints, and say what it is of."""
+    from crmend_training.averaging import average
+
+    shares = options.shares or [1.0] * len(options.checkpoints)
+    print(average(options.checkpoints, shares, options.out)["recipe"])
+
+
 # --- calibration, export, validation ------------------------------------------------
 
 
@@ -292,6 +300,16 @@ def _parser() -> argparse.ArgumentParser:
     _cli_import.add_command(commands)
     for name in ("detect", "inpaint"):
         _add_training(commands, name)
+    average = commands.add_parser(
+        "average", help="mean of the weights of networks that come from one another"
+    )
+    average.add_argument("checkpoints", nargs="+", type=Path, metavar="CHECKPOINT")
+    average.add_argument(
+        "--shares", nargs="+", type=float, help="one per checkpoint (default: equal)"
+    )
+    average.add_argument("--out", required=True, type=Path, help="checkpoint to write")
+    average.set_defaults(run=_average)
+
     calibrate = commands.add_parser("calibrate", help="thresholds and curves for the cards")
     _add_checkpoints(calibrate, ("detect", "fast"))
     calibrate.add_argument(

@@ -1,0 +1,77 @@
+"""The mean of the weights of networks that come from one another.
+
+A network trained on has learnt something new and forgotten something else; the mean of its
+weights and of those that it started from (or an ancestor's) is often better than either where
+the other is worse (LOG.md, rounds 6 and 8).  Networks without a common ancestor have none that
+means anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from crmend_training._training import write_checkpoint
+
+
+def average(checkpoints: Sequence[Path], shares: Sequence[float], out: Path) -> dict[str, Any]:
+    """Write the mean of the weights of some checkpoints; return what it records of itself.
+
+    Parameters
+    ----------
+    checkpoints : sequence of Path
+        Two or more, of networks of one configuration.
+    shares : sequence of float
+        One for each, positive; they are divided by their sum.
+    out : Path
+        Holds half-precision weights as a finished training does.  Seed and fingerprint are the
+        first one's, the recipe names all, and ``average_of`` has share and record of each.
+
+    Raises
+    ------
+    ValueError
+        Fewer than two checkpoints, a share that is not positive, or networks that differ.
+    """
+    if len(checkpoints) < 2 or len(checkpoints) != len(shares):
+        raise ValueError(
+            f"{len(checkpoints)} checkpoints and {len(shares)} shares given, expected two or "
+            "more checkpoints with a share each"
+        )
+    if not all(share > 0.0 for share in shares):
+        raise ValueError(f"shares {list(shares)}: expected numbers above 0")
+    saved = [torch.load(path, map_location="cpu", weights_only=False) for path in checkpoints]
+    first = saved[0]
+    for path, one in zip(checkpoints, saved, strict=True):
+        if one["config"] != first["config"]:
+            raise ValueError(
+                f"{path} is a network of {one['config']}, {checkpoints[0]} one of "
+                f"{first['config']}; expected the same configuration"
+            )
+    parts = [share / sum(shares) for share in shares]
+    weights = {
+        name: _mean([one["state_dict"][name] for one in saved], parts)
+        for name in first["state_dict"]
+    }
+    infos = [one["info"] for one in saved]
+    names = [
+        info.get("recipe", path.stem) for info, path in zip(infos, checkpoints, strict=True)
+    ]
+    kept = ("data_fingerprint", "seed")
+    info = {key: infos[0][key] for key in kept if key in infos[0]} | {
+        "recipe": f"mean of {', '.join(names)}",
+        "average_of": [
+            {"share": part, "info": one} for part, one in zip(parts, infos, strict=True)
+        ],
+    }
+    write_checkpoint({"state_dict": weights, "config": first["config"], "info": info}, out)
+    return info
+
+
+def _mean(tensors: Sequence[torch.Tensor], parts: Sequence[float]) -> torch.Tensor:
+    """Return the weighted mean in the precision of the first."""
+    total = sum(part * tensor.double() for part, tensor in zip(parts, tensors, strict=True))
+    assert isinstance(total, torch.Tensor)
+    return total.to(tensors[0].dtype)
