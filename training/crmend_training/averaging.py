@@ -52,7 +52,7 @@ def average(checkpoints: Sequence[Path], shares: Sequence[float], out: Path) -> 
             )
     parts = [share / sum(shares) for share in shares]
     weights = {
-        name: _mean([one["state_dict"][name] for one in saved], parts)
+        name: mean_of([one["state_dict"][name] for one in saved], parts)
         for name in first["state_dict"]
     }
     infos = [one["info"] for one in saved]
@@ -70,8 +70,8 @@ def average(checkpoints: Sequence[Path], shares: Sequence[float], out: Path) -> 
     return info
 
 
-def _mean(tensors: Sequence[torch.Tensor], parts: Sequence[float]) -> torch.Tensor:
-    """Return the weighted mean in the precision of the first."""
+def mean_of(tensors: Sequence[torch.Tensor], parts: Sequence[float]) -> torch.Tensor:
+    """Return the mean of tensors with parts that sum to one, in the precision of the first."""
     total = sum(part * tensor.double() for part, tensor in zip(parts, tensors, strict=True))
     assert isinstance(total, torch.Tensor)
     return total.to(tensors[0].dtype)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from crmend import _normalise
 from crmend_training import _training, datasets
+from crmend_training.averaging import mean_of
 from crmend_training.losses import cross_entropy, detection_loss, source_weight
 
 _HALO = 12
@@ -195,7 +196,8 @@ def _mean_with(initial: Path | None, share: float) -> Callable[[_training.Run], 
     def settle(run: _training.Run) -> None:
         with torch.no_grad():
             for name, weight in run.network.named_parameters():
-                weight.lerp_(first[name].to(weight), share)
+                both = (weight, first[name].to(weight))
+                weight.copy_(mean_of(both, (1.0 - share, share)))
         run.info["initial_share"] = share
 
     return settle
