@@ -6,6 +6,7 @@ The only place that imports onnxruntime, and only when a graph is wanted.
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import threading
 from collections import OrderedDict
@@ -168,6 +169,7 @@ def _create(graph: bytes, device: str, threads: int) -> Session:
             '(pip uninstall onnxruntime; pip install "crmend[gpu]"), or use device="cpu".'
         )
     if device != "cpu" and _CUDA in offered:
+        _find_cuda(ort)
         reason = f"onnxruntime fell back to {_CPU}"
         try:
             session = _load(ort, graph, (_CUDA, _CPU), threads)
@@ -180,9 +182,22 @@ def _create(graph: bytes, device: str, threads: int) -> Session:
         if device == "cuda":
             raise DeviceError(
                 f"device 'cuda' was asked for and not granted: {reason}. Check the driver, "
-                'CUDA and cuDNN, or use device="cpu".'
+                'CUDA and cuDNN (pip install "onnxruntime-gpu[cuda,cudnn]" brings the two), or '
+                'use device="cpu".'
             )
     return _load(ort, graph, (_CPU,), threads)
+
+
+def _find_cuda(ort: Any) -> None:
+    """Load CUDA and cuDNN from the packages that pip installed, where they are there.
+
+    onnxruntime 1.21 and later knows their folders; without, the system's loader must find them.
+    It prints what it does not find; whether CUDA was granted is asked later.
+    """
+    preload = getattr(ort, "preload_dlls", None)
+    if preload is not None:
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(OSError):
+            preload()
 
 
 def _load(ort: Any, graph: bytes, providers: tuple[str, ...], threads: int) -> Session:

@@ -193,6 +193,28 @@ def test_cuda_that_is_offered_and_not_granted_is_an_error(packs, no_sessions, mo
     assert models.load_model("tiny", device="auto").provider == "CPUExecutionProvider"
 
 
+def test_cuda_from_pip_is_looked_for_silently(packs, no_sessions, monkeypatch, capsys):
+    ort = pytest.importorskip("onnxruntime")
+    if "CUDAExecutionProvider" in ort.get_available_providers():
+        pytest.skip("this onnxruntime has CUDA")
+    calls = []
+
+    def preload_dlls():
+        calls.append(1)
+        sys.stdout.write("Failed to load libcudart.so")
+        raise OSError("libcudart.so")
+
+    monkeypatch.setattr(ort, "preload_dlls", preload_dlls, raising=False)
+    models.load_model("tiny", device="auto")
+    assert not calls  # nothing to look for in a CPU build
+    offered = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(ort, "get_available_providers", lambda: offered)
+    _sessions._sessions.clear()
+    assert models.load_model("tiny", device="auto").provider == "CPUExecutionProvider"
+    assert calls
+    assert capsys.readouterr().out == ""
+
+
 def test_a_missing_onnxruntime_names_both_extras(packs, no_sessions, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(MissingRuntimeError, match=r"crmend\[cpu\].*crmend\[gpu\]"):
