@@ -93,6 +93,11 @@ def fast_bfloat16() -> bool:
     return "amx_bf16" in flags or "avx512_bf16" in flags
 
 
+def device_for_training() -> torch.device:
+    """Return a GPU where there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 def start(
     config: dict[str, Any],
     seed: int,
@@ -107,7 +112,7 @@ def start(
     was never stopped.
     """
     torch.manual_seed(seed)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = device_for_training()
     network = build(config).to(device, memory_format=torch.channels_last)
     optimiser = torch.optim.Adam(network.parameters(), lr=1e-3)
     run = Run(network, config, optimiser, np.random.default_rng(seed), info)

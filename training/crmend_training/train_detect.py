@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,7 @@ from crmend import _normalise
 from crmend_training import _training, datasets
 from crmend_training.averaging import mean_of
 from crmend_training.losses import cross_entropy, detection_loss, source_weight
-
-_HALO = 12
-"""Most rows beyond a frame's border that a crop shows: a little more than DeepCR's halo."""
+from crmend_training.resident import HALO, ResidentBatches
 
 
 @dataclass(frozen=True)
@@ -53,6 +52,9 @@ class DetectRecipe:
         What the weights that training starts from count in the final ones, 0…1: a mean keeps
         most of what either is better at (Wortsman et al. 2022, Robust fine-tuning of zero-shot
         models).
+    resident : bool or None
+        Keep the set where the network is and draw the crops there (`resident`); None = on a
+        GPU.
     """
 
     config: dict[str, Any]
@@ -67,6 +69,7 @@ class DetectRecipe:
     simulated: float | None = None
     on_sources: float = 0.0
     initial_share: float = 0.0
+    resident: bool | None = None
 
 
 class DetectBatches:
@@ -91,9 +94,9 @@ class DetectBatches:
         self.drawn = [self._choose(rng) for _ in range(self.recipe.batch)]
         return _training.stacked([self._one(stamp, rng) for stamp in self.drawn])
 
-    def learn_losses(self, losses: NDArray[np.float32]) -> None:
+    def learn_losses(self, losses: torch.Tensor) -> None:
         """Remember the mean loss of every crop of the last batch, for hard examples."""
-        self.losses[self.drawn] = losses
+        self.losses[self.drawn] = losses.cpu().numpy()
 
     def _choose(self, rng: np.random.Generator) -> int:
         """Return a stamp, drawn at random or as a hard one."""
@@ -116,7 +119,7 @@ class DetectBatches:
         offset = rng.uniform(-recipe.offset, recipe.offset)
         image, mask, ignore = self.image[window], self.mask[window], self.ignore[window]
         if rng.random() < recipe.border:
-            beyond = int(rng.integers(1, _HALO + 1))
+            beyond = int(rng.integers(1, HALO + 1))
             image, mask, ignore = (mirrored(part, beyond) for part in (image, mask, ignore))
             ignore[:beyond] = True
         image = detect_input((turn(image) - offset) / noise)
@@ -160,7 +163,11 @@ def train(
 ) -> _training.Run:
     """Train, checkpoint into ``paths.out`` and return the finished run."""
     settle = _mean_with(paths.initial, recipe.initial_share) if recipe.initial_share else None
-    run, batches, checks = _training.start_on(paths, recipe, DetectBatches)
+    device = _training.device_for_training()
+    kind: Callable[..., DetectBatches | ResidentBatches] = DetectBatches
+    if device.type == "cuda" if recipe.resident is None else recipe.resident:
+        kind = partial(ResidentBatches, device=device)
+    run, batches, checks = _training.start_on(paths, recipe, kind)
     teacher = None if paths.teacher is None else _teacher(paths.teacher, run)
 
     def loss_of_batch(run: _training.Run) -> torch.Tensor:
@@ -175,7 +182,7 @@ def train(
         losses = cross_entropy(logits, target, ignore)
         if recipe.on_sources:
             losses = losses * source_weight(noise_units(image), mask, recipe.on_sources)
-        batches.learn_losses(losses.detach().mean(dim=(1, 2, 3)).cpu().numpy())
+        batches.learn_losses(losses.detach().mean(dim=(1, 2, 3)))
         return losses.sum() / (1.0 - ignore).sum().clamp(min=1.0)
 
     def validate(run: _training.Run) -> dict[str, float]:
@@ -211,7 +218,10 @@ def _teacher(checkpoint: Path, run: _training.Run) -> torch.nn.Module:
 
 
 def pixel_scores(
-    network: torch.nn.Module, batches: DetectBatches, rng: np.random.Generator, draws: int = 24
+    network: torch.nn.Module,
+    batches: DetectBatches | ResidentBatches,
+    rng: np.random.Generator,
+    draws: int = 24,
 ) -> dict[str, float]:
     """Return loss, recall and precision at 0.5 on pixels > 1 e- of held-out frames."""
     hits = truths = flagged = 0.0

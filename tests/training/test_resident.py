@@ -1,0 +1,131 @@
+"""Batches drawn where the network is: what they hold, against the set on disk."""
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from crmend import _normalise  # noqa: E402
+from crmend_training import _training, datasets, train_detect  # noqa: E402
+from crmend_training.datasets import compact  # noqa: E402
+from crmend_training.datasets.frames import Frame  # noqa: E402
+from crmend_training.resident import HALO, ResidentBatches  # noqa: E402
+
+SIZE, CROP, BATCH = 64, 24, 64
+CONFIG = {"architecture": "folded", "width": 4, "depth": 1}
+
+
+def frame(number):
+    """Return a frame whose every pixel tells where it is, by a value of its own."""
+    place = np.arange(SIZE * SIZE, dtype=np.float32).reshape(SIZE, SIZE)
+    image = compact.decode((100 + place).astype(np.int16))
+    cr = np.where(place % 7 == number, 50.0, 0.0).astype(np.float32)
+    saturated = place % 11 == 0
+    invalid = np.zeros((SIZE, SIZE), bool)
+    name = f"{datasets.DRAWN[0]}{number}" if number == 3 else f"frame {number}"
+    return Frame(image, cr, invalid, saturated, name)
+
+
+@pytest.fixture(scope="module")
+def data_set(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("resident")
+    datasets.build_detection_set([frame(k) for k in range(4)], folder, stamp=SIZE)
+    return folder
+
+
+def make(folder, frames=(0, 1, 2, 3), **options):
+    plain = {"noise_range": (1.0, 1.0), "offset": 0.0, "border": 0.0}
+    options = plain | {"crop": CROP, "batch": BATCH} | options
+    recipe = train_detect.DetectRecipe(CONFIG, **options)
+    return ResidentBatches(folder, list(frames), recipe, "cpu")
+
+
+def places(image):
+    """Return (row, column) in its stamp of every pixel, from the value it has."""
+    value = _normalise.SOFTENING * np.sinh(image.numpy()[:, 0].astype(np.float64))
+    code = np.rint(np.arcsinh(value / _normalise.SOFTENING) / compact.STEP).astype(int) - 100
+    return np.stack(np.divmod(code, SIZE), axis=-1)
+
+
+def test_crops_are_turned_windows_with_their_own_masks(data_set):
+    batches = make(data_set)
+    image, mask, ignore = batches.draw(np.random.default_rng(1))
+    assert image.shape == mask.shape == ignore.shape == (BATCH, 1, CROP, CROP)
+    where = places(image)
+    turns = set()
+    for crop, stamp, marked, left_out in zip(where, batches.drawn, mask, ignore, strict=True):
+        down, right = crop[1, 0] - crop[0, 0], crop[0, 1] - crop[0, 0]
+        assert sorted(np.abs([*down, *right])) == [0, 0, 1, 1]
+        y, x = np.mgrid[:CROP, :CROP]
+        expected = crop[0, 0] + y[..., None] * down + x[..., None] * right
+        assert (crop == expected).all()
+        place = crop[..., 0] * SIZE + crop[..., 1]
+        assert (marked[0].numpy() == (place % 7 == int(stamp))).all()
+        assert (left_out[0].numpy() == (place % 11 == 0)).all()
+        turns.add((*down, *right))
+    assert len(turns) == 8
+    assert len(set(batches.drawn.tolist())) == 4
+
+
+def test_noise_and_offset_scale_as_on_disk(data_set):
+    batches = make(data_set, noise_range=(0.5, 2.0), offset=0.3)
+    plain = make(data_set)
+    got = batches.draw(np.random.default_rng(2))[0]
+    same = plain.draw(np.random.default_rng(2))[0]
+    value, first = (
+        _normalise.SOFTENING * torch.sinh(part[:, 0].double()) for part in (got, same)
+    )
+    for scaled, true in zip(value, first, strict=True):
+        slope, shift = np.polyfit(true.numpy().ravel(), scaled.numpy().ravel(), 1)
+        assert 0.5 <= 1.0 / slope <= 2.0
+        assert abs(shift / slope) <= 0.3001
+        assert torch.allclose(scaled, slope * true + shift, rtol=1e-5, atol=1e-5)
+
+
+def test_beyond_a_border_the_inside_is_mirrored_and_ignored(data_set):
+    batches = make(data_set, border=1.0)
+    image, _, ignore = batches.draw(np.random.default_rng(3))
+    for crop, left_out in zip(places(image), ignore, strict=True):
+        saturated = (crop[..., 0] * SIZE + crop[..., 1]) % 11 == 0
+        extra = (left_out[0].numpy() > 0) & ~saturated
+        along = np.unique(crop[..., 0])
+        beyond = CROP - len(along)
+        assert 1 <= beyond <= HALO
+        counts = [(crop[..., 0] == row).sum() for row in along]
+        # Each mirrored row is there twice, but for the border row itself.
+        assert counts[0] == CROP
+        assert sum(counts) == CROP * CROP
+        assert extra.sum() <= beyond * CROP
+        assert (extra | saturated).sum() >= beyond * CROP
+
+
+def test_hard_stamps_and_shares(data_set):
+    batches = make(data_set, hard=1.0, batch=256)
+    batches.draw(np.random.default_rng(4))
+    batches.learn_losses((batches.drawn == 2).float())
+    batches.draw(np.random.default_rng(5))
+    assert (batches.drawn == 2).float().mean() > 0.8
+    batches = make(data_set, simulated=0.9, batch=256)
+    batches.draw(np.random.default_rng(6))
+    assert 0.8 < (batches.drawn == 3).float().mean() < 0.97
+    batches = make(data_set, frames=(1, 2), simulated=0.9)
+    batches.draw(np.random.default_rng(6))
+    assert set(batches.drawn.tolist()) == {0, 1}
+
+
+def test_the_same_generator_draws_the_same_batch(data_set):
+    batches = make(data_set, border=0.5, noise_range=(0.8, 1.2))
+    first = batches.draw(np.random.default_rng(7))
+    batches.draw(np.random.default_rng(8))
+    again = batches.draw(np.random.default_rng(7))
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+
+
+def test_training_on_a_resident_set(data_set, tmp_path):
+    recipe = train_detect.DetectRecipe(CONFIG, crop=32, batch=16, hard=0.25, resident=True)
+    schedule = _training.Schedule(steps=60, budget=120.0, rate=1e-2)
+    run = train_detect.train(_training.Paths(data_set, tmp_path / "run"), recipe, schedule)
+    assert run.step == 60
+    assert run.history[-1]["held_out_loss"] < 0.5
+    state = torch.load(tmp_path / "run" / "final.pt", weights_only=False)
+    assert state["config"] == CONFIG
