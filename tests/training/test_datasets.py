@@ -112,6 +112,36 @@ def test_labels_of_other_instruments_can_follow_the_noise():
     )
 
 
+def test_labels_of_other_instruments_can_be_what_a_comparison_finds():
+    plain, measured = (
+        datasets.generic_frame(7, (128, 128), measured=flag) for flag in (False, True)
+    )
+    np.testing.assert_array_equal(plain.image, measured.image)
+    marked = measured.cr > measured.label
+    assert 0 < marked.sum() < (plain.cr > 1.0).sum()
+    np.testing.assert_array_equal(measured.cr[marked], plain.cr[marked])
+    assert not (marked & measured.unsure).any()
+    # Of the CR pixels only those far below the noise are left without a word on them.
+    silent = (plain.cr > 0) & ~marked & ~measured.ignore
+    assert silent.any()
+    assert plain.cr[silent].max() < plain.cr[marked].min()
+    # Where a bright star's noise hides a charge, it is not marked; beside a bright pixel, less
+    # is needed than alone.
+    assert plain.cr[measured.unsure].max() > plain.cr[marked].min()
+
+
+def test_marks_of_a_comparison_need_a_seed_and_a_charge():
+    excess = np.full((5, 7), 0.0, np.float32)
+    excess[1, 1:4] = 2.5, 4.5, 1.5
+    excess[3, 5] = 3.5  # no seed
+    excess[2, 2] = 3.0  # touches, but no charge
+    excess[4, 0] = 9.0  # far out by chance
+    charge = np.zeros((5, 7), np.float32)
+    charge[1, 1:4] = charge[3, 5] = 2.0
+    marked = datasets.frames.measured_mask(excess, charge)
+    assert sorted(zip(*np.nonzero(marked), strict=True)) == [(1, 1), (1, 2)]
+
+
 def test_a_set_needs_no_frames_of_ours(tmp_path):
     recipe = tmp_path / "tiny.toml"
     recipe.write_text(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import json
 import sys
 import warnings
@@ -160,8 +161,13 @@ def _drawn_tasks(section: dict[str, Any], kind: str) -> list[_Task]:
     generic = section["generic"]
     shape = tuple(generic["shape"])
     seeds = range(generic["seed"], generic["seed"] + generic["frames"])
-    sigma = generic.get("label_sigma", 0.0)
-    tasks: list[_Task] = [(datasets.generic_frame, (seed, shape, sigma)) for seed in seeds]
+    draw = functools.partial(
+        datasets.generic_frame,
+        shape=shape,
+        label_sigma=generic.get("label_sigma", 0.0),
+        measured=generic.get("measured", False),
+    )
+    tasks: list[_Task] = [(draw, (seed,)) for seed in seeds]
     zoo = section.get("zoo", {"seed": 0, "frames": 0})
     for number in range(zoo["frames"] if kind == "detect" else 0):
         detector = DETECTORS[number % len(DETECTORS)]

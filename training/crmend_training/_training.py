@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from crmend_training import datasets
-from crmend_training.networks import build
+from crmend_training.networks import FoldedNet, build
 from crmend_training.widening import widen
 
 
@@ -225,10 +225,15 @@ class Weights:
 
 
 def load_network(checkpoint: Path) -> tuple[nn.Module, dict[str, Any]]:
-    """Return the network of a checkpoint, in evaluation mode, and its configuration."""
+    """Return the network of a checkpoint, in evaluation mode, and its configuration.
+
+    It is what its graph holds (`networks.FoldedNet.settled`).
+    """
     saved = torch.load(checkpoint, map_location="cpu", weights_only=False)
     network = build(saved["config"])
     network.load_state_dict(saved["state_dict"])
+    if isinstance(network, FoldedNet):
+        network.settled()
     return network.eval(), saved["config"]
 
 

@@ -81,14 +81,18 @@ def read_frames(pairs: Sequence[datasets.Pair]) -> Iterator[ValidationFrame]:
 
 
 def generic_frames(
-    seeds: Iterable[int], shape: tuple[int, int], label_sigma: float = 0.0
+    seeds: Iterable[int],
+    shape: tuple[int, int],
+    label_sigma: float = 0.0,
+    *,
+    measured: bool = False,
 ) -> Iterator[ValidationFrame]:
     """Yield simulated frames of other instruments; their name is ``generic``.
 
     The arguments are those of `datasets.generic_frame`.
     """
     for seed in seeds:
-        frame = datasets.generic_frame(seed, shape, label_sigma)
+        frame = datasets.generic_frame(seed, shape, label_sigma, measured=measured)
         image = np.where(frame.invalid, np.float32(np.nan), frame.image)
         yield ValidationFrame("generic", image, frame.cr, frame.ignore, frame.label)
 

@@ -137,7 +137,8 @@ def _validation_frames(options: argparse.Namespace) -> Callable[[], Iterable[Val
     seeds = range(first, first + min(48, generic["frames"]))
     shape, sigma = tuple(generic["shape"]), generic.get("label_sigma", 0.0)
     return lambda: itertools.chain(
-        calibrate.read_frames(pairs), calibrate.generic_frames(seeds, shape, sigma)
+        calibrate.read_frames(pairs),
+        calibrate.generic_frames(seeds, shape, sigma, measured=generic.get("measured", False)),
     )
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 
 def halo_of(config: dict[str, Any]) -> int:
@@ -69,6 +70,13 @@ class _NormedConv(nn.Sequential):
             ]
         super().__init__(*layers)
 
+    def settle(self) -> None:
+        """Merge the normalisation into the weights, in place; for a network that is trained."""
+        for at in (0, 3):
+            if isinstance(self[at + 1], nn.BatchNorm2d):
+                self[at] = fuse_conv_bn_eval(self[at], self[at + 1])
+                self[at + 1] = nn.Identity()
+
 
 class FoldedNet(nn.Module):
     """A U-Net on the image folded 2×2: four channels at half the resolution.
@@ -121,6 +129,20 @@ class FoldedNet(nn.Module):
         for level in reversed(range(len(self.up))):
             x = self.merge[level](torch.cat([passed[level], self.up[level](x)], dim=1))
         return functional.pixel_shuffle(self.head(x), 2)
+
+    def settled(self) -> FoldedNet:
+        """Return itself in evaluation mode as graphs hold it, which cannot be trained on.
+
+        Normalisation is merged into the weights; these are rounded to half precision.
+        """
+        self.eval()
+        for module in self.modules():
+            if isinstance(module, _NormedConv):
+                module.settle()
+        with torch.no_grad():
+            for weight in self.parameters():
+                weight.copy_(weight.half())
+        return self
 
     def forward(self, image: Tensor) -> Tensor:
         """Return cr_probability (n, 1, h, w) from `crmend._normalise.to_detect_input`."""

@@ -12,6 +12,7 @@ from typing import TypeVar
 import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from crmend import _normalise
 from crmend._kernels import fill_invalid
@@ -21,6 +22,12 @@ from crmend_training.datasets.fields import Place, place_of
 
 LABEL_THRESHOLD = 1.0
 """A pixel is a CR for training above this charge [e-] (paper, section 2.1)."""
+
+MEASURED_SEED, MEASURED_EDGE = 4.0, 2.0
+"""S/N from which a pixel is a CR where truth is measured, and where it touches such a one
+(assumed; what comparisons of exposures take is between 3 and 5, and 1 and 3)."""
+
+_LEAST, _FAINT = 0.5, 0.3  # background noises: least charge of a CR, most of a pixel without
 
 DRAWN = ("generic ", "zoo ")
 """How the names of frames begin that are drawn for a set, not read from files."""
@@ -200,7 +207,9 @@ def make_frame(
     return Frame(normalised(image), cr, invalid, saturated, name, clean)
 
 
-def generic_frame(seed: int, shape: tuple[int, int], label_sigma: float = 0.0) -> Frame:
+def generic_frame(
+    seed: int, shape: tuple[int, int], label_sigma: float = 0.0, *, measured: bool = False
+) -> Frame:
     """Return a simulated frame of some other instrument, for the pack ``generic``.
 
     Parameters
@@ -210,14 +219,46 @@ def generic_frame(seed: int, shape: tuple[int, int], label_sigma: float = 0.0) -
     label_sigma : float
         A pixel is a CR above so many background noises, and above `LABEL_THRESHOLD`: where
         the noise is 40 e-, an electron more or less marks nothing that anybody could see.
+    measured : bool
+        CRs are instead what a comparison with other exposures would call so
+        (`measured_mask`); CR pixels that it would not see are `unsure`.
     """
     from crmend_training import simulate
 
-    sim = simulate.generic_exposure(np.random.default_rng(seed), shape)
+    sim = simulate.generic_exposure(np.random.default_rng(seed), shape, keep_light=measured)
     invalid, saturated = (sim.flag & 7) != 0, (sim.flag & 8) != 0
     frame = make_frame(sim.image, invalid, saturated, sim.cr_truth, f"{DRAWN[0]}{seed}")
     noise = _normalise.measure_scale(sim.image, invalid | saturated).noise * sim.exposure_time
-    return replace(frame, label=max(LABEL_THRESHOLD, label_sigma * noise))
+    if sim.light is None:
+        return replace(frame, label=max(LABEL_THRESHOLD, label_sigma * noise))
+    excess = (sim.image - sim.light) / np.maximum(sim.error, np.finfo(np.float32).tiny)
+    charge = sim.cr_truth / np.float32(noise)
+    marked = measured_mask(excess, charge)
+    seen = np.where(marked, sim.cr_truth, np.float32(0.0))
+    return replace(frame, cr=seen, unsure=~marked & (charge > _FAINT), label=0.0)
+
+
+def measured_mask(
+    excess: NDArray[np.float32], charge: NDArray[np.float32]
+) -> NDArray[np.bool_]:
+    """Return the CR pixels that a comparison of exposures would find.
+
+    Truth of real exposures is made so: what stands out from the expected light by
+    `MEASURED_SEED` sigma, and what touches it from `MEASURED_EDGE` on.
+
+    Parameters
+    ----------
+    excess : (ny, nx) float32
+        Image minus expected light, in sigma of the pixel, noise included.
+    charge : (ny, nx) float32
+        CR charge in background noises; pixels below half a noise are none.
+    """
+    edge = (excess > MEASURED_EDGE) & (charge > _LEAST)
+    labels, count = ndimage.label(edge, np.ones((3, 3), dtype=bool))
+    found = np.zeros(count + 1, dtype=bool)
+    found[labels[edge & (excess > MEASURED_SEED)]] = True
+    found[0] = False
+    return found[labels]
 
 
 def zoo_frame(seed: int, detector: int) -> Frame:

@@ -54,6 +54,8 @@ class SimulatedExposure:
         Magnitude of 1 e-/s.
     config : SimulationConfig or None
         None for `generic_exposure`.
+    light : (ny, nx) float32 array or None
+        What a pixel receives on average without cosmic rays, with sky, e-/s; None = not kept.
     """
 
     image: NDArray[np.float32]
@@ -69,6 +71,7 @@ class SimulatedExposure:
     exposure_time: float
     zero_point: float
     config: SimulationConfig | None = None
+    light: NDArray[np.float32] | None = None
 
 
 def simulate_exposure(
@@ -93,7 +96,11 @@ def simulate_exposure(
 
 
 def generic_exposure(
-    rng: np.random.Generator, shape: tuple[int, int], progress: bool | None = None
+    rng: np.random.Generator,
+    shape: tuple[int, int],
+    progress: bool | None = None,
+    *,
+    keep_light: bool = False,
 ) -> SimulatedExposure:
     """Simulate an exposure of some other telescope and camera, all drawn at random.
 
@@ -108,16 +115,20 @@ def generic_exposure(
     shape : (int, int)
     progress : bool or None
         True shows a progress bar.
+    keep_light : bool
+        Keep `SimulatedExposure.light`.
 
     Returns
     -------
     SimulatedExposure
     """
     for_setup, for_frame = rng.spawn(2)
-    return _simulate(for_frame, generic_setup(for_setup, shape), bool(progress))
+    return _simulate(for_frame, generic_setup(for_setup, shape), bool(progress), keep_light)
 
 
-def _simulate(rng: np.random.Generator, setup: Setup, progress: bool) -> SimulatedExposure:
+def _simulate(
+    rng: np.random.Generator, setup: Setup, progress: bool, keep_light: bool = False
+) -> SimulatedExposure:
     """Sky, light, cosmic rays, chip: the steps that every exposure goes through."""
     # One stream each, so that leaving one out changes no other.
     for_light, for_artefacts, for_sky, for_rays, for_chip = rng.spawn(5)
@@ -128,6 +139,7 @@ def _simulate(rng: np.random.Generator, setup: Setup, progress: bool) -> Simulat
     cosmic_rays = draw_cosmic_rays(
         for_rays, setup.shape, setup.law, setup.cr_rate, setup.slab, setup.paper
     )
+    light = scene.copy() if keep_light else None  # `expose` overwrites the scene
     readout = expose(
         for_chip, scene, cosmic_rays.charge, setup.camera, setup.chip, setup.exposure_time
     )
@@ -146,6 +158,7 @@ def _simulate(rng: np.random.Generator, setup: Setup, progress: bool) -> Simulat
         sky=setup.sky,
         exposure_time=setup.exposure_time,
         zero_point=setup.sky_model.zero_point,
+        light=light,
     )
 
 
