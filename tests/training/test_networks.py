@@ -4,6 +4,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from crmend_training import networks  # noqa: E402
+from crmend_training._graphs import build_graph  # noqa: E402
 
 
 def test_deepcr_is_the_published_network():
@@ -84,3 +85,34 @@ def test_a_pruned_network_gives_what_its_head_gave():
 def test_unknown_architecture_is_named():
     with pytest.raises(ValueError, match="'resnet' is unknown; expected deepcr"):
         networks.build({"architecture": "resnet"})
+
+
+def test_a_settled_network_is_small_exact_and_nearly_what_it_was():
+    torch.manual_seed(3)
+    network = networks.FoldedNet(width=32, depth=3)
+    image = torch.randn(2, 1, 64, 64) * 2.0
+    for _ in range(20):  # statistics of the normalisation
+        network.logits(image + torch.randn_like(image))
+    with torch.no_grad():
+        before = network.eval()(image)
+        after = network.settled()(image)
+    assert float((before - after).abs().max()) < 0.02
+    assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in network.modules())
+    graph = build_graph(network, "detect_fast").SerializeToString()
+    weights = sum(weight.numel() for weight in network.parameters())
+    assert weights < len(graph) < 1.3 * weights
+    ort = pytest.importorskip("onnxruntime")
+    session = ort.InferenceSession(graph, providers=["CPUExecutionProvider"])
+    (found,) = session.run(None, {"image": image.numpy()})
+    assert np.abs(found - after.numpy()).max() < 1e-6
+
+
+def test_weights_as_bytes_keep_zeros_and_signs():
+    weight = torch.randn(3, 8, 4, 4)
+    weight[1] = 0.0
+    weight[2, 0, 0, 0] = -40.0
+    rounded = networks.rounded_to_bytes(weight)
+    assert float((rounded[0] - weight[0]).abs().max()) <= float(weight[0].abs().max()) / 250
+    assert not rounded[1].any()
+    assert float(rounded[2].min()) == pytest.approx(-40.0, rel=1e-3)
+    assert torch.equal(networks.rounded_to_bytes(rounded), rounded)

@@ -8,10 +8,12 @@ import warnings
 import numpy as np
 import onnx
 import torch
+from numpy.typing import NDArray
 from torch import nn
 from torch.nn.utils import parametrize, remove_weight_norm
 
 from crmend._cards import FAST
+from crmend_training.networks import BYTES_FROM, LARGEST_BYTE
 
 OPSET = 17
 
@@ -97,16 +99,30 @@ def without_weight_norm(network: nn.Module) -> nn.Module:
 
 
 def _compacted(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Store weights that half precision holds exactly in half precision, in place.
+    """Store weights that half precision, or bytes and a scale, hold exactly as these, in place.
 
-    A Cast makes float32 of them again, which every runtime does once, when it loads the graph.
+    A Cast (and a Mul) makes float32 of them again, which every runtime does once, when it loads
+    the graph.
     """
     graph = model.graph
     casts = []
+    scales = []
     for tensor in graph.initializer:
         if tensor.data_type != onnx.TensorProto.FLOAT:
             continue
         values = onnx.numpy_helper.to_array(tensor)
+        if (found := _as_bytes(values)) is not None:
+            name = tensor.name
+            whole, scale = found
+            tensor.CopyFrom(onnx.numpy_helper.from_array(whole, f"{name}_bytes"))
+            scales.append(onnx.numpy_helper.from_array(scale, f"{name}_scale"))
+            casts += [
+                onnx.helper.make_node(
+                    "Cast", [f"{name}_bytes"], [f"{name}_whole"], to=onnx.TensorProto.FLOAT
+                ),
+                onnx.helper.make_node("Mul", [f"{name}_whole", f"{name}_scale"], [name]),
+            ]
+            continue
         with np.errstate(over="ignore"):
             small = values.astype(np.float16)
         if values.size < _WORTH_A_CAST or not np.array_equal(small.astype(np.float32), values):
@@ -116,10 +132,32 @@ def _compacted(model: onnx.ModelProto) -> onnx.ModelProto:
         casts.append(
             onnx.helper.make_node("Cast", [f"{name}_half"], [name], to=onnx.TensorProto.FLOAT)
         )
+    graph.initializer.extend(scales)
     nodes = [*casts, *graph.node]
     del graph.node[:]
     graph.node.extend(nodes)
     return model
+
+
+def _as_bytes(
+    values: NDArray[np.float32],
+) -> tuple[NDArray[np.int8], NDArray[np.float32]] | None:
+    """Return bytes and scales whose product is bit for bit the weights, or None."""
+    if values.size < BYTES_FROM:
+        return None
+    rows = values.reshape(len(values), -1)
+    scale = np.ones(len(values), np.float32)
+    for row, weights in enumerate(rows):
+        largest = np.abs(weights).max()
+        # Rounding the scale may have left the largest at one below or above.
+        for steps in (LARGEST_BYTE, LARGEST_BYTE - 1):
+            scale[row] = max(np.float16(largest / steps), np.finfo(np.float16).tiny)
+            if np.array_equal(np.rint(weights / scale[row]) * scale[row], weights):
+                break
+        else:
+            return None
+    scale = scale.reshape(-1, *(1,) * (values.ndim - 1))
+    return np.rint(values / scale).astype(np.int8), scale
 
 
 def _tidied(model: onnx.ModelProto, kind: str) -> onnx.ModelProto:

@@ -112,11 +112,12 @@ def operating_points(
 ) -> dict[str, OperatingPoint]:
     """Return the operating point of ``generic`` and of every detector that has frames.
 
-    The threshold is the lowest with a precision of `PRECISION` (but see `LOST_RECALL`).  A
-    detector with weights of its own gets one of its own; the others share the one of all their
-    frames together, since few frames would fit their own skies and CR rates rather than the
-    detector.  Frames named ``generic`` choose for the base weights; without any, all frames do.
-    Probabilities come from the network itself, run through the runtime's tiling.
+    The threshold is the lowest with a precision of `PRECISION` (but see `LOST_RECALL`), or
+    that of the best F1, if that is higher: what a network is better than asked for goes to
+    both.  A detector with weights of its own gets one of its own; the others share the one of
+    all their frames together, since few frames would fit their own skies and CR rates rather
+    than the detector.  Frames named ``generic`` choose for the base weights; without any, all
+    frames do.  Probabilities come from the network itself, run through the runtime's tiling.
     """
     counters: dict[str, list[evaluate.CurveCounter]] = {}
     runs: dict[Path, tuple[validate.RunGraph, tuple[int, int]]] = {}
@@ -151,7 +152,7 @@ def _point(
     chosen = evaluate.pooled_curve(choosing)
     threshold, recall = chosen.at_precision(PRECISION)
     balanced = best_f1(chosen)
-    if not recall > chosen.at_threshold(balanced)[0] - LOST_RECALL:
+    if threshold < balanced or not recall > chosen.at_threshold(balanced)[0] - LOST_RECALL:
         threshold = balanced
     threshold = round(float(np.clip(threshold, 0.001, 0.999)), 3)
     recall, precision = curve.at_threshold(threshold)

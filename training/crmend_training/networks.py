@@ -14,6 +14,18 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+BYTES_FROM = 2**15
+"""Weights of one layer from which on its graph holds them as bytes (0.3 % of the largest)."""
+
+LARGEST_BYTE = 127
+
+
+def rounded_to_bytes(weight: Tensor) -> Tensor:
+    """Return weights rounded to −127…127 times a half-precision scale per first index."""
+    largest = weight.abs().amax(dim=tuple(range(1, weight.ndim)), keepdim=True)
+    scale = (largest / LARGEST_BYTE).half().float().clamp(min=torch.finfo(torch.half).tiny)
+    return (weight / scale).round().clamp(-LARGEST_BYTE, LARGEST_BYTE) * scale
+
 
 def halo_of(config: dict[str, Any]) -> int:
     """Return a detection network's receptive-field radius [px], rounded up to its stride.
@@ -133,7 +145,8 @@ class FoldedNet(nn.Module):
     def settled(self) -> FoldedNet:
         """Return itself in evaluation mode as graphs hold it, which cannot be trained on.
 
-        Normalisation is merged into the weights; these are rounded to half precision.
+        Normalisation is merged into the weights; these are rounded to half precision, the many
+        of the deeper levels to 8 bits and a scale per first index (`rounded_to_bytes`).
         """
         self.eval()
         for module in self.modules():
@@ -141,7 +154,8 @@ class FoldedNet(nn.Module):
                 module.settle()
         with torch.no_grad():
             for weight in self.parameters():
-                weight.copy_(weight.half())
+                many = weight.numel() >= BYTES_FROM
+                weight.copy_(rounded_to_bytes(weight) if many else weight.half())
         return self
 
     def forward(self, image: Tensor) -> Tensor:
