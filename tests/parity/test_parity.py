@@ -384,3 +384,18 @@ def test_packs_agree_with_their_checkpoints(checkpoints, packs):
     found = list(export.validate_packs(packs, checkpoints))
     assert len(found) == 3 * 3
     assert all(parity.mask_pixels_changed == 0 for _, _, parity in found)
+
+
+def test_the_exact_runner_is_double_precision_and_leaves_the_network_as_it_was():
+    torch.manual_seed(1)
+    network = networks.build({"architecture": "folded", "width": 8, "depth": 2}).settled()
+    before = {name: weight.clone() for name, weight in network.state_dict().items()}
+    image = np.random.default_rng(0).normal(size=(1, 1, 64, 64)).astype(np.float32) * 30
+    exact = validate.exact_runner(network)(image, False)
+    assert exact.dtype == np.float32
+    after = network.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    single = validate.network_runner(network)(image, False)
+    assert 0 < np.abs(exact - single).max() < 1e-5
+    doubled = torch.sigmoid(network.double().logits(torch.from_numpy(image).double()))
+    assert np.abs(exact - doubled.detach().numpy()).max() < 1e-7

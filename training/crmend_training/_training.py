@@ -225,16 +225,21 @@ class Weights:
 
 
 def load_network(checkpoint: Path) -> tuple[nn.Module, dict[str, Any]]:
-    """Return the network of a checkpoint, in evaluation mode, and its configuration.
-
-    It is what its graph holds (`networks.FoldedNet.settled`).
-    """
+    """Return the network of a checkpoint as `network_of` does, and its configuration."""
     saved = torch.load(checkpoint, map_location="cpu", weights_only=False)
+    return network_of(saved), saved["config"]
+
+
+def network_of(saved: Mapping[str, Any]) -> nn.Module:
+    """Return the network that a checkpoint's content holds, in evaluation mode.
+
+    It is what its graph holds, too (`networks.FoldedNet.settled`).
+    """
     network = build(saved["config"])
     network.load_state_dict(saved["state_dict"])
     if isinstance(network, FoldedNet):
         network.settled()
-    return network.eval(), saved["config"]
+    return network.eval()
 
 
 def detectors_of(folder: Path) -> list[str]:

@@ -40,7 +40,7 @@ from crmend_training._packs import (
     export_pack,
     installed_mender,
 )
-from crmend_training._training import Weights, load_network
+from crmend_training._training import Weights, load_network, network_of
 from crmend_training.calibrate import OperatingPoint
 
 __all__ = ["Choice", "choice_of", "export_all", "export_own", "prepare", "validate_packs"]
@@ -236,12 +236,12 @@ def prepare(
         `training` and the checkpoint's info lack a key.
     """
     saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    network = _rebuild(saved)
+    network = network_of(saved)
     origin = _training_info({**training, **saved["info"]}, checkpoint)
     architecture = saved["config"]["architecture"]
     halo = networks.halo_of(saved["config"])
     stride = stride_of(network)
-    model = build_graph(without_weight_norm(_rebuild(saved)), kind)
+    model = build_graph(without_weight_norm(network_of(saved)), kind)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"{kind}.onnx"
         path.write_bytes(model.SerializeToString(deterministic=True))
@@ -249,11 +249,11 @@ def prepare(
             path, network, kind,
             halo=halo, stride=stride, frames=frames, thresholds=thresholds, sizes=sizes,
         )  # fmt: skip
-    reference = _reference(_rebuild(saved), kind)
+    reference = _reference(network_of(saved), kind)
     return ValidatedGraph(
         kind, model, inputs_of(network, kind), outputs_of(network, kind), architecture,
         halo, stride, origin, found.parity, reference, found.thresholds,
-        metrics=mending_metrics(_rebuild(saved), saved["info"]) if kind == "inpaint" else {},
+        metrics=mending_metrics(network_of(saved), saved["info"]) if kind == "inpaint" else {},
     )  # fmt: skip
 
 
@@ -313,13 +313,6 @@ def validate_packs(
             # At the card's own threshold: the export freed it of ties on its own frames.
             changed = sum(found.changed[limit] for limit in limits)
             yield card.name, kind, replace(found.parity, mask_pixels_changed=changed)
-
-
-def _rebuild(saved: Mapping[str, Any]) -> nn.Module:
-    """Return the network of a checkpoint, in evaluation mode."""
-    network = networks.build(saved["config"])
-    network.load_state_dict(saved["state_dict"])
-    return network.eval()
 
 
 def _training_info(info: Mapping[str, Any], checkpoint: Path) -> dict[str, Any]:
