@@ -30,6 +30,9 @@ CPU_TILE = 256
 GPU_TILE = 1024
 """Side of a tile on a GPU [px]."""
 
+TILE_PER_HALO = 16
+"""A tile is at least so many halos wide: then what overlaps costs a quarter more, at most."""
+
 RunGraph = Callable[[NDArray[np.float32], bool], NDArray[np.float32]]
 """Takes (1, 1, h, w) of `network_input` and whether it is the last tile; returns
 cr_probability of the same shape."""
@@ -98,7 +101,8 @@ def detect(
     threads : int or None
         CPU threads; None = as many as this process may use.
     tile : int or None
-        Side of a tile [px]; None = 256 on the CPU, 1024 on a GPU.  It changes memory and
+        Side of a tile [px]; None = 256 on the CPU, 1024 on a GPU, or 16 of the network's
+        halos where that is more.  It changes memory and
         speed, not the result.
     progress : callable or None
         Called with (tiles done, tiles in all).
@@ -306,4 +310,5 @@ def _measure(
 
 
 def _default_tile(model: Model) -> int:
-    return CPU_TILE if model.provider == "CPUExecutionProvider" else GPU_TILE
+    least = CPU_TILE if model.provider == "CPUExecutionProvider" else GPU_TILE
+    return max(least, TILE_PER_HALO * model.graph.halo)
