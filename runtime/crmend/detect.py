@@ -102,8 +102,7 @@ def detect(
         CPU threads; None = as many as this process may use.
     tile : int or None
         Side of a tile [px]; None = 256 on the CPU, 1024 on a GPU, or 16 of the network's
-        halos where that is more.  It changes memory and
-        speed, not the result.
+        halos where that is more.  It changes memory and speed, not the result.
     progress : callable or None
         Called with (tiles done, tiles in all).
 

@@ -88,9 +88,10 @@ _LACOSMIC = {"sigfrac": (0.1, 0.3, 0.5), "objlim": (0.5, 2.0, 5.0)}
 _TUNED = "settings of the validation frames; read noise, saturation, PSF given"
 
 DETECTION = (
-    Peer("crmend own pack", "detect", OWN, note="pack of the frame's detector"),
-    Peer("crmend generic", "detect", OWN, note="pack generic"),
-    Peer("crmend own pack, fast", "detect", OWN, note="the small network, where there is one"),
+    Peer("crmend own pack", "detect", OWN, note="pack of the frame's detector, its default"),
+    Peer("crmend generic", "detect", OWN, note="pack generic, its default"),
+    Peer("crmend own pack, reference", "detect", OWN, note="DeepCR of the frame's detector"),
+    Peer("crmend generic, reference", "detect", OWN, note="DeepCR of the pack generic"),
     *(
         Peer(f"deepCR {name}", "detect", note="electrons, sky in; ADU for decam; no seams")
         for name in (*DEEPCR_MODELS, "ACS-WFC, sky subtracted")

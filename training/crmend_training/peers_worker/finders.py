@@ -116,12 +116,12 @@ def load(name: str, frame: WorkFrame) -> Callable[..., np.ndarray]:
 
 def _load_crmend(variant: str, frame: WorkFrame) -> Callable[..., np.ndarray]:
     import crmend
-    from crmend.models import load_model
+    from crmend.models import choose_model
 
+    # Without a quality the network that the card names as its default.
     pack, _, quality = variant.partition(", ")
-    kind = "detect_fast" if quality == "fast" else "detect"
-    where = ("generic", None) if pack == "generic" else ("csst_msc", frame.detector)
-    model = load_model(*where, kind, threads=frame.threads)
+    where = (None, "generic") if pack == "generic" else (frame.detector, None)
+    model = choose_model(*where, "detect", threads=frame.threads, quality=quality or None)
 
     def find(frame: WorkFrame) -> np.ndarray:
         return crmend.detect(
