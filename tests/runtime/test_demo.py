@@ -78,7 +78,7 @@ def test_demo_may_be_repeated_elsewhere(crmend_cli, monkeypatch, tmp_path):
         for done in (first, again)
     ]
     assert figures[0] == figures[1]
-    assert figures[0]["detect_model"] == "csst_msc/08/detect"
+    assert figures[0]["detect_model"] == "csst_msc/08/detect_fast"
     assert figures[0]["pixels_network"] > 0
     assert figures[0]["pixels_median"] > 0
 
