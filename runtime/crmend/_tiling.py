@@ -1,9 +1,10 @@
-"""Overlapping tiles of a frame, read with reflection at its borders.
+"""Overlapping tiles of a frame.
 
-Tiles of one frame all have the same size, so a graph is planned once and memory stays
-flat.  Their origins are multiples of the network's stride, and each is read with a margin
-as wide as its receptive field: any tiling then gives what one run over the whole frame
-would give.
+Tiles of one frame all have the same size, so memory stays flat.  Their origins are multiples of
+the network's stride, and each is read with a margin as wide as its receptive field: any tiling
+then gives what one run over the whole frame would give.  At the frame's borders a network gets
+the part `TileGrid.inside` and pads as it learnt to; only the last rows and columns may be
+mirrored ones, up to a multiple of the stride.
 """
 
 from __future__ import annotations

@@ -262,15 +262,12 @@ def fill_probability(
     origins = grid.origins
     for count, origin in enumerate(origins, start=1):
         pixels = _read_input(image, invalid, scale, grid, origin)
+        # Networks learn most borders where a crop ends and nothing is mirrored.
+        window = grid.inside(origin)
+        inner = np.ascontiguousarray(pixels[window])
         last = count == len(origins)
-        if isinstance(scale, LinearScale):
-            # deepCR's networks learnt borders where nothing is mirrored.
-            window = grid.inside(origin)
-            inner = np.ascontiguousarray(pixels[window])
-            pixels[window] = run(inner[np.newaxis, np.newaxis], last)[0, 0]
-            grid.write(pixels, origin, out)
-        else:
-            grid.write(run(pixels[np.newaxis, np.newaxis], last)[0, 0], origin, out)
+        pixels[window] = run(inner[np.newaxis, np.newaxis], last)[0, 0]
+        grid.write(pixels, origin, out)
         if progress is not None:
             progress(count, len(origins))
 
