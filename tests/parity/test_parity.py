@@ -242,8 +242,7 @@ def shipped(kind, name):
 @pytest.mark.parametrize("quality", ["reference", "fast"])
 @pytest.mark.parametrize("pack", ["csst_msc/08", "generic"])
 def test_shipped_detection_equals_its_checkpoint_on_the_demo_frame(pack, quality):
-    kind = {"reference": "detect", "fast": "fast"}[quality]
-    network = shipped(kind, pack.split("/")[-1])
+    network = shipped("fast" if quality == "fast" else "detect", pack.split("/")[-1])
     with resources.as_file(resources.files("crmend.demo") / "csst_demo_08_L1.fits.fz") as path:
         image = read_exposure(path).image
     for frame in (image, image[:253, :255].copy(), image[:1, :1].copy()):
@@ -386,12 +385,12 @@ def test_packs_agree_with_their_checkpoints(checkpoints, packs):
     assert all(parity.mask_pixels_changed == 0 for _, _, parity in found)
 
 
-def test_the_exact_runner_is_double_precision_and_leaves_the_network_as_it_was():
+def test_a_double_precision_run_leaves_the_network_as_it_was():
     torch.manual_seed(1)
     network = networks.build({"architecture": "folded", "width": 8, "depth": 2}).settled()
     before = {name: weight.clone() for name, weight in network.state_dict().items()}
     image = np.random.default_rng(0).normal(size=(1, 1, 64, 64)).astype(np.float32) * 30
-    exact = validate.exact_runner(network)(image, False)
+    exact = validate.network_runner(network, double=True)(image, False)
     assert exact.dtype == np.float32
     after = network.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import ctypes
-import functools
 import json
 import math
 import re
-import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -20,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from crmend_training import datasets
+from crmend_training._machine import device_for_training, fast_bfloat16, keep_memory
 from crmend_training.networks import FoldedNet, build
 from crmend_training.widening import widen
 
@@ -77,25 +75,6 @@ class Run:
         """Return a context in which convolutions run in bfloat16, where that is faster."""
         enabled = self.device.type == "cuda" or fast_bfloat16()
         return torch.autocast(self.device.type, torch.bfloat16, enabled=enabled)
-
-
-@functools.cache
-def fast_bfloat16() -> bool:
-    """Tell whether this CPU multiplies bfloat16 natively.
-
-    With AMX a step takes a third of float32's time; without such instructions bfloat16 is
-    emulated, 30 times slower than float32 (LOG.md).
-    """
-    try:
-        flags = Path("/proc/cpuinfo").read_text().split()
-    except OSError:
-        return False
-    return "amx_bf16" in flags or "avx512_bf16" in flags
-
-
-def device_for_training() -> torch.device:
-    """Return a GPU where there is one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def start(
@@ -388,16 +367,3 @@ def _log(folder: Path, row: dict[str, float]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "log.jsonl").open("a") as file:
         file.write(json.dumps({k: round(v, 6) for k, v in row.items()}) + "\n")
-
-
-def keep_memory() -> None:
-    """Ask glibc to keep freed memory: twice the training speed on CPUs here.
-
-    Without it each step returns its activations to the system and faults them in again.
-    """
-    if sys.platform == "linux":
-        libc = ctypes.CDLL("libc.so.6")
-        m_mmap_max, m_trim_threshold, m_top_pad = -4, -1, -2
-        libc.mallopt(m_mmap_max, 0)
-        libc.mallopt(m_trim_threshold, 2**31 - 1)
-        libc.mallopt(m_top_pad, 2**28)

@@ -128,7 +128,11 @@ def _load(folder: Path, stamps: np.ndarray, device: torch.device) -> tuple[Tenso
     for first in range(0, len(stamps), _AT_ONCE):
         some = stamps[first : first + _AT_ONCE]
         part = slice(first, first + len(some))
-        codes[part] = torch.from_numpy(compact.encode(np.asarray(image[some])))
+        # As they are stored; old sets hold plain values.
+        coded = isinstance(image, compact.CodedColumn)
+        codes[part] = torch.from_numpy(
+            image.stored[some] if coded else compact.encode(image[some])
+        )
         both = mask[some].astype(np.uint8) | (ignore[some].astype(np.uint8) << 1)
         bits[part] = torch.from_numpy(both)
     return codes, bits

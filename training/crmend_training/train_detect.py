@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from crmend import _normalise
 from crmend_training import _training, datasets
+from crmend_training._machine import device_for_training
 from crmend_training.averaging import mean_of
 from crmend_training.losses import cross_entropy, detection_loss, source_weight
 from crmend_training.resident import HALO, ResidentBatches
@@ -163,7 +164,7 @@ def train(
 ) -> _training.Run:
     """Train, checkpoint into ``paths.out`` and return the finished run."""
     settle = _mean_with(paths.initial, recipe.initial_share) if recipe.initial_share else None
-    device = _training.device_for_training()
+    device = device_for_training()
     kind: Callable[..., DetectBatches | ResidentBatches] = DetectBatches
     if device.type == "cuda" if recipe.resident is None else recipe.resident:
         kind = partial(ResidentBatches, device=device)

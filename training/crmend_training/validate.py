@@ -200,28 +200,20 @@ def example_cutout(rng: np.random.Generator) -> tuple[Array, Array]:
     return image.astype(np.float32), mask.astype(np.float32)
 
 
-def network_runner(network: nn.Module) -> RunGraph:
-    """Wrap a detection network the way the runtime calls a graph."""
+def network_runner(network: nn.Module, *, double: bool = False) -> RunGraph:
+    """Wrap a detection network the way the runtime calls a graph; in double precision if asked.
+
+    The network itself stays in single precision.
+    """
 
     def run(image: Array, _last: bool) -> Array:
-        with torch.inference_mode():
-            result: Array = network(torch.from_numpy(image)).numpy()
-        return result
-
-    return run
-
-
-def exact_runner(network: nn.Module) -> RunGraph:
-    """Wrap a detection network like `network_runner`, computed in double precision."""
-
-    def run(image: Array, _last: bool) -> Array:
-        network.double()
-        try:
-            with torch.no_grad():
-                result: Array = network(torch.from_numpy(image).double()).float().numpy()
-        finally:
-            network.float()
-        return result
+        with torch.no_grad():
+            if not double:
+                return network(torch.from_numpy(image)).numpy()
+            try:
+                return network.double()(torch.from_numpy(image).double()).float().numpy()
+            finally:
+                network.float()
 
     return run
 
@@ -291,7 +283,7 @@ def _compare_detect(
             one = _difference(found, wanted, thresholds)
             if one.absolute > DETECT_TOLERANCE:
                 # Which of the two rounded that far?  Torch's own rounding is no fault.
-                run = exact_runner(network)
+                run = network_runner(network, double=True)
                 wanted = tiled_probability(frame, run, geometry, GPU_TILE, scale_of)
                 one = _difference(found, wanted, thresholds)
             total = total.merge(replace(one, frames=int(index == 0)))
