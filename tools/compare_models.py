@@ -36,7 +36,7 @@ def main() -> None:
             compare_models.score(name, frames, model, each) for model, each in found.items()
         ]
         masks = {
-            model: [one >= compare_models.threshold_of(model) for one in each]
+            model: [compare_models.limits_of(model).mask(one) for one in each]
             for model, each in found.items()
         }
         draw_events(out / f"{number}.{options.picture}", frames, masks)

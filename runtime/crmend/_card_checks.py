@@ -29,6 +29,12 @@ def check_graph(graph: GraphCard, kind: str, path: Path) -> None:
             f"{path}: card key '{kind}.threshold' is {threshold!r}; expected a number "
             f"between 0 and 1. {REMEDY}"
         )
+    seed = graph.seed_threshold
+    if seed is not None and (threshold is None or not threshold <= seed < 1.0):
+        raise ModelError(
+            f"{path}: card key '{kind}.seed_threshold' is {seed!r}; expected null, or a number "
+            f"from the threshold, {threshold}, to 1. {REMEDY}"
+        )
     if graph.stride < 1 or graph.halo < 0:
         raise ModelError(
             f"{path}: card keys '{kind}.halo' and '{kind}.stride' are {graph.halo} and "

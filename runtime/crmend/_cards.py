@@ -141,7 +141,8 @@ class GraphCard:
     stride : int
         Height and width must be multiples of it [px].
     threshold : float or None
-        cr_mask = cr_probability >= threshold (detect); None for inpaint.
+        cr_mask = cr_probability >= threshold (detect), but see `seed_threshold`; None for
+        inpaint.
     training : TrainingCard
         Origin of the weights.
     metrics : dict
@@ -149,7 +150,11 @@ class GraphCard:
     parity : ParityCard
         Agreement with torch.
     curve : tuple of CurvePoint
-        By ascending threshold (detect); empty where it was not measured.
+        By ascending threshold (detect), of single pixels, whatever their group; empty where
+        it was not measured.
+    seed_threshold : float or None
+        An 8-connected group of such pixels stays in cr_mask where its largest cr_probability
+        is at least this (detect); None = every group stays.
     """
 
     file: str
@@ -166,6 +171,7 @@ class GraphCard:
     metrics: dict[str, float | str]
     parity: ParityCard
     curve: tuple[CurvePoint, ...] = ()
+    seed_threshold: float | None = None
 
     def threshold_for(self, precision: float) -> float:
         """Return the lowest threshold that gives a precision, between points of the curve.

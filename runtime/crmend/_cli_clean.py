@@ -143,6 +143,7 @@ def _job(options: argparse.Namespace, output: Path | None) -> Job:
         options=CleanOptions(
             model=options.model,
             threshold=options.threshold,
+            seed_threshold=options.seed_threshold,
             target_precision=options.target_precision,
             quality=options.quality,
             device=options.device,

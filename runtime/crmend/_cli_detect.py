@@ -14,7 +14,7 @@ from crmend._checks import warn_if_cleaned
 from crmend._events import count_events
 from crmend._memory import plan_work
 from crmend._provenance import Provenance
-from crmend.detect import Detection, choose_threshold, detect_into
+from crmend.detect import Detection, Limits, choose_limits, detect_into
 from crmend.exposure import Exposure
 from crmend.models import Model, choose_model
 from crmend.pipeline import CleanOptions, cr_rate, options_for
@@ -63,7 +63,9 @@ def flag_in_place(exposure: Exposure, options: CleanOptions) -> Flagged:
     model = choose_model(
         chosen.detector, chosen.model, "detect", chosen.device, chosen.threads, chosen.quality
     )
-    threshold = choose_threshold(model, chosen.threshold, chosen.target_precision)
+    limits = choose_limits(
+        model, chosen.threshold, chosen.seed_threshold, chosen.target_precision
+    )
     invalid = exposure.invalid
     excluded = exposure.saturated
     excluded |= invalid
@@ -72,7 +74,7 @@ def flag_in_place(exposure: Exposure, options: CleanOptions) -> Flagged:
         invalid,
         excluded,
         model,
-        threshold=threshold,
+        limits=limits,
         electrons_per_unit=exposure.electrons_per_unit,
         tile=plan_work(exposure.image.shape, chosen.memory).tile,
         progress=None if chosen.progress is None else partial(chosen.progress, "detect"),
@@ -82,12 +84,12 @@ def flag_in_place(exposure: Exposure, options: CleanOptions) -> Flagged:
         flag = np.zeros(exposure.image.shape, dtype=np.int32)
     bit = np.int32(exposure.instrument.cr_bit)
     np.bitwise_or(flag, bit, out=flag, where=found.cr_mask)
-    provenance = _describe(exposure, found, model, threshold, time.perf_counter() - start)
+    provenance = _describe(exposure, found, model, limits, time.perf_counter() - start)
     return Flagged(flag, found.cr_mask, found.cr_probability, provenance)
 
 
 def _describe(
-    exposure: Exposure, found: Detection, model: Model, threshold: float, seconds: float
+    exposure: Exposure, found: Detection, model: Model, limits: Limits, seconds: float
 ) -> Provenance:
     """Return the figures of the detection."""
     pixels = int(np.count_nonzero(found.cr_mask))
@@ -98,7 +100,8 @@ def _describe(
         detect_sha256=model.graph.sha256,
         inpaint_model=None,
         inpaint_sha256=None,
-        threshold=threshold,
+        threshold=limits.threshold,
+        seed_threshold=limits.seed_threshold,
         provider=model.provider,
         cr_pixels=pixels,
         cr_events=events,

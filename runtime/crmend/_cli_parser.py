@@ -186,7 +186,7 @@ def _add_running(command: argparse.ArgumentParser) -> None:
         "--threshold",
         type=probability,
         metavar="T",
-        help="smallest probability of a cosmic ray, 0 to 1 (default: the model card's)",
+        help="smallest probability of a cosmic-ray pixel, 0 to 1 (default: the model card's)",
     )
     limit.add_argument(
         "--target-precision",
@@ -194,6 +194,13 @@ def _add_running(command: argparse.ArgumentParser) -> None:
         metavar="P",
         help="choose the threshold so that this share of the flagged pixels holds cosmic rays, "
         "by the curve on the model card",
+    )
+    command.add_argument(
+        "--seed-threshold",
+        type=probability,
+        metavar="S",
+        help="smallest probability of the best pixel of a group that touches, T to 1 (default: "
+        "the model card's, none with --threshold or --target-precision)",
     )
     command.add_argument(
         "--quality",

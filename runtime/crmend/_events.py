@@ -1,4 +1,4 @@
-"""Cosmic-ray events in a mask, counted without a frame of labels."""
+"""Cosmic-ray events, groups of pixels that touch, without a frame of labels."""
 
 from __future__ import annotations
 
@@ -62,3 +62,44 @@ def count_events(cr_mask: NDArray[np.bool_], parent: NDArray[np.int32]) -> int:
             current[x + 1] = label
         above, current = current, above
     return events
+
+
+@_njit
+def keep_seeded(
+    cr_mask: NDArray[np.bool_], cr_probability: NDArray[np.float32], seed_threshold: float
+) -> None:
+    """Drop the 8-connected groups of which no pixel is probable enough.
+
+    Groups are grown from the pixels that are, so that only those wait in memory.
+
+    Parameters
+    ----------
+    cr_mask : (ny, nx) bool array
+        True = cosmic ray; changed in place.
+    cr_probability : (ny, nx) float32 array
+    seed_threshold : float
+        A group stays where the largest cr_probability is at least this.
+    """
+    ny, nx = cr_mask.shape
+    limit = np.float32(seed_threshold)
+    kept = np.zeros((ny, nx), np.bool_)
+    waiting = np.empty(1024, np.int64)
+    for first in range(ny * nx):
+        y, x = first // nx, first % nx
+        if kept[y, x] or not cr_mask[y, x] or cr_probability[y, x] < limit:
+            continue
+        kept[y, x] = True
+        waiting[0], count = first, 1
+        while count > 0:
+            count -= 1
+            y, x = waiting[count] // nx, waiting[count] % nx
+            for v in range(max(y - 1, 0), min(y + 2, ny)):
+                for u in range(max(x - 1, 0), min(x + 2, nx)):
+                    if kept[v, u] or not cr_mask[v, u]:
+                        continue
+                    kept[v, u] = True
+                    if count == waiting.size:
+                        waiting = np.append(waiting, np.empty_like(waiting))
+                    waiting[count] = v * nx + u
+                    count += 1
+    cr_mask[:] = kept

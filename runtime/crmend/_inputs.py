@@ -107,22 +107,37 @@ def _array_of(values: ArrayLike, name: str) -> NDArray[Any]:
         ) from error
 
 
-def check_threshold(threshold: float | None, default: float) -> float:
-    """Return the threshold on cr_probability to use.
+def check_threshold(threshold: float, default: float) -> float:
+    """Return a threshold on cr_probability; `default`, the model's own, is for the message.
 
     Raises
     ------
     InvalidInputError
         It is not a number between 0 and 1, both excluded.
     """
-    if threshold is None:
-        return default
     if not isinstance(threshold, float | int | np.floating) or not 0.0 < threshold < 1.0:
         raise InvalidInputError(
             f"threshold is {threshold!r}; expected a cr_probability between 0 and 1 "
             f"(the model's own is {default:g})"
         )
     return float(threshold)
+
+
+def check_seed_threshold(seed_threshold: float, threshold: float) -> float:
+    """Return the smallest cr_probability of a group's best pixel.
+
+    Raises
+    ------
+    InvalidInputError
+        It is not a number from `threshold`, that of every pixel, to 1 (excluded).
+    """
+    number = isinstance(seed_threshold, float | int | np.floating)
+    if not number or not threshold <= seed_threshold < 1.0:
+        raise InvalidInputError(
+            f"seed_threshold is {seed_threshold!r}; expected a cr_probability from the "
+            f"threshold, {threshold:g}, to 1"
+        )
+    return float(seed_threshold)
 
 
 def check_count(value: int, name: str) -> int:

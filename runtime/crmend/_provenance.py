@@ -24,6 +24,8 @@ class Provenance:
         Hashes of the graphs, 64 hexadecimal digits.
     threshold : float
         Probability from which a pixel counts as cosmic ray.
+    seed_threshold : float or None
+        Probability that the best pixel of its group must reach; None = groups do not matter.
     provider : str
         Execution provider that ran the graphs.
     cr_pixels, cr_events : int
@@ -44,6 +46,7 @@ class Provenance:
     inpaint_model: str | None
     inpaint_sha256: str | None
     threshold: float
+    seed_threshold: float | None
     provider: str
     cr_pixels: int
     cr_events: int
@@ -69,6 +72,7 @@ class Provenance:
             ("CRMINPMD", self.inpaint_model, "inpainting model"),
             ("CRMINPSH", self.inpaint_sha256, ""),
             ("CRMTHRES", _finite(self.threshold, 9), "cosmic-ray probability threshold"),
+            ("CRMSEED", _finite(self.seed_threshold, 9), "probability that a group must reach"),
             ("CRMPROV", self.provider, "execution provider"),
             ("CRMNPIX", self.cr_pixels, "cosmic-ray pixels"),
             ("CRMNEVT", self.cr_events, "cosmic-ray events (connected pixels)"),
@@ -101,6 +105,9 @@ def combine(chips: Sequence[Provenance]) -> Provenance:
         inpaint_model=_common([chip.inpaint_model for chip in chips]),
         inpaint_sha256=_common([chip.inpaint_sha256 for chip in chips]),
         threshold=chips[0].threshold if len({c.threshold for c in chips}) == 1 else math.nan,
+        seed_threshold=chips[0].seed_threshold
+        if len({c.seed_threshold for c in chips}) == 1
+        else math.nan,
         provider=_common([chip.provider for chip in chips]) or "",
         cr_pixels=sum(chip.cr_pixels for chip in chips),
         cr_events=sum(chip.cr_events for chip in chips),

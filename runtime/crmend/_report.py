@@ -190,8 +190,14 @@ def _running(chips: list[Provenance]) -> list[str]:
     """Return which models ran where."""
     total = combine(chips)
     models = " and ".join(m for m in (total.detect_model, total.inpaint_model) if m)
-    threshold = " ".join(sorted({f"{chip.threshold:g}" for chip in chips}))
+    threshold = " ".join(sorted({_limits(chip) for chip in chips}))
     return [
         f"{'models':<{_LABEL_WIDTH}}{models}, threshold {threshold}",
         f"{'provider':<{_LABEL_WIDTH}}{total.provider}",
     ]
+
+
+def _limits(chip: Provenance) -> str:
+    """Return the threshold, and that of a group's best pixel where there is one."""
+    seed = "" if chip.seed_threshold is None else f" (groups {chip.seed_threshold:g})"
+    return f"{chip.threshold:g}{seed}"

@@ -9,12 +9,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from crmend import _deepcr_input
+from crmend._cards import GraphCard
 from crmend._deepcr_input import LinearScale, network_input
+from crmend._events import keep_seeded
 from crmend._inputs import (
     check_count,
     check_image,
     check_mask,
     check_positive,
+    check_seed_threshold,
     check_threshold,
 )
 from crmend._kernels import FILL_HALF_WIDTH, fill_invalid
@@ -36,6 +39,42 @@ TILE_PER_HALO = 16
 RunGraph = Callable[[NDArray[np.float32], bool], NDArray[np.float32]]
 """Takes (1, 1, h, w) of `network_input` and whether it is the last tile; returns
 cr_probability of the same shape."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """From which cr_probability on there are cosmic rays.
+
+    Attributes
+    ----------
+    threshold : float
+        Of every pixel.
+    seed_threshold : float or None
+        Of the best pixel of every 8-connected group of them; None = groups do not matter.
+    """
+
+    threshold: float
+    seed_threshold: float | None = None
+
+    @classmethod
+    def of_card(cls, graph: GraphCard) -> Limits:
+        """Return those of a graph's card.
+
+        Raises
+        ------
+        InvalidInputError
+            It is no detection graph.
+        """
+        if graph.threshold is None:
+            raise InvalidInputError(f"{graph.file} has no threshold; expected a detect graph")
+        return cls(graph.threshold, graph.seed_threshold)
+
+    def mask(self, cr_probability: NDArray[np.float32]) -> NDArray[np.bool_]:
+        """Return the cr_mask, (ny, nx) bool, that follows from (ny, nx) cr_probability."""
+        cr_mask = cr_probability >= self.threshold
+        if self.seed_threshold is not None:
+            keep_seeded(cr_mask, cr_probability, self.seed_threshold)
+        return cr_mask
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +101,7 @@ def detect(
     invalid: ArrayLike | None = None,
     saturated: ArrayLike | None = None,
     threshold: float | None = None,
+    seed_threshold: float | None = None,
     target_precision: float | None = None,
     quality: str | None = None,
     electrons_per_unit: float = 1.0,
@@ -87,7 +127,11 @@ def detect(
     saturated : (ny, nx) array-like of bool, or None
         True = saturated: seen by the network, but never becomes a cosmic ray.
     threshold : float or None
-        Smallest cr_probability of a cosmic ray; None = the model card's.
+        Smallest cr_probability of a cosmic-ray pixel; None = the model card's.
+    seed_threshold : float or None
+        Smallest cr_probability of the best pixel of a group of them, corners included: groups
+        without one are dropped.  None = the model card's, but where `threshold` or
+        `target_precision` is given every group stays.
     target_precision : float or None
         Instead of `threshold`: the share of flagged pixels that shall hold cosmic rays, 0…1;
         the threshold comes from the curve on the model card, measured on simulated frames.
@@ -122,7 +166,7 @@ def detect(
     bad = check_mask(invalid, pixels.shape, "invalid")
     full = check_mask(saturated, pixels.shape, "saturated")
     loaded = choose_model(detector, model, "detect", device, threads, quality)
-    limit = choose_threshold(loaded, threshold, target_precision)
+    limits = choose_limits(loaded, threshold, seed_threshold, target_precision)
     factor = check_positive(electrons_per_unit, "electrons_per_unit")
     all_bad = np.isfinite(pixels)
     np.logical_not(all_bad, out=all_bad)
@@ -131,36 +175,48 @@ def detect(
     excluded = all_bad if full is None else all_bad | full
     return detect_into(
         pixels, all_bad, excluded, loaded,
-        threshold=limit, electrons_per_unit=factor, tile=tile, progress=progress,
+        limits=limits, electrons_per_unit=factor, tile=tile, progress=progress,
     )  # fmt: skip
 
 
-def choose_threshold(
-    model: Model, threshold: float | None, target_precision: float | None
-) -> float:
-    """Return the smallest cr_probability of a cosmic ray.
+def choose_limits(
+    model: Model,
+    threshold: float | None = None,
+    seed_threshold: float | None = None,
+    target_precision: float | None = None,
+) -> Limits:
+    """Return from which cr_probability on there are cosmic rays.
 
     Parameters
     ----------
     model : Model
         A detection graph.
-    threshold, target_precision
-        As in `detect`; with neither, the card's threshold.
+    threshold, seed_threshold, target_precision
+        As in `detect`.
 
     Raises
     ------
     InvalidInputError
-        Both are given, one is out of range, or the model is not for detection.
+        `threshold` and `target_precision` are both given, a number is out of range, or the
+        model is not for detection.
     """
-    graph = model.graph
-    if graph.threshold is None:
-        raise InvalidInputError(f"model {model.name} has no threshold; expected a detect graph")
-    if target_precision is None:
-        return check_threshold(threshold, graph.threshold)
-    if threshold is not None:
+    own = Limits.of_card(model.graph)
+    if threshold is not None and target_precision is not None:
         raise InvalidInputError(
             f"threshold is {threshold} and target_precision {target_precision}; expected one"
         )
+    lowest, seed = own.threshold, own.seed_threshold
+    if threshold is not None:
+        lowest, seed = check_threshold(threshold, own.threshold), None
+    elif target_precision is not None:
+        lowest, seed = _threshold_for(model.graph, target_precision), None
+    if seed_threshold is not None:
+        seed = check_seed_threshold(seed_threshold, lowest)
+    return Limits(lowest, seed)
+
+
+def _threshold_for(graph: GraphCard, target_precision: float) -> float:
+    """Return the threshold that the card's curve has for a precision."""
     if not isinstance(target_precision, float | int | np.integer | np.floating):
         raise InvalidInputError(
             f"target_precision is {target_precision!r}; expected a number between 0 and 1"
@@ -174,7 +230,7 @@ def detect_into(
     excluded: NDArray[np.bool_],
     model: Model,
     *,
-    threshold: float | None = None,
+    limits: Limits | None = None,
     electrons_per_unit: float | None = 1.0,
     tile: int | None = None,
     progress: Progress | None = None,
@@ -195,7 +251,9 @@ def detect_into(
         A ``detect`` graph.
     electrons_per_unit : float or None
         As in `detect`; None = unknown.
-    threshold, tile, progress
+    limits : Limits or None
+        None = the card's.
+    tile, progress
         As in `detect`.
 
     Returns
@@ -216,7 +274,7 @@ def detect_into(
             "saturated. Check the file and its flag plane."
         )
     graph = model.graph
-    limit = choose_threshold(model, threshold, None)
+    limits = choose_limits(model) if limits is None else limits
     side = check_count(_default_tile(model) if tile is None else tile, "tile")
     grid = make_grid((image.shape[0], image.shape[1]), side, graph.halo, graph.stride)
     cr_probability = np.empty(image.shape, dtype=np.float32)
@@ -230,7 +288,7 @@ def detect_into(
         progress,
     )
     cr_probability[excluded] = 0.0
-    return Detection(cr_mask=cr_probability >= limit, cr_probability=cr_probability)
+    return Detection(limits.mask(cr_probability), cr_probability)
 
 
 def fill_probability(

@@ -18,7 +18,7 @@ from crmend._events import count_events
 from crmend._memory import plan_work
 from crmend._provenance import Provenance
 from crmend._tiling import Progress
-from crmend.detect import choose_threshold, detect_into
+from crmend.detect import Limits, choose_limits, detect_into
 from crmend.exposure import Exposure
 from crmend.flags import CR_BIT
 from crmend.inpaint import NETWORK, Mending, flat_error, inpaint_into, own_copy, stopwatch
@@ -43,7 +43,9 @@ class CleanOptions:
         A model pack, or ``"pack/detector"``; None = the exposure's, for an array that of
         the CSST detectors.
     threshold : float or None
-        Smallest cr_probability of a cosmic ray; None = the model card's.
+        Smallest cr_probability of a cosmic-ray pixel; None = the model card's.
+    seed_threshold : float or None
+        Smallest cr_probability of the best pixel of a group of them, see `crmend.detect`.
     target_precision : float or None
         Instead of a threshold, see `crmend.detect`.
     quality : str or None
@@ -66,6 +68,7 @@ class CleanOptions:
     detector: int | str | None = None
     model: str | None = None
     threshold: float | None = None
+    seed_threshold: float | None = None
     target_precision: float | None = None
     quality: str | None = None
     catalog: CatalogLike | None = None
@@ -99,7 +102,9 @@ class Stats:
     detect_sha256, inpaint_sha256 : str
         Their hashes.
     threshold : float
-        Smallest cr_probability of a cosmic ray.
+        Smallest cr_probability of a cosmic-ray pixel.
+    seed_threshold : float or None
+        Smallest cr_probability of the best pixel of a group; None = groups do not matter.
     """
 
     cr_pixels: int
@@ -116,6 +121,7 @@ class Stats:
     inpaint_model: str
     inpaint_sha256: str
     threshold: float
+    seed_threshold: float | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,6 +168,7 @@ class CleanResult:
             inpaint_model=stats.inpaint_model,
             inpaint_sha256=stats.inpaint_sha256,
             threshold=stats.threshold,
+            seed_threshold=stats.seed_threshold,
             provider=stats.provider,
             cr_pixels=stats.cr_pixels,
             cr_events=stats.cr_events,
@@ -193,6 +200,7 @@ def clean(
     detector: int | str | None = None,
     model: str | None = None,
     threshold: float | None = None,
+    seed_threshold: float | None = None,
     target_precision: float | None = None,
     quality: str | None = None,
     catalog: CatalogLike | None = None,
@@ -209,9 +217,9 @@ def clean(
         From `crmend.read_exposure`, or an image in any linear unit (for deepCR's networks: in
         electrons), of any real dtype; not changed.  NaN and infinite pixels count as invalid,
         and stay.
-    detector, model, threshold, target_precision, quality, catalog, device, threads
+    detector, model, threshold, seed_threshold, target_precision, quality, catalog
         See `CleanOptions`.  An array needs `detector` or `model`.
-    memory, progress
+    device, threads, memory, progress
         See `CleanOptions`.
 
     Returns
@@ -234,8 +242,8 @@ def clean(
         The header says that the exposure has been cleaned before.
     """
     options = CleanOptions(
-        detector, model, threshold, target_precision, quality, catalog, device, threads,
-        memory, progress,
+        detector, model, threshold, seed_threshold, target_precision, quality, catalog,
+        device, threads, memory, progress,
     )  # fmt: skip
     if not isinstance(exposure, Exposure):
         image = own_copy(exposure)
@@ -305,12 +313,14 @@ def _clean(
     seconds: dict[str, float] = {}
     sizes = plan_work(frame.image.shape, options.memory)
     finder, inpainter = _load_models(options)
-    threshold = choose_threshold(finder, options.threshold, options.target_precision)
+    limits = choose_limits(
+        finder, options.threshold, options.seed_threshold, options.target_precision
+    )
     catalog = None if options.catalog is None else as_catalog(options.catalog, frame.header)
     with stopwatch(seconds, "detect"):
         found = detect_into(
             frame.image, invalid, excluded, finder,
-            threshold=threshold, tile=sizes.tile, electrons_per_unit=frame.electrons_per_unit,
+            limits=limits, tile=sizes.tile, electrons_per_unit=frame.electrons_per_unit,
             progress=_stage(options.progress, "detect"),
         )  # fmt: skip
         flag = frame.flag if frame.flag is not None else np.zeros(invalid.shape, np.int32)
@@ -326,7 +336,7 @@ def _clean(
     seconds |= mended.seconds
     stats = Stats(
         **_count(frame, found.cr_mask, mended),
-        **_describe(finder, inpainter, threshold),
+        **_describe(finder, inpainter, limits),
         seconds=seconds | {"total": time.perf_counter() - start},
     )
     return CleanResult(
@@ -376,7 +386,7 @@ def cr_rate(
     return events / (pixels * pixel_size_um**2 / _UM2_PER_CM2 * exposure_time)
 
 
-def _describe(finder: Model, inpainter: Model, threshold: float) -> dict[str, Any]:
+def _describe(finder: Model, inpainter: Model, limits: Limits) -> dict[str, Any]:
     """Return what `Stats` says about the models."""
     return {
         "provider": finder.provider,
@@ -384,5 +394,6 @@ def _describe(finder: Model, inpainter: Model, threshold: float) -> dict[str, An
         "detect_sha256": finder.graph.sha256,
         "inpaint_model": inpainter.name,
         "inpaint_sha256": inpainter.graph.sha256,
-        "threshold": threshold,
+        "threshold": limits.threshold,
+        "seed_threshold": limits.seed_threshold,
     }

@@ -1,5 +1,6 @@
 """Detection against a numpy twin of the tiny graph, and on awkward input."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 
 from crmend import models
 from crmend._normalise import measure_scale
-from crmend.detect import Detection, detect, detect_into
+from crmend.detect import Detection, Limits, detect, detect_into
 from crmend.errors import InvalidInputError, ModelError
 
 PACKS = Path(__file__).resolve().parents[1] / "data" / "packs"
@@ -107,6 +108,56 @@ def test_a_threshold_of_ones_own(sky):
     found = tiny(sky, threshold=0.9)
     assert np.array_equal(found.cr_mask, found.cr_probability >= 0.9)
     assert 0 < found.cr_mask.sum() < tiny(sky).cr_mask.sum()
+
+
+def grown(candidates: np.ndarray, seeds: np.ndarray) -> np.ndarray:
+    """Grow seeds over the candidates that touch them, corners included, until none does."""
+    found = candidates & seeds
+    while True:
+        padded = np.pad(found, 1)
+        ny, nx = found.shape
+        near = np.any([padded[y : y + ny, x : x + nx] for y in range(3) for x in range(3)], 0)
+        if np.array_equal(near & candidates, found):
+            return found
+        found = near & candidates
+
+
+def test_groups_stay_where_one_pixel_is_probable_enough(sky):
+    every = tiny(sky, threshold=0.3)
+    p = every.cr_probability
+    found = tiny(sky, threshold=0.3, seed_threshold=0.9)
+    assert np.array_equal(found.cr_probability, p)
+    assert np.array_equal(found.cr_mask, grown(p >= 0.3, p >= 0.9))
+    assert (p >= 0.9).sum() < found.cr_mask.sum() < every.cr_mask.sum()
+    same = tiny(sky, threshold=0.3, seed_threshold=0.3)
+    assert np.array_equal(same.cr_mask, every.cr_mask)
+
+
+def test_groups_of_any_form():
+    """Percolating noise: large winding groups, single pixels, groups at the borders."""
+    rng = np.random.default_rng(0)
+    for shape in ((1, 1), (1, 50), (50, 1), (150, 170)):
+        p = rng.random(shape, np.float32)
+        for threshold, seed in ((0.6, 0.999), (0.6, 0.62), (0.3, 0.9999), (0.9, 0.95)):
+            expected = grown(p >= np.float32(threshold), p >= np.float32(seed))
+            assert np.array_equal(Limits(threshold, seed).mask(p), expected)
+
+
+def test_the_cards_seed_threshold_is_for_the_cards_threshold(sky):
+    model = models.load_model("tiny", device="cpu")
+    seeded = replace(
+        model, card=replace(model.card, detect=replace(model.graph, seed_threshold=0.8))
+    )
+    p = tiny(sky).cr_probability
+    for options, expected in (
+        ({}, grown(p >= 0.5, p >= 0.8)),
+        ({"threshold": 0.5}, p >= 0.5),
+        ({"target_precision": 0.8}, p >= 0.5),
+        ({"seed_threshold": 0.95}, grown(p >= 0.5, p >= 0.95)),
+        ({"target_precision": 0.85, "seed_threshold": 0.95}, grown(p >= 0.7, p >= 0.95)),
+    ):
+        found = detect(sky, model=seeded, **options)
+        assert np.array_equal(found.cr_mask, expected), options
 
 
 def test_progress_counts_tiles(sky):
@@ -260,6 +311,15 @@ def test_images_that_cannot_be_used(image, message):
         ({"threshold": 1.0}, r"threshold is 1\.0"),
         ({"threshold": np.nan}, "threshold is nan"),
         ({"threshold": "0.5"}, r"threshold is '0\.5'"),
+        (
+            {"seed_threshold": 1.0},
+            r"seed_threshold is 1\.0; expected .* from the threshold, 0\.5",
+        ),
+        ({"seed_threshold": "0.9"}, r"seed_threshold is '0\.9'"),
+        (
+            {"threshold": 0.7, "seed_threshold": 0.6},
+            r"seed_threshold is 0\.6; .*threshold, 0\.7",
+        ),
         ({"target_precision": 0.95}, r"target_precision is 0\.95; expected 0\.6000 to 0\.9"),
         ({"target_precision": np.nan}, "target_precision is nan"),
         ({"threshold": 0.5, "target_precision": 0.8}, "expected one"),

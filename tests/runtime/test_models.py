@@ -331,6 +331,7 @@ def test_a_card_survives_writing_and_reading():
         (lambda c: c["detect"].update(halo=True), r"'detect\.halo' is True; expected int"),
         (lambda c: c["detect"].update(halo=-1), r"halo >= 0"),
         (lambda c: c["detect"].update(threshold=1.5), r"'detect\.threshold' is 1\.5"),
+        (lambda c: c["detect"].update(seed_threshold=0.2), r"'detect\.seed_threshold' is 0\.2"),
         (lambda c: c["detect"].update(threshold=None), r"'detect\.threshold' is None"),
         (lambda c: c["detect"].update(file="../x.onnx"), "plain file name"),
         (lambda c: c.update(detect=None), "'detect' is None"),

@@ -30,6 +30,7 @@ PROVENANCE = Provenance(
     inpaint_model="csst_msc/08/inpaint",
     inpaint_sha256="cd" * 32,
     threshold=0.53,
+    seed_threshold=0.97,
     provider="CPUExecutionProvider",
     cr_pixels=12,
     cr_events=3,
@@ -112,8 +113,9 @@ def test_provenance(tmp_path, exposure, corrected, hdu):
     expected = {
         "STA_CRS": 0, "CRCOUNT": 3, "CRMVERS": "0.1.0", "CRMDETMD": "csst_msc/08/detect",
         "CRMDETSH": "ab" * 32, "CRMINPMD": "csst_msc/08/inpaint", "CRMINPSH": "cd" * 32,
-        "CRMTHRES": 0.53, "CRMPROV": "CPUExecutionProvider", "CRMNPIX": 12, "CRMNEVT": 3,
-        "CRMRATE": 1.23457, "CRMNSRC": 2, "CRMNNET": 5, "CRMNMED": 7, "CRMSECS": 61.23,
+        "CRMTHRES": 0.53, "CRMSEED": 0.97, "CRMPROV": "CPUExecutionProvider",
+        "CRMNPIX": 12, "CRMNEVT": 3, "CRMRATE": 1.23457, "CRMNSRC": 2, "CRMNNET": 5,
+        "CRMNMED": 7, "CRMSECS": 61.23,
     }  # fmt: skip
     assert {key: header[key] for key in expected} == expected
 
@@ -126,10 +128,12 @@ def test_keywords_stay_clear_of_the_wcs():
 
 
 def test_unknown_figures_are_left_undefined(tmp_path, exposure, corrected):
-    unknown = replace(PROVENANCE, cr_rate=None, threshold=math.nan, inpaint_model=None)
+    unknown = replace(
+        PROVENANCE, cr_rate=None, threshold=math.nan, seed_threshold=None, inpaint_model=None
+    )
     write_exposure(tmp_path / "out.fits", exposure, replace(corrected, provenance=unknown))
     header = fits.getheader(tmp_path / "out.fits")
-    for key in ("CRMRATE", "CRMTHRES", "CRMINPMD"):
+    for key in ("CRMRATE", "CRMTHRES", "CRMSEED", "CRMINPMD"):
         assert key in header
         assert header[key] is None
 

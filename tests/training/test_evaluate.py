@@ -3,6 +3,7 @@ import pytest
 
 pytest.importorskip("torch")
 
+from crmend.detect import Limits
 from crmend_training import calibrate, evaluate
 
 
@@ -23,6 +24,42 @@ def test_curve_counts_recall_above_5_and_precision_above_0_electrons():
     assert recall == pytest.approx(0.5)
     # Flagging 0.9 and 0.8 has recall 0.5 and precision 1; all four, recall 1 and 3/4.
     assert calibrate.best_f1(evaluate.pooled_curve([counter, counter])) < 0.201
+
+
+def two_groups(rng) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return probability, CR charge and ignored pixels of noisy groups of pixels."""
+    probability = rng.random((60, 70), np.float32) ** 2
+    cr = np.where(rng.random((60, 70)) < probability, rng.exponential(20.0, (60, 70)), 0.0)
+    return probability, cr, rng.random((60, 70)) < 0.1
+
+
+def test_seed_thresholds_are_scored_as_the_runtime_applies_them(rng):
+    counters, frames = [], [two_groups(rng) for _ in range(2)]
+    for frame in frames:
+        counters.append(evaluate.GroupCounter())
+        counters[-1].add(*frame)
+    seeds = (0.5, 0.9, 0.99)
+    recall, precision = evaluate.pooled_groups(counters).scores(0.5, seeds)
+    for seed, found in zip(seeds, zip(recall, precision, strict=True), strict=True):
+        rows = [
+            # The runtime's probability is 0 where a pixel is ignored.
+            evaluate.mask_scores(Limits(0.5, seed).mask(np.where(ignore, 0, p)), cr, ignore)
+            for p, cr, ignore in frames
+        ]
+        assert found == pytest.approx(evaluate.pooled(rows))
+    assert recall[0] > recall[1] > recall[2]
+    with pytest.raises(ValueError, match=r"threshold is 0\.01; expected at least 0\.02"):
+        counters[0].scores(0.01, seeds)
+
+
+def test_the_seed_threshold_is_the_highest_that_costs_little_recall():
+    probability = np.zeros((1, 30), np.float32)
+    probability[0, ::3] = [0.65, 0.95, 0.96, 0.96, 0.96, 0.96, 0.96, 0.96, 0.96, 0.96]
+    cr = np.where(probability > 0.65, 100.0, 0.0)  # the group that 0.65 makes holds no CR
+    groups = evaluate.GroupCounter()
+    groups.add(probability, cr, np.zeros(cr.shape, bool))
+    assert calibrate.choose_seed(groups, 0.5) == 0.95
+    assert calibrate.choose_seed(groups, 0.955) is None
 
 
 def test_pooled_scores_weigh_pixels_not_frames():

@@ -63,11 +63,19 @@ class Choice:
         What other thresholds give (detection).
     metrics : mapping
         Figure or test-set name by metric name.
+    seed_threshold : float or None
+        On the best cr_probability of a group (detection); None = groups do not matter.
     """
 
     threshold: float | None = None
     curve: tuple[CurvePoint, ...] = ()
     metrics: Mapping[str, float | str] = field(default_factory=dict)
+    seed_threshold: float | None = None
+
+    @property
+    def limits(self) -> tuple[float, ...]:
+        """Return the thresholds that the graph will be used with."""
+        return tuple(t for t in (self.threshold, self.seed_threshold) if t is not None)
 
 
 @dataclass(frozen=True)
@@ -216,7 +224,9 @@ def _graph_card(one: PackGraph, sha256: str) -> GraphCard:
     shape, units = SHAPE[graph.kind], _INPAINT_UNIT
     if graph.kind != "inpaint":
         units = {"image": graph.image_unit, "cr_probability": "probability"}
-    threshold = choice.threshold
+
+    def settled(limit: float | None) -> float | None:
+        return None if limit is None else graph.thresholds[limit]
 
     def tensors(names: tuple[str, ...]) -> tuple[TensorCard, ...]:
         return tuple(TensorCard(name, shape, units[name]) for name in names)
@@ -231,11 +241,12 @@ def _graph_card(one: PackGraph, sha256: str) -> GraphCard:
         normalisation=graph.normalisation,
         halo=graph.halo,
         stride=graph.stride,
-        threshold=None if threshold is None else graph.thresholds[threshold],
+        threshold=settled(choice.threshold),
         training=TrainingCard(**graph.training, base=one.base),
         metrics={**graph.metrics, **choice.metrics},
         parity=graph.parity,
         curve=choice.curve,
+        seed_threshold=settled(choice.seed_threshold),
     )
 
 

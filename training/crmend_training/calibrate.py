@@ -25,6 +25,13 @@ LOST_RECALL = 0.1
 """Where `PRECISION` costs more recall than this against the best F1, that is taken instead:
 other instruments may have too few CRs, or too many look-alikes, for it."""
 
+SEEDS = (0.6, 0.7, 0.8, 0.9, 0.95, 0.97, 0.98, 0.99)
+"""Seed thresholds that are tried."""
+
+LOST_TO_SEED = 0.001
+"""Recall that a seed threshold may cost: what it drops is mostly no CR, and a star's core or a
+hot pixel weighs more than its pixels."""
+
 CURVE_LOGITS = np.linspace(-7.0, 7.0, 29)
 """Log-odds of the thresholds that a card's curve holds."""
 
@@ -36,8 +43,8 @@ class OperatingPoint:
     Attributes
     ----------
     threshold, recall, precision : float
-        Recall of CR pixels > 5 e- (but see `evaluate.CurveCounter.add`), precision counting
-        > 0 e- as true.
+        Recall of CR pixels > 5 e- (but see `evaluate.recall_above`), precision counting
+        > 0 e- as true; both with the seed threshold.
     calibration_error : float
         Expected calibration error of the probability that a pixel holds more than 1 e-,
         over all pixels (`evaluate.calibration_error`).
@@ -45,6 +52,8 @@ class OperatingPoint:
         Validation frames that it was chosen on.
     curve : tuple of CurvePoint
         For the card.
+    seed_threshold : float or None
+        Smallest probability of the best pixel of a group (`crmend.detect`).
     """
 
     threshold: float
@@ -53,6 +62,17 @@ class OperatingPoint:
     calibration_error: float
     frames: int
     curve: tuple[CurvePoint, ...] = ()
+    seed_threshold: float | None = None
+
+
+class _Counts:
+    """What one frame adds to curves, and to the choice of a seed threshold."""
+
+    def __init__(self, frame: ValidationFrame, probability: NDArray[np.float32]) -> None:
+        truth = (frame.cr, frame.ignore, frame.label)
+        self.curve, self.groups = evaluate.CurveCounter(), evaluate.GroupCounter()
+        self.curve.add(probability, *truth)
+        self.groups.add(probability, *truth)
 
 
 @dataclass(frozen=True)
@@ -114,12 +134,14 @@ def operating_points(
 
     The threshold is the lowest with a precision of `PRECISION` (but see `LOST_RECALL`), or
     that of the best F1, if that is higher: what a network is better than asked for goes to
-    both.  A detector with weights of its own gets one of its own; the others share the one of
-    all their frames together, since few frames would fit their own skies and CR rates rather
-    than the detector.  Frames named ``generic`` choose for the base weights; without any, all
-    frames do.  Probabilities come from the network itself, run through the runtime's tiling.
+    both.  The seed threshold is the highest of `SEEDS` that costs no more recall than
+    `LOST_TO_SEED`.  A detector with weights of its own gets thresholds of its own; the others
+    share those of all their frames together, since few frames would fit their own skies and
+    CR rates rather than the detector.  Frames named ``generic`` choose for the base weights;
+    without any, all frames do.  Probabilities come from the network itself, run through the
+    runtime's tiling.
     """
-    counters: dict[str, list[evaluate.CurveCounter]] = {}
+    counters: dict[str, list[_Counts]] = {}
     runs: dict[Path, tuple[validate.RunGraph, tuple[int, int]]] = {}
     for frame in frames:
         checkpoint = weights.of(frame.name)
@@ -128,9 +150,7 @@ def operating_points(
             field = (networks.halo_of(config), network.stride)
             runs[checkpoint] = validate.network_runner(network), field
         probability = validate.tiled_probability(frame.image, *runs[checkpoint], TILE)
-        counter = evaluate.CurveCounter()
-        counter.add(probability, frame.cr, frame.ignore, frame.label)
-        counters.setdefault(frame.name, []).append(counter)
+        counters.setdefault(frame.name, []).append(_Counts(frame, probability))
     shared = [c for name, group in counters.items() if name not in weights.own for c in group]
     counters.setdefault("generic", shared or [c for group in counters.values() for c in group])
     detectors = [
@@ -143,27 +163,35 @@ def operating_points(
     }
 
 
-def _point(
-    counters: Sequence[evaluate.CurveCounter], choosing: Sequence[evaluate.CurveCounter]
-) -> OperatingPoint:
-    """Return what the threshold of the `choosing` frames gives on those of the counters."""
-    own = evaluate.pooled_counts(counters)
+def _point(counters: Sequence[_Counts], choosing: Sequence[_Counts]) -> OperatingPoint:
+    """Return what the thresholds of the `choosing` frames give on those of the counters."""
+    own = evaluate.pooled_counts([one.curve for one in counters])
     curve = own.curve()
-    chosen = evaluate.pooled_curve(choosing)
+    chosen = evaluate.pooled_curve([one.curve for one in choosing])
     threshold, recall = chosen.at_precision(PRECISION)
     balanced = best_f1(chosen)
     if threshold < balanced or not recall > chosen.at_threshold(balanced)[0] - LOST_RECALL:
         threshold = balanced
-    threshold = round(float(np.clip(threshold, 0.001, 0.999)), 3)
-    recall, precision = curve.at_threshold(threshold)
+    threshold = round(float(np.clip(threshold, evaluate.GroupCounter.LEAST, 0.999)), 3)
+    seed = choose_seed(evaluate.pooled_groups([one.groups for one in choosing]), threshold)
+    groups = evaluate.pooled_groups([one.groups for one in counters])
+    (recall,), (precision,) = groups.scores(threshold, [threshold if seed is None else seed])
     points = []
     for limit in 1.0 / (1.0 + np.exp(-CURVE_LOGITS)):
         values = (float(limit), *curve.at_threshold(float(limit)))
         points.append(CurvePoint(*(round(value, 5) for value in values)))
     return OperatingPoint(
-        threshold, round(recall, 5), round(precision, 5),
-        round(evaluate.calibration_error(own), 6), len(counters), tuple(points),
+        threshold, round(float(recall), 5), round(float(precision), 5),
+        round(evaluate.calibration_error(own), 6), len(counters), tuple(points), seed,
     )  # fmt: skip
+
+
+def choose_seed(groups: evaluate.GroupCounter, threshold: float) -> float | None:
+    """Return the highest of `SEEDS` that costs little recall; None = there is none."""
+    seeds = [seed for seed in SEEDS if seed > threshold]
+    recall, _ = groups.scores(threshold, [threshold, *seeds])
+    kept = [s for s, r in zip(seeds, recall[1:], strict=True) if r >= recall[0] - LOST_TO_SEED]
+    return max(kept, default=None)
 
 
 def save(points: Mapping[str, Mapping[str, OperatingPoint]], path: Path) -> None:

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 import crmend
+from crmend.detect import Limits
 from crmend.models import load_card
 from crmend_training import datasets
-from crmend_training.evaluate_real import RECALL, Ranking, RealFrame, rank
+from crmend_training.evaluate_real import RECALL, Ranking, RealFrame, mask_row, rank
 
 _EIGHT = np.ones((3, 3), dtype=bool)
 
@@ -31,7 +32,7 @@ class Score:
     average_precision : float
         Area under the curve of precision against recall, of pixels.
     threshold : float
-        Of the model's card; the rest is with it.
+        Of the model's card; the rest is with it, and with its seed threshold.
     recall, precision, precision_loose : float
         Of pixels; the last does not count false pixels that touch a true one.
     events_found, false_groups : int
@@ -77,12 +78,10 @@ def probabilities(frames: Sequence[RealFrame], model: str) -> list[NDArray[np.fl
     ]
 
 
-def threshold_of(model: str) -> float:
-    """Return the threshold on a pack's card."""
+def limits_of(model: str) -> Limits:
+    """Return the thresholds on a pack's card."""
     pack, _, detector = model.partition("/")
-    card = load_card(pack, detector or None).detect
-    assert card.threshold is not None  # the card was checked
-    return card.threshold
+    return Limits.of_card(load_card(pack, detector or None).detect)
 
 
 def score(
@@ -104,14 +103,14 @@ def score(
             f"{exposures}: the masks of {len(frames)} exposure(s) hold no cosmic ray on a "
             "pixel that takes part; expected at least one"
         )
-    threshold = threshold_of(model)
-    at = ranking.at_threshold(threshold)
-    events, hit, false = np.sum(
-        [_groups(f, p >= threshold) for f, p in zip(frames, found, strict=True)], axis=0
-    )
+    limits = limits_of(model)
+    masks = [limits.mask(p) for p in found]
+    at = mask_row(frames, masks)
+    groups = [_groups(f, mask) for f, mask in zip(frames, masks, strict=True)]
+    events, hit, false = np.sum(groups, axis=0)
     return Score(
         model, exposures, len(frames), ranking.truth, int(events),
-        ranking.at_recall(RECALL)["precision"], average_precision(ranking), threshold,
+        ranking.at_recall(RECALL)["precision"], average_precision(ranking), limits.threshold,
         at["recall"], at["precision"], at["precision_loose"], int(hit), int(false),
     )  # fmt: skip
 

@@ -13,16 +13,17 @@ from dataclasses import dataclass
 import numpy as np
 import sep
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from crmend_training.datasets import LABEL_THRESHOLD
 from crmend_training.peers_worker.fillers import masked_median
 from crmend_training.peers_worker.finders import run_astroscrappy
 
 __all__ = [
-    "PRECISION_ABOVE", "RECALL_ABOVE", "Curve", "CurveCounter", "aperture_magnitudes",
-    "aperture_sum", "astroscrappy_grid", "calibration_error", "hit_sources", "mask_scores",
-    "masked_median", "pooled", "pooled_counts", "pooled_curve", "reliability",
-    "run_astroscrappy", "summary",
+    "PRECISION_ABOVE", "RECALL_ABOVE", "Curve", "CurveCounter", "GroupCounter",
+    "aperture_magnitudes", "aperture_sum", "astroscrappy_grid", "calibration_error",
+    "hit_sources", "mask_scores", "masked_median", "pooled", "pooled_counts", "pooled_curve",
+    "pooled_groups", "recall_above", "reliability", "run_astroscrappy", "summary",
 ]  # fmt: skip
 
 RECALL_ABOVE = 5.0
@@ -85,10 +86,9 @@ class CurveCounter:
         probability, cr, ignore : (ny, nx) arrays
             Of a CR; truth [e-/px]; True = leave the pixel out.
         label : float
-            Charge above which the network was taught to see a CR [e-]; where that is more
-            than usual (other instruments), recall is of pixels above twice that.
+            Charge above which the network was taught to see a CR [e-], see `recall_above`.
         """
-        above = RECALL_ABOVE if label <= LABEL_THRESHOLD else max(RECALL_ABOVE, 2.0 * label)
+        above = recall_above(label)
         p = np.clip(probability.astype(np.float64), 1e-6, 1 - 1e-6)
         index = np.searchsorted(self.edges, np.log(p / (1 - p))) - 1
         index = np.clip(index, 0, _BINS - 1)
@@ -107,6 +107,77 @@ class CurveCounter:
         flagged = np.maximum(above[1] + above[2], 1.0)
         threshold = 1.0 / (1.0 + np.exp(-self.edges[:-1]))
         return Curve(threshold, above[0] / max(self.bright.sum(), 1.0), above[1] / flagged)
+
+
+class GroupCounter:
+    """Pixels of many frames that may be flagged, to count what a seed threshold gives."""
+
+    LEAST = 0.02
+    """Smallest probability that is kept."""
+
+    def __init__(self) -> None:
+        self._frames: list[tuple[tuple[int, ...], NDArray, NDArray, NDArray, NDArray]] = []
+        self._bright = 0
+
+    def add(
+        self,
+        probability: NDArray,
+        cr: NDArray,
+        ignore: NDArray,
+        label: float = LABEL_THRESHOLD,
+    ) -> None:
+        """Add one frame; the arguments are those of `CurveCounter.add`."""
+        bright = ~ignore & (cr > recall_above(label))
+        self._bright += int(bright.sum())
+        kept = np.flatnonzero(~ignore & (probability >= self.LEAST))
+        columns = (plane.ravel()[kept] for plane in (probability, bright, cr > PRECISION_ABOVE))
+        self._frames.append((probability.shape, kept, *columns))
+
+    def scores(
+        self, threshold: float, seeds: Sequence[float]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return recall and precision per seed threshold, at a threshold of all pixels.
+
+        Raises
+        ------
+        ValueError
+            The threshold is below `LEAST`.
+        """
+        if threshold < self.LEAST:
+            raise ValueError(f"threshold is {threshold}; expected at least {self.LEAST}")
+        counts = np.zeros((3, len(seeds)))
+        for shape, kept, probability, bright, true in self._frames:
+            flagged = probability >= np.float32(threshold)
+            mask = np.zeros(shape, bool)
+            mask.flat[kept[flagged]] = True
+            labels, groups = ndimage.label(mask, np.ones((3, 3), dtype=bool))
+            own = labels.flat[kept[flagged]]
+            best = np.zeros(groups + 1, np.float32)
+            np.maximum.at(best, own, probability[flagged])
+            for column, seed in enumerate(seeds):
+                stays = best[own] >= np.float32(seed)
+                counts[0, column] += bright[flagged][stays].sum()
+                counts[1, column] += true[flagged][stays].sum()
+                counts[2, column] += stays.sum()
+        return counts[0] / max(self._bright, 1), counts[1] / np.maximum(counts[2], 1.0)
+
+
+def recall_above(label: float = LABEL_THRESHOLD) -> float:
+    """Return the charge above which CR pixels count for recall [e-].
+
+    Where a network was taught to see CRs above more than the usual charge (other instruments),
+    it is twice that.
+    """
+    return RECALL_ABOVE if label <= LABEL_THRESHOLD else max(RECALL_ABOVE, 2.0 * label)
+
+
+def pooled_groups(counters: Sequence[GroupCounter]) -> GroupCounter:
+    """Return the pixels of several frames together."""
+    pooled = GroupCounter()
+    for counter in counters:
+        pooled._frames += counter._frames
+        pooled._bright += counter._bright
+    return pooled
 
 
 def pooled_counts(counters: Sequence[CurveCounter]) -> CurveCounter:

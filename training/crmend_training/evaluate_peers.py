@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 import crmend
+from crmend.detect import Limits
 from crmend.models import load_card
 from crmend_training import evaluate
 from crmend_training.evaluate_lookalikes import QUALITY_KINDS
@@ -68,16 +69,16 @@ def deepcr_probability(
     return finders.deepcr_probability(model, image)
 
 
-def networks(qualities: Sequence[str]) -> Iterator[tuple[str, float, Probability]]:
-    """Yield (name, default threshold, network) of every network compared."""
+def networks(qualities: Sequence[str]) -> Iterator[tuple[str, Limits, Probability]]:
+    """Yield (name, default thresholds, network) of every network compared."""
     card = load_card("generic")
     for quality in qualities:
         kind = QUALITY_KINDS[quality]
         if kind in card.kinds:
-            threshold = card.graph(kind).threshold or 0.5
-            yield f"crmend generic, {quality}", threshold, _Ours(quality)
+            limits = Limits.of_card(card.graph(kind))
+            yield f"crmend generic, {quality}", limits, _Ours(quality)
     for name, model in deepcr_models().items():
-        default = 0.2 if name == "WFC3-UVIS" else 0.5  # README of deepCR
+        default = Limits(0.2 if name == "WFC3-UVIS" else 0.5)  # README of deepCR
         yield f"deepCR {name}", default, _Theirs(model, in_adu=name == "decam")
         if name == "ACS-WFC":
             yield f"deepCR {name}, sky subtracted", default, _Theirs(model, without_sky=True)
@@ -162,7 +163,8 @@ def score_instrument(
         scores.networks[name] = {
             "at_90": at_90,
             "at_80": ranking.at_recall(0.8),
-            "default": ranking.at_threshold(default) | {"threshold": default},
+            "default": mask_row(frames, [default.mask(p) for p in probabilities])
+            | {"threshold": default.threshold},
         }
         scores.masks[name] = [p >= np.float32(at_90["threshold"]) for p in probabilities]
     scores.astroscrappy = astroscrappy_rows(frames, instrument)

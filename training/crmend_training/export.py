@@ -107,9 +107,8 @@ def export_all(
     for kind, one in weights.items():
         limits: dict[Path, set[float]] = {}
         for identity in identities:
-            chosen = _choice(choices[kind], identity).threshold
             wanted = limits.setdefault(one.of(identity.detector or "generic"), set())
-            wanted.update([] if chosen is None else [chosen])
+            wanted.update(_choice(choices[kind], identity).limits)
         for path, thresholds in limits.items():
             prepared[kind, path] = prepare(
                 path, kind, training, frames, sorted(thresholds),
@@ -168,8 +167,7 @@ def export_own(
     graphs = []
     for kind, path in checkpoints.items():
         choice = choices.get(kind, Choice())
-        limits = [] if choice.threshold is None else [choice.threshold]
-        graph = prepare(path, kind, training, frames, limits, OWN_SIZES)
+        graph = prepare(path, kind, training, frames, choice.limits, OWN_SIZES)
         graphs.append(PackGraph(graph, choice, None))
     if "inpaint" not in checkpoints:
         graphs.append(PackGraph(installed_mender(), Choice(), MENDER))
@@ -267,7 +265,7 @@ def choice_of(point: OperatingPoint, *, masked: bool = False) -> Choice:
             "precision": point.precision,
             "calibration_error": point.calibration_error,
         }
-        return Choice(point.threshold, point.curve, figures)
+        return Choice(point.threshold, point.curve, figures, point.seed_threshold)
     return Choice(
         point.threshold,
         point.curve,
@@ -278,6 +276,7 @@ def choice_of(point: OperatingPoint, *, masked: bool = False) -> Choice:
             "precision_above_0e": point.precision,
             "calibration_error": point.calibration_error,
         },
+        point.seed_threshold,
     )
 
 
@@ -289,7 +288,7 @@ def validate_packs(
     Kinds without a checkpoint are left out.
 
     The synthetic frames are `OWN_SIZES`; the graphs stay, whatever is found.  The figures hold
-    the mask pixels that differ from torch's at the card's threshold: where a probability ties
+    the mask pixels that differ from torch's at the card's thresholds: where a probability ties
     with it, the last bit decides, and may fall otherwise than when the pack was exported.
 
     Raises
@@ -305,12 +304,16 @@ def validate_packs(
             with tempfile.TemporaryDirectory() as folder:
                 copy = Path(folder) / graph.file
                 copy.write_bytes((path.parent / graph.file).read_bytes())
-                limits = () if graph.threshold is None else (graph.threshold,)
+                limits = tuple(
+                    limit
+                    for limit in (graph.threshold, graph.seed_threshold)
+                    if limit is not None
+                )
                 found = validate.validate_graph(
                     copy, network, kind,
                     halo=graph.halo, stride=graph.stride, thresholds=limits, sizes=OWN_SIZES,
                 )  # fmt: skip
-            # At the card's own threshold: the export freed it of ties on its own frames.
+            # At the card's own thresholds: the export freed it of ties on its own frames.
             changed = sum(found.changed[limit] for limit in limits)
             yield card.name, kind, replace(found.parity, mask_pixels_changed=changed)
 

@@ -252,6 +252,7 @@ def versions(detector: int) -> dict[str, Any]:
         "crmend": version("crmend"),
         "detect": detect.sha256,
         "threshold": detect.threshold,
+        "seed_threshold": detect.seed_threshold,
         "inpaint": card.graph("inpaint").sha256,
     }
 
