@@ -143,7 +143,15 @@ def stratum_result(scores: StratumScores) -> dict[str, Any]:
             "counts": {
                 name: {
                     key: getattr(tally, key)
-                    for key in ("bright", "missed", "total", "found", "stars", "wrong_stars")
+                    for key in (
+                        "bright",
+                        "missed",
+                        "total",
+                        "found",
+                        "stars",
+                        "wrong_stars",
+                        "lone_stars",
+                    )
                 }
                 for name, tally in sorted(tallies.items())
             },

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from crmend._cards import QUALITIES, GraphCard
 from crmend.errors import ModelError, UnknownDetectorError
 from crmend.models import (
     ModelCard,
@@ -41,7 +42,8 @@ class Listing:
                     "qualities": list(_qualities(card)),
                     "default_quality": card.default_quality,
                     "inpaint": card.inpaint.architecture,
-                    "threshold": card.detect.threshold,
+                    "threshold": _default(card).threshold,
+                    "seed_threshold": _default(card).seed_threshold,
                     "date": card.detect.training.date,
                 }
                 for card in self.cards
@@ -59,7 +61,7 @@ class Listing:
         for card in self.cards:
             lines.append(
                 f"{card.name:<20}{card.band or '-':<6}{card.detect.architecture:<14}"
-                f"{'|'.join(_qualities(card)):<18}{card.inpaint.architecture:<16}{card.detect.threshold:>9}"
+                f"{'|'.join(_qualities(card)):<18}{card.inpaint.architecture:<16}{_default(card).threshold:>9}"
                 f"  {card.detect.training.date}"
             )
         return "\n".join(lines)
@@ -116,6 +118,11 @@ class Verdict:
 def _qualities(card: ModelCard) -> tuple[str, ...]:
     """Return the qualities of detection that a pack has."""
     return ("reference",) if card.detect_fast is None else ("reference", "fast")
+
+
+def _default(card: ModelCard) -> GraphCard:
+    """Return the graph that finds cosmic rays unless the user says."""
+    return card.graph(QUALITIES[card.default_quality])
 
 
 def _fast(found: Verification) -> str:

@@ -1,5 +1,11 @@
 """The command ``crmend models``."""
 
+import json
+import shutil
+from pathlib import Path
+
+PACKS = Path(__file__).resolve().parents[1] / "data" / "packs"
+
 
 def test_models_list(crmend_cli):
     names = [model["name"] for model in crmend_cli("models", "list", "--json").json["models"]]
@@ -39,3 +45,19 @@ def test_a_pack_for_any_detector_has_no_detectors(crmend_cli, noisy):
     assert done.code == 4
     assert "expected 'tiny' alone" in done.err
     assert crmend_cli("clean", noisy(), "--model", "").code == 4
+
+
+def test_the_listed_threshold_is_the_default_qualitys(crmend_cli, tmp_path, monkeypatch):
+    """tiny_chips/02 has a fast graph, its default; the card gives it another threshold."""
+    pack = tmp_path / "tiny_chips" / "02"
+    shutil.copytree(PACKS / "tiny_chips" / "02", pack)
+    card = json.loads((pack / "card.json").read_text())
+    card["detect_fast"] |= {"threshold": 0.61, "seed_threshold": 0.83}
+    (pack / "card.json").write_text(json.dumps(card))
+    monkeypatch.setenv("CRMEND_MODELS", str(tmp_path))
+    (listed,) = [
+        one
+        for one in crmend_cli("models", "list", "--json").json["models"]
+        if one["name"] == "tiny_chips/02"
+    ]
+    assert (listed["threshold"], listed["seed_threshold"]) == (0.61, 0.83)

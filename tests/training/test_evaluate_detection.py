@@ -83,10 +83,10 @@ def test_largest_drop_looks_within_its_charges():
 def test_star_cores_count_flags_that_no_cosmic_ray_explains():
     catalog = Table(
         {
-            "x": [5.0, 15.2, 25.0, 5.0, 15.0, 0.0],
-            "y": [5.0, 4.8, 5.0, 15.0, 15.0, 20.0],
-            "mag": [18.5, 18.5, 18.5, 18.5, 21.5, 18.5],
-            "type": ["star", "star", "star", "galaxy", "star", "star"],
+            "x": [5.0, 15.2, 25.0, 5.0, 15.0, 0.0, 25.0],
+            "y": [5.0, 4.8, 5.0, 15.0, 15.0, 20.0, 25.0],
+            "mag": [18.5, 18.5, 18.5, 18.5, 21.5, 18.5, 21.5],
+            "type": ["star", "star", "star", "galaxy", "star", "star", "star"],
         }
     )
     mask, saturated, cr = (np.zeros((30, 30), bool) for _ in range(3))
@@ -95,11 +95,12 @@ def test_star_cores_count_flags_that_no_cosmic_ray_explains():
     mask[5, 25] = saturated[6, 25] = True  # star 3: saturated
     mask[15, 5] = True  # a galaxy
     mask[15, 17] = True  # star 5: outside its core
-    stars, wrong = lookalikes.star_cores(catalog, mask, cr.astype(np.float32), saturated)
+    mask[25, 24:28] = cr[25, 28] = True  # star 7: the mask of a CR reaches its core
+    stars, wrong, alone = lookalikes.star_cores(catalog, mask, cr.astype(np.float32), saturated)
     at_18, at_21 = (int(np.digitize(m, lookalikes.MAGNITUDES)) for m in (18.5, 21.5))
     assert (stars[at_18], wrong[at_18]) == (2, 1)  # the last star's core leaves the frame
-    assert (stars[at_21], wrong[at_21]) == (1, 0)
-    assert stars.sum() == 3
+    assert (stars[at_21], wrong[at_21]) == (2, 1)
+    assert (stars.sum(), alone[at_18], alone[at_21]) == (4, 1, 0)
 
 
 def test_the_zoo_leaves_out_excluded_pixels():

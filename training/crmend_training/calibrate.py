@@ -25,12 +25,16 @@ LOST_RECALL = 0.1
 """Where `PRECISION` costs more recall than this against the best F1, that is taken instead:
 other instruments may have too few CRs, or too many look-alikes, for it."""
 
-SEEDS = (0.6, 0.7, 0.8, 0.9, 0.95, 0.97, 0.98, 0.99)
+F1_SLACK = 0.0002
+"""An F1 within this of the best is as good: the lowest such threshold is taken, since a CR
+pixel missed costs more than a good one mended."""
+
+SEEDS = tuple(round(0.05 * n, 2) for n in range(11, 20))
 """Seed thresholds that are tried."""
 
-LOST_TO_SEED = 0.001
-"""Recall that a seed threshold may cost: what it drops is mostly no CR, and a star's core or a
-hot pixel weighs more than its pixels."""
+LOST_TO_SEED = 0.0001
+"""Recall that a seed threshold may cost.  Higher ones would spare more stars and hot pixels,
+but drop whole faint tracks too, which then pass for sources."""
 
 CURVE_LOGITS = np.linspace(-7.0, 7.0, 29)
 """Log-odds of the thresholds that a card's curve holds."""
@@ -218,6 +222,6 @@ def load(path: Path) -> dict[str, dict[str, OperatingPoint]]:
 
 
 def best_f1(curve: evaluate.Curve) -> float:
-    """Return the threshold of best F1, the harmonic mean of recall and precision."""
+    """Return the lowest threshold of best F1, the harmonic mean of recall and precision."""
     f1 = 2 * curve.recall * curve.precision / np.maximum(curve.recall + curve.precision, 1e-9)
-    return round(float(curve.threshold[int(np.argmax(f1))]), 3)
+    return round(float(curve.threshold[int(np.argmax(f1 >= f1.max() - F1_SLACK))]), 3)

@@ -123,9 +123,10 @@ class Tally:
         `SIGNAL_TO_NOISE`.
     total, found : (2, m) arrays
         CR pixels, and those found, of `SHAPES` per bin of `INTENSITIES`.
-    stars, wrong_stars : (k,) arrays
-        Unsaturated stars, and those flagged without a CR, per bin of
-        `evaluate_lookalikes.MAGNITUDES`; the first and last bin hold what lies beyond.
+    stars, wrong_stars, lone_stars : (k,) arrays
+        Unsaturated stars, those flagged without a CR there, and those of them in groups
+        without any, per bin of `evaluate_lookalikes.MAGNITUDES`; the first and last bin hold
+        what lies beyond.
     """
 
     frames: int = 0
@@ -139,6 +140,7 @@ class Tally:
     found: NDArray[np.float64] = field(default_factory=_per_charge)
     stars: NDArray[np.float64] = field(default_factory=_per_magnitude)
     wrong_stars: NDArray[np.float64] = field(default_factory=_per_magnitude)
+    lone_stars: NDArray[np.float64] = field(default_factory=_per_magnitude)
 
     def add(self, scene: Scene, found: crmend.Detection) -> None:
         """Count one frame."""
@@ -152,9 +154,9 @@ class Tally:
         self._add_intensities(scene, found.cr_mask)
         if scene.catalog is not None:
             saturated = scene.exposure.saturated
-            stars, wrong = star_cores(scene.catalog, found.cr_mask, scene.cr, saturated)
-            self.stars += stars
-            self.wrong_stars += wrong
+            counts = star_cores(scene.catalog, found.cr_mask, scene.cr, saturated)
+            for name, count in zip(("stars", "wrong_stars", "lone_stars"), counts, strict=True):
+                setattr(self, name, getattr(self, name) + count)
 
     def _add_missed(self, scene: Scene, mask: NDArray[np.bool_]) -> None:
         """Count CR pixels > 5 e- by their charge over the error plane."""
@@ -210,7 +212,7 @@ def pooled_tally(tallies: Iterable[Tally]) -> Tally:
         pooled.scores += tally.scores
         for name in (
             "frames", "pixels", "cr_pixels", "bright", "missed", "total", "found", "stars",
-            "wrong_stars",
+            "wrong_stars", "lone_stars",
         ):  # fmt: skip
             setattr(pooled, name, getattr(pooled, name) + getattr(tally, name))
     return pooled

@@ -23,6 +23,11 @@ ZOO_DETECTORS = (12, 14, 8, 9, 7, 11, 6)
 MAGNITUDES = tuple(float(edge) for edge in range(15, 27))
 """Edges of the bins of a star's magnitude."""
 
+_EIGHT = np.ones((3, 3), dtype=bool)
+
+NEW_HOT = "new hot pixel"
+"""The class of hot pixels that no flag names: cosmic rays in all but time."""
+
 QUALITY_KINDS = {"reference": "detect", "fast": "detect_fast"}
 
 
@@ -44,8 +49,8 @@ class ZooTally:
     Attributes
     ----------
     pixels, flagged : (n,) arrays
-        Per class of `zoo.CLASSES`; invalid and saturated pixels are left out, as in the
-        runtime.
+        Per class of `zoo.CLASSES`, new hot pixels with the sky that touches them; invalid
+        and saturated pixels are left out, as in the runtime.
     frames : int
     """
 
@@ -107,8 +112,18 @@ def score_zoo(
                 zoo.exposure.image, model=model, invalid=invalid, saturated=saturated
             )
             into = tallies.setdefault(quality, {}).setdefault(f"{detector:02d}", ZooTally())
-            into.add(zoo.labels, found.cr_mask, invalid | saturated)
+            into.add(_with_surroundings(zoo.labels), found.cr_mask, invalid | saturated)
     return tallies
+
+
+def _with_surroundings(labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return labels in which the sky beside a new hot pixel counts as the hot pixel.
+
+    A network that takes it for a cosmic ray flags the pixels around it too.
+    """
+    new = np.uint8(CLASSES.index(NEW_HOT))
+    beside = ndimage.binary_dilation(labels == new, _EIGHT)
+    return np.where(beside & (labels == CLASSES.index("sky")), new, labels)
 
 
 def pooled_zoo(tallies: Iterable[ZooTally]) -> ZooTally:
@@ -129,11 +144,12 @@ def star_cores(
     mask: NDArray[np.bool_],
     cr: NDArray[np.float32],
     saturated: NDArray[np.bool_],
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """Count unsaturated stars, and those whose core is flagged without a CR.
 
     A core is the 3×3 pixels around the catalogue's position, none of them saturated.  A flagged
-    pixel is wrong where neither it nor any of its neighbours holds CR charge (> 0 e-).
+    pixel is wrong where neither it nor any of its neighbours holds CR charge (> 0 e-), and
+    alone where that goes for its whole group: elsewhere a mask of a CR reaches too far.
 
     Parameters
     ----------
@@ -146,7 +162,7 @@ def star_cores(
 
     Returns
     -------
-    stars, wrong : (k,) arrays
+    stars, wrong, alone : (k,) arrays
         Per bin of `MAGNITUDES`; the first and last bin hold what lies beyond.
     """
     ny, nx = cr.shape
@@ -154,13 +170,15 @@ def star_cores(
     kinds = np.array([str(kind).strip() for kind in catalog["type"]])
     chosen = (kinds == "star") & (x >= 1) & (y >= 1) & (x < nx - 1) & (y < ny - 1)
     x, y, magnitude = x[chosen], y[chosen], np.asarray(catalog["mag"], float)[chosen]
-    wrong = mask & ~ndimage.binary_dilation(cr > 0, np.ones((3, 3), dtype=bool))
-    flagged, full = (
+    near = ndimage.binary_dilation(cr > 0, _EIGHT)
+    groups, _ = ndimage.label(mask, _EIGHT)
+    of_crs = np.isin(groups, np.unique(groups[near & mask]))
+    full, wrong, alone = (
         ndimage.maximum_filter(plane.view(np.uint8), 3)[y, x] > 0
-        for plane in (wrong, saturated)
+        for plane in (saturated, mask & ~near, mask & ~of_crs)
     )
     bins, count = np.digitize(magnitude, MAGNITUDES), len(MAGNITUDES) + 1
-    return (
-        np.bincount(bins[~full], minlength=count).astype(float),
-        np.bincount(bins[~full & flagged], minlength=count).astype(float),
+    return tuple(
+        np.bincount(bins[~full & chosen], minlength=count).astype(float)
+        for chosen in (np.ones_like(full), wrong, alone)
     )

@@ -21,7 +21,13 @@ from crmend_training.evaluate_detection import (
     pooled_tally,
     teacher_rows,
 )
-from crmend_training.evaluate_lookalikes import CLASSES, MAGNITUDES, ZooTally, pooled_zoo
+from crmend_training.evaluate_lookalikes import (
+    CLASSES,
+    MAGNITUDES,
+    NEW_HOT,
+    ZooTally,
+    pooled_zoo,
+)
 from crmend_training.evaluate_peers import RealScores
 from crmend_training.evaluate_real import RECALL, best_f1, nearest_recall
 
@@ -204,7 +210,7 @@ def zoo_text(tallies: Mapping[str, Mapping[str, ZooTally]]) -> str:
     return "\n".join(parts)
 
 
-_NEW = ("new hot pixel",)  # one pixel that no flag names: a cosmic ray in all but time
+_NEW = (NEW_HOT,)
 
 
 def _total(tally: ZooTally, without: Sequence[str]) -> list[object]:
@@ -228,16 +234,22 @@ def stars_text(name: str, tallies: Mapping[str, Tally], quality: str) -> str:
         f"> {edges[-1]}",
     ]
     lines = [
-        [label, int(n), int(wrong), percent(wrong / n, 3)]
-        for label, n, wrong in zip(bins, every.stars, every.wrong_stars, strict=True)
+        [label, int(n), int(wrong), percent(wrong / n, 3), int(alone)]
+        for label, n, wrong, alone in zip(
+            bins, every.stars, every.wrong_stars, every.lone_stars, strict=True
+        )
         if n
     ]
-    n, wrong = every.stars.sum(), every.wrong_stars.sum()
-    lines.append(["**all**", int(n), int(wrong), percent(wrong / max(n, 1), 3)])
+    n, wrong, alone = (
+        counts.sum() for counts in (every.stars, every.wrong_stars, every.lone_stars)
+    )
+    lines.append(["**all**", int(n), int(wrong), percent(wrong / max(n, 1), 3), int(alone)])
     return (
         f"### {name}, quality {quality}\n\n"
         "Unsaturated stars with a flagged pixel in their 3×3 core that has no CR charge in it "
-        "or beside it:\n\n" + table(["magnitude", "stars", "flagged", "%"], lines)
+        "or beside it, and those of them whose group of flagged pixels holds no CR at all (the "
+        "others: the mask of a CR reaches too far):\n\n"
+        + table(["magnitude", "stars", "flagged", "%", "without any CR"], lines)
     )
 
 
