@@ -1,0 +1,229 @@
+"""``crmend-train calibrate | export | validate``: packs from checkpoints."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import itertools
+import subprocess
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from crmend_training import _cli_import, _cli_masked
+from crmend_training.recipe import load_recipe
+
+if TYPE_CHECKING:
+    from crmend_training.calibrate import ValidationFrame
+
+
+def add_commands(commands: argparse._SubParsersAction) -> None:
+    """Add the commands that make packs."""
+    calibrate = commands.add_parser("calibrate", help="thresholds and curves for the cards")
+    _add_checkpoints(calibrate, ("detect", "fast"))
+    calibrate.add_argument(
+        "--validation",
+        required=True,
+        help="folder of pairs, or with --masks of exposures, that training never saw",
+    )
+    calibrate.add_argument(
+        "--recipe", help="its simulated frames choose too (needed without --masks)"
+    )
+    calibrate.add_argument("--out", required=True, help="JSON file")
+    _cli_masked.add_options(calibrate)
+    calibrate.set_defaults(run=_calibrate)
+
+    export = commands.add_parser("export", help="validated graphs and cards from checkpoints")
+    _add_checkpoints(export, ("detect", "fast", "inpaint"))
+    export.add_argument(
+        "--name",
+        help="of a pack of your own, such as saao_ste3, instead of the built-in ones; needs "
+        "--masks, and without --inpaint it mends as the installed pack generic does",
+    )
+    export.add_argument("--calibration", required=True, help="what calibrate wrote")
+    export.add_argument(
+        "--validation",
+        required=True,
+        help="folder of pairs, or with --masks of exposures, to compare backends on",
+    )
+    export.add_argument("--recipe", required=True, help="name for the cards")
+    export.add_argument("--date", help="date for the cards (default: today)")
+    export.add_argument("--quality", choices=["reference", "fast"], default="reference")
+    export.add_argument("--quality-note", default="", help="why, for the cards")
+    export.add_argument("--out", required=True, help="folder of the packs")
+    _cli_masked.add_options(export)
+    export.set_defaults(run=_export)
+
+    validate = commands.add_parser("validate", help="compare packs with their checkpoints")
+    validate.add_argument("packs", help="folder that export wrote")
+    _add_checkpoints(validate, ("detect", "fast", "inpaint"))
+    validate.set_defaults(run=_validate)
+
+
+def _add_checkpoints(command: argparse.ArgumentParser, kinds: tuple[str, ...]) -> None:
+    names = {
+        "detect": "detection network",
+        "fast": "fast variant of it",
+        "inpaint": "inpainting network",
+    }
+    for kind in kinds:
+        command.add_argument(
+            f"--{kind}", required=kind == "detect", help=f"checkpoint of the {names[kind]}"
+        )
+        command.add_argument(
+            f"--{kind}-own", metavar="DIR", help="folder of 08.pt …, detectors' own weights"
+        )
+
+
+def _weights(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the checkpoints that the options name, by kind."""
+    from crmend._cards import FAST
+    from crmend_training._training import Weights
+
+    weights = {"detect": Weights.found(options.detect, options.detect_own)}
+    if options.fast is not None:
+        weights[FAST] = Weights.found(options.fast, options.fast_own)
+    if getattr(options, "inpaint", None) is not None:
+        weights["inpaint"] = Weights.found(options.inpaint, options.inpaint_own)
+    return weights
+
+
+def _calibrate(options: argparse.Namespace) -> None:
+    """Choose thresholds on validation frames and write them with their curves."""
+    from crmend_training import calibrate
+
+    frames_of = _validation_frames(options)
+    found = {}
+    for kind, weights in _weights(options).items():
+        found[kind] = calibrate.operating_points(weights, frames_of())
+        for name, point in sorted(found[kind].items()):
+            print(
+                f"{kind} {name}: threshold {point.threshold}, of groups "
+                f"{point.seed_threshold or 'none'}, recall {point.recall}, "
+                f"precision {point.precision}, calibration error {point.calibration_error}"
+            )
+    calibrate.save(found, Path(options.out))
+
+
+def _validation_frames(options: argparse.Namespace) -> Callable[[], Iterable[ValidationFrame]]:
+    """Return what reads the frames that thresholds are chosen on, from the first again."""
+    from crmend_training import calibrate, datasets
+
+    _cli_masked.check(options)
+    if options.masks is not None:
+        if options.recipe is not None:
+            raise ValueError(
+                f"--recipe {options.recipe} says which simulated frames choose a threshold; "
+                "with --masks the exposures do: leave it out"
+            )
+        return functools.partial(
+            calibrate.masked_frames, *_cli_masked.find(options.validation, options)
+        )
+    if options.recipe is None:
+        raise ValueError("calibrate needs --recipe, or exposures of your own with --masks")
+    pairs = datasets.find_pairs(Path(options.validation))
+    generic = load_recipe(options.recipe).dataset["generic"]
+    # Those of other instruments follow, by seed, the ones that the data set has.
+    first = generic["seed"] + generic["frames"]
+    seeds = range(first, first + min(48, generic["frames"]))
+    shape, sigma = tuple(generic["shape"]), generic.get("label_sigma", 0.0)
+    return lambda: itertools.chain(
+        calibrate.read_frames(pairs),
+        calibrate.generic_frames(seeds, shape, sigma, measured=generic.get("measured", False)),
+    )
+
+
+def _export(options: argparse.Namespace) -> None:
+    """Write packs: the built-in ones, or with ``--name`` one of the user's own."""
+    _cli_masked.check(options)
+    if options.name is not None:
+        _export_own(options)
+        return
+    if options.masks is not None or options.inpaint is None:
+        raise ValueError(
+            "without --name the packs are those of CSST and generic: expected --inpaint, and "
+            "no --masks; for a pack of your own give --name"
+        )
+    from crmend._instruments import load_instrument
+    from crmend.exposure import read_exposure
+    from crmend_training import calibrate, datasets, export
+
+    pairs = datasets.find_pairs(Path(options.validation))
+    points = calibrate.load(Path(options.calibration))
+    choices = {
+        kind: {name: export.choice_of(point) for name, point in group.items()}
+        for kind, group in points.items()
+    }
+    cards = export.export_all(
+        _weights(options),
+        Path(options.out),
+        {"recipe": options.recipe, "commit": _commit(), "date": options.date or _today()},
+        bands={f"{int(k):02d}": v for k, v in load_instrument("csst_msc").bands.items()},
+        choices=choices | {"inpaint": {"generic": export.Choice()}},
+        quality=(options.quality, options.quality_note),
+        frames=[read_exposure(pair.level1).image for pair in pairs[:2]],
+    )
+    print(f"{len(cards)} packs written to {options.out}, every graph validated")
+
+
+def _export_own(options: argparse.Namespace) -> None:
+    """Write one pack under a name of the user's, validated on exposures with masks."""
+    from crmend_training import calibrate, export
+
+    if options.masks is None or options.detect_own or options.fast_own or options.inpaint_own:
+        raise ValueError(
+            "a pack with --name is for any detector and is validated on exposures with masks: "
+            "expected --masks, and no folders of detectors' own weights (--detect-own …)"
+        )
+    export.check_name(options.name)
+    found, reading = _cli_masked.find(options.validation, options)
+    frames = [frame.image for frame in calibrate.masked_frames(found[:2], reading)]
+    points = calibrate.load(Path(options.calibration))
+    out = Path(options.out)
+    card = export.export_own(
+        options.name,
+        {kind: weights.base for kind, weights in _weights(options).items()},
+        out,
+        {"recipe": options.recipe, "commit": _commit(), "date": options.date or _today()},
+        choices={k: export.choice_of(p["generic"], masked=True) for k, p in points.items()},
+        quality=(options.quality, options.quality_note),
+        frames=frames,
+    )
+    print(f"{card.name} written to {out / card.name}: threshold {card.detect.threshold}")
+    _cli_import.say_how_to_use(out, card.name)
+
+
+def _validate(options: argparse.Namespace) -> None:
+    """Compare the graphs of a folder of packs with their checkpoints once more."""
+    from crmend_training import export
+
+    for name, kind, parity in export.validate_packs(Path(options.packs), _weights(options)):
+        figure = (
+            f"{parity.max_abs_difference:.1e} absolute"
+            if parity.max_relative_difference is None
+            else f"{parity.max_relative_difference:.1e} relative"
+        )
+        print(
+            f"{name} {kind}: {figure}, {parity.mask_pixels_changed} mask pixels changed, "
+            f"{parity.frames} frames, {', '.join(parity.providers)}",
+            flush=True,
+        )
+
+
+def _commit() -> str:
+    """Return the commit of the working tree, or ``unknown`` outside of one."""
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return done.stdout.strip()
+
+
+def _today() -> str:
+    return datetime.now(UTC).date().isoformat()
