@@ -12,11 +12,10 @@ pytest.importorskip("galsim")
 from crmend_training.simulate.bands import BANDS
 from crmend_training.simulate.catalog import SOURCE_DTYPE, SkyModel, draw_catalog
 from crmend_training.simulate.focal_plane import Place, draw_place, grid_side
-from crmend_training.simulate.psf import (
-    Psf,
+from crmend_training.simulate.psf import Psf, encircled_radius
+from crmend_training.simulate.psf_models import (
     PsfRequest,
     csst_psfs,
-    encircled_radius,
     generic_psf,
     reachable_radius,
 )

@@ -23,7 +23,8 @@ from crmend_training.simulate.detector import (
     Chip,
     channel_edges,
 )
-from crmend_training.simulate.psf import Psf, PsfRequest, csst_psfs
+from crmend_training.simulate.psf import Psf
+from crmend_training.simulate.psf_models import PsfRequest, csst_psfs
 from crmend_training.simulate.readout import Readout, expose
 from crmend_training.simulate.scene import Optics, render_scene
 from crmend_training.simulate.setups import sky_noise

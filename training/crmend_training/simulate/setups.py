@@ -13,7 +13,8 @@ from crmend_training.simulate.config import SimulationConfig
 from crmend_training.simulate.cosmic_rays import SUBPIXEL, PaperLaw, Slab
 from crmend_training.simulate.detector import Camera, Chip, make_chip
 from crmend_training.simulate.focal_plane import draw_place, grid_side
-from crmend_training.simulate.psf import Psf, csst_psfs, generic_psf, log_uniform
+from crmend_training.simulate.psf import Psf
+from crmend_training.simulate.psf_models import csst_psfs, generic_psf, log_uniform
 from crmend_training.simulate.slit import Slit
 
 _CHIP_SEED = 20_240_813
