@@ -25,7 +25,7 @@ LOST_RECALL = 0.1
 """Where `PRECISION` costs more recall than this against the best F1, that is taken instead:
 other instruments may have too few CRs, or too many look-alikes, for it."""
 
-F1_SLACK = 0.0002
+F1_SLACK = 0.0001
 """An F1 within this of the best is as good: the lowest such threshold is taken, since a CR
 pixel missed costs more than a good one mended."""
 
