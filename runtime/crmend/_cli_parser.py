@@ -199,7 +199,7 @@ def _add_running(command: argparse.ArgumentParser) -> None:
         "--seed-threshold",
         type=probability,
         metavar="S",
-        help="smallest probability of the best pixel of a group that touches, T to 1 (default: "
+        help="smallest probability of the best of the pixels that touch, T to 1 (default: "
         "the model card's, none with --threshold or --target-precision)",
     )
     command.add_argument(
