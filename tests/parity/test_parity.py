@@ -13,7 +13,7 @@ from crmend import models
 from crmend._cards import CurvePoint
 from crmend._cutout_network import network_inputs
 from crmend._normalise import measure_scale
-from crmend.detect import detect
+from crmend.detect import Limits, detect
 from crmend.exposure import read_exposure
 from crmend.inpaint import inpaint
 from crmend.sources import SourceCatalog
@@ -250,8 +250,8 @@ def test_shipped_detection_equals_its_checkpoint_on_the_demo_frame(pack, quality
         found = detect(frame, model=pack, device="cpu", quality=quality)
         assert np.abs(found.cr_probability - expected).max() <= 1e-5
         card = models.load_card(*pack.split("/"))
-        threshold = (card.detect if quality == "reference" else card.detect_fast).threshold
-        np.testing.assert_array_equal(found.cr_mask, expected >= threshold)
+        limits = Limits.of_card(card.detect if quality == "reference" else card.detect_fast)
+        np.testing.assert_array_equal(found.cr_mask, limits.mask(expected))
 
 
 def test_shipped_inpainting_equals_its_checkpoint():
