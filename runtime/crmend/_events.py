@@ -66,7 +66,7 @@ def count_events(cr_mask: NDArray[np.bool_], parent: NDArray[np.int32]) -> int:
 
 @_njit
 def keep_seeded(
-    cr_mask: NDArray[np.bool_], cr_probability: NDArray[np.float32], seed_threshold: float
+    cr_mask: NDArray[np.uint8], cr_probability: NDArray[np.float32], seed_threshold: float
 ) -> None:
     """Drop the 8-connected groups of which no pixel is probable enough.
 
@@ -74,32 +74,34 @@ def keep_seeded(
 
     Parameters
     ----------
-    cr_mask : (ny, nx) bool array
-        True = cosmic ray; changed in place.
+    cr_mask : (ny, nx) uint8 array
+        1 = cosmic ray, 0 = none; changed in place, without a second plane.
     cr_probability : (ny, nx) float32 array
     seed_threshold : float
         A group stays where the largest cr_probability is at least this.
     """
     ny, nx = cr_mask.shape
     limit = np.float32(seed_threshold)
-    kept = np.zeros((ny, nx), np.bool_)
+    kept = np.uint8(2)
     waiting = np.empty(1024, np.int64)
     for first in range(ny * nx):
         y, x = first // nx, first % nx
-        if kept[y, x] or not cr_mask[y, x] or cr_probability[y, x] < limit:
+        if cr_mask[y, x] != 1 or cr_probability[y, x] < limit:
             continue
-        kept[y, x] = True
+        cr_mask[y, x] = kept
         waiting[0], count = first, 1
         while count > 0:
             count -= 1
             y, x = waiting[count] // nx, waiting[count] % nx
             for v in range(max(y - 1, 0), min(y + 2, ny)):
                 for u in range(max(x - 1, 0), min(x + 2, nx)):
-                    if kept[v, u] or not cr_mask[v, u]:
+                    if cr_mask[v, u] != 1:
                         continue
-                    kept[v, u] = True
+                    cr_mask[v, u] = kept
                     if count == waiting.size:
                         waiting = np.append(waiting, np.empty_like(waiting))
                     waiting[count] = v * nx + u
                     count += 1
-    cr_mask[:] = kept
+    for y in range(ny):
+        for x in range(nx):
+            cr_mask[y, x] = cr_mask[y, x] == kept

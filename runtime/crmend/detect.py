@@ -73,7 +73,7 @@ class Limits:
         """Return the cr_mask, (ny, nx) bool, that follows from (ny, nx) cr_probability."""
         cr_mask = cr_probability >= self.threshold
         if self.seed_threshold is not None:
-            keep_seeded(cr_mask, cr_probability, self.seed_threshold)
+            keep_seeded(cr_mask.view(np.uint8), cr_probability, self.seed_threshold)
         return cr_mask
 
 
