@@ -97,6 +97,7 @@ def combine(chips: Sequence[Provenance]) -> Provenance:
     Counts and seconds are summed, the rate is averaged, and what differs from chip to
     chip is called "several".
     """
+    seeds = {chip.seed_threshold for chip in chips}
     rates = [chip.cr_rate for chip in chips if chip.cr_rate is not None]
     return Provenance(
         version=chips[0].version,
@@ -104,10 +105,8 @@ def combine(chips: Sequence[Provenance]) -> Provenance:
         detect_sha256=_common([chip.detect_sha256 for chip in chips]),
         inpaint_model=_common([chip.inpaint_model for chip in chips]),
         inpaint_sha256=_common([chip.inpaint_sha256 for chip in chips]),
-        threshold=chips[0].threshold if len({c.threshold for c in chips}) == 1 else math.nan,
-        seed_threshold=chips[0].seed_threshold
-        if len({c.seed_threshold for c in chips}) == 1
-        else math.nan,
+        threshold=math.nan if len({c.threshold for c in chips}) > 1 else chips[0].threshold,
+        seed_threshold=math.nan if len(seeds) > 1 else chips[0].seed_threshold,
         provider=_common([chip.provider for chip in chips]) or "",
         cr_pixels=sum(chip.cr_pixels for chip in chips),
         cr_events=sum(chip.cr_events for chip in chips),

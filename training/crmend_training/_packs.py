@@ -72,10 +72,10 @@ class Choice:
     metrics: Mapping[str, float | str] = field(default_factory=dict)
     seed_threshold: float | None = None
 
-    @property
-    def limits(self) -> tuple[float, ...]:
-        """Return the thresholds that the graph will be used with."""
-        return tuple(t for t in (self.threshold, self.seed_threshold) if t is not None)
+
+def limits_of(one: Choice | GraphCard) -> tuple[float, ...]:
+    """Return the thresholds that a graph is used with."""
+    return tuple(t for t in (one.threshold, one.seed_threshold) if t is not None)
 
 
 @dataclass(frozen=True)

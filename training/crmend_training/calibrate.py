@@ -73,10 +73,10 @@ class _Counts:
     """What one frame adds to curves, and to the choice of a seed threshold."""
 
     def __init__(self, frame: ValidationFrame, probability: NDArray[np.float32]) -> None:
-        truth = (frame.cr, frame.ignore, frame.label)
         self.curve, self.groups = evaluate.CurveCounter(), evaluate.GroupCounter()
-        self.curve.add(probability, *truth)
-        self.groups.add(probability, *truth)
+        self.curve.add(probability, frame.cr, frame.ignore, frame.label)
+        above = evaluate.recall_above(frame.label)
+        self.groups.add(probability, frame.cr, frame.ignore, above)
 
 
 @dataclass(frozen=True)

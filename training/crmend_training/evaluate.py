@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 import sep
 from numpy.typing import NDArray
-from scipy import ndimage
 
+from crmend.detect import Limits
 from crmend_training.datasets import LABEL_THRESHOLD
 from crmend_training.peers_worker.fillers import masked_median
 from crmend_training.peers_worker.finders import run_astroscrappy
@@ -120,14 +120,10 @@ class GroupCounter:
         self._bright = 0
 
     def add(
-        self,
-        probability: NDArray,
-        cr: NDArray,
-        ignore: NDArray,
-        label: float = LABEL_THRESHOLD,
+        self, probability: NDArray, cr: NDArray, ignore: NDArray, above: float = RECALL_ABOVE
     ) -> None:
-        """Add one frame; the arguments are those of `CurveCounter.add`."""
-        bright = ~ignore & (cr > recall_above(label))
+        """Add one frame, as to a `CurveCounter`; recall is of pixels above a charge [e-]."""
+        bright = ~ignore & (cr > above)
         self._bright += int(bright.sum())
         kept = np.flatnonzero(~ignore & (probability >= self.LEAST))
         columns = (plane.ravel()[kept] for plane in (probability, bright, cr > PRECISION_ABOVE))
@@ -147,18 +143,11 @@ class GroupCounter:
             raise ValueError(f"threshold is {threshold}; expected at least {self.LEAST}")
         counts = np.zeros((3, len(seeds)))
         for shape, kept, probability, bright, true in self._frames:
-            flagged = probability >= np.float32(threshold)
-            mask = np.zeros(shape, bool)
-            mask.flat[kept[flagged]] = True
-            labels, groups = ndimage.label(mask, np.ones((3, 3), dtype=bool))
-            own = labels.flat[kept[flagged]]
-            best = np.zeros(groups + 1, np.float32)
-            np.maximum.at(best, own, probability[flagged])
+            plane = np.zeros(shape, np.float32)
+            plane.flat[kept] = probability
             for column, seed in enumerate(seeds):
-                stays = best[own] >= np.float32(seed)
-                counts[0, column] += bright[flagged][stays].sum()
-                counts[1, column] += true[flagged][stays].sum()
-                counts[2, column] += stays.sum()
+                stays = Limits(threshold, seed).mask(plane).flat[kept]
+                counts[:, column] += bright[stays].sum(), true[stays].sum(), stays.sum()
         return counts[0] / max(self._bright, 1), counts[1] / np.maximum(counts[2], 1.0)
 
 

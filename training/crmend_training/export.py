@@ -39,6 +39,7 @@ from crmend_training._packs import (
     ValidatedGraph,
     export_pack,
     installed_mender,
+    limits_of,
 )
 from crmend_training._training import Weights, load_network, network_of
 from crmend_training.calibrate import OperatingPoint
@@ -108,7 +109,7 @@ def export_all(
         limits: dict[Path, set[float]] = {}
         for identity in identities:
             wanted = limits.setdefault(one.of(identity.detector or "generic"), set())
-            wanted.update(_choice(choices[kind], identity).limits)
+            wanted.update(limits_of(_choice(choices[kind], identity)))
         for path, thresholds in limits.items():
             prepared[kind, path] = prepare(
                 path, kind, training, frames, sorted(thresholds),
@@ -167,7 +168,7 @@ def export_own(
     graphs = []
     for kind, path in checkpoints.items():
         choice = choices.get(kind, Choice())
-        graph = prepare(path, kind, training, frames, choice.limits, OWN_SIZES)
+        graph = prepare(path, kind, training, frames, limits_of(choice), OWN_SIZES)
         graphs.append(PackGraph(graph, choice, None))
     if "inpaint" not in checkpoints:
         graphs.append(PackGraph(installed_mender(), Choice(), MENDER))
@@ -304,11 +305,7 @@ def validate_packs(
             with tempfile.TemporaryDirectory() as folder:
                 copy = Path(folder) / graph.file
                 copy.write_bytes((path.parent / graph.file).read_bytes())
-                limits = tuple(
-                    limit
-                    for limit in (graph.threshold, graph.seed_threshold)
-                    if limit is not None
-                )
+                limits = limits_of(graph)
                 found = validate.validate_graph(
                     copy, network, kind,
                     halo=graph.halo, stride=graph.stride, thresholds=limits, sizes=OWN_SIZES,
