@@ -146,6 +146,7 @@ def _job(options: argparse.Namespace, output: Path | None) -> Job:
             seed_threshold=options.seed_threshold,
             target_precision=options.target_precision,
             quality=options.quality,
+            star_cores=options.star_cores,
             device=options.device,
             threads=options.threads,
             memory=options.memory,

@@ -14,7 +14,8 @@ from crmend._checks import warn_if_cleaned
 from crmend._events import count_events
 from crmend._memory import plan_work
 from crmend._provenance import Provenance
-from crmend.detect import Detection, Limits, choose_limits, detect_into
+from crmend._star_cores import StarCores, check_star_cores
+from crmend.detect import Detection, Limits, choose_limits, detect_into, wants_star_cores
 from crmend.exposure import Exposure
 from crmend.models import Model, choose_model
 from crmend.pipeline import CleanOptions, cr_rate, options_for
@@ -66,6 +67,8 @@ def flag_in_place(exposure: Exposure, options: CleanOptions) -> Flagged:
     limits = choose_limits(
         model, chosen.threshold, chosen.seed_threshold, chosen.target_precision
     )
+    judges = wants_star_cores(model, chosen.star_cores)
+    sizes = plan_work(exposure.image.shape, chosen.memory)
     invalid = exposure.invalid
     excluded = exposure.saturated
     excluded |= invalid
@@ -76,20 +79,36 @@ def flag_in_place(exposure: Exposure, options: CleanOptions) -> Flagged:
         model,
         limits=limits,
         electrons_per_unit=exposure.electrons_per_unit,
-        tile=plan_work(exposure.image.shape, chosen.memory).tile,
+        tile=sizes.tile,
         progress=None if chosen.progress is None else partial(chosen.progress, "detect"),
     )
+    cores = None
+    if judges:
+        cores = check_star_cores(
+            exposure.image,
+            found.cr_mask,
+            invalid,
+            excluded,
+            electrons_per_unit=exposure.electrons_per_unit,
+            band_rows=sizes.band_rows,
+            threads=model.threads,
+        )
     flag = exposure.flag
     if flag is None:
         flag = np.zeros(exposure.image.shape, dtype=np.int32)
     bit = np.int32(exposure.instrument.cr_bit)
     np.bitwise_or(flag, bit, out=flag, where=found.cr_mask)
-    provenance = _describe(exposure, found, model, limits, time.perf_counter() - start)
+    provenance = _describe(exposure, found, cores, model, limits, time.perf_counter() - start)
     return Flagged(flag, found.cr_mask, found.cr_probability, provenance)
 
 
 def _describe(
-    exposure: Exposure, found: Detection, model: Model, limits: Limits, seconds: float
+    exposure: Exposure,
+    found: Detection,
+    cores: StarCores | None,
+    model: Model,
+    limits: Limits,
+    seconds: float,
 ) -> Provenance:
     """Return the figures of the detection."""
     pixels = int(np.count_nonzero(found.cr_mask))
@@ -111,6 +130,8 @@ def _describe(
             exposure.instrument.pixel_size_um,
             exposure.exposure_time,
         ),
+        star_pixels_added=None if cores is None else cores.added,
+        star_pixels_freed=None if cores is None else cores.freed,
         sources_touched=0,
         pixels_network=0,
         pixels_median=0,

@@ -208,6 +208,12 @@ def _add_running(command: argparse.ArgumentParser) -> None:
         help="network that finds cosmic rays; fast takes a fraction of the time "
         "(default: the model card's)",
     )
+    command.add_argument(
+        "--star-cores",
+        action=argparse.BooleanOptionalAction,
+        help="judge the cores of bright stars by the PSF of the frame's own stars (default: "
+        "yes, but not with deepCR's networks)",
+    )
     _add_device(command)
     command.add_argument(
         "--memory", type=memory, metavar="SIZE", help="aim to stay below, such as 2GB"

@@ -167,3 +167,16 @@ def check_positive(value: float, name: str) -> float:
     if not number or not 0.0 < value < np.inf:
         raise InvalidInputError(f"{name} is {value!r}; expected a finite number above 0")
     return float(value)
+
+
+def check_flag(value: bool, name: str) -> bool:
+    """Return True or False.
+
+    Raises
+    ------
+    InvalidInputError
+        It is neither.
+    """
+    if not isinstance(value, bool | np.bool_):
+        raise InvalidInputError(f"{name} is {value!r}; expected True or False")
+    return bool(value)

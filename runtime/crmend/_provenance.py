@@ -32,6 +32,9 @@ class Provenance:
         Pixels flagged, and connected groups of them.
     cr_rate : float or None
         [events / cm² / s]; None where pixel size or exposure time is unknown.
+    star_pixels_added, star_pixels_freed : int or None
+        Pixels on the cores of stars that the image's PSF made cosmic rays, and those that it
+        freed of being one; None = not looked at.
     sources_touched : int
         Sources that hold cosmic-ray pixels.
     pixels_network, pixels_median : int
@@ -51,6 +54,8 @@ class Provenance:
     cr_pixels: int
     cr_events: int
     cr_rate: float | None
+    star_pixels_added: int | None
+    star_pixels_freed: int | None
     sources_touched: int
     pixels_network: int
     pixels_median: int
@@ -77,6 +82,8 @@ class Provenance:
             ("CRMNPIX", self.cr_pixels, "cosmic-ray pixels"),
             ("CRMNEVT", self.cr_events, "cosmic-ray events (connected pixels)"),
             ("CRMRATE", _finite(self.cr_rate, 6), "[cm-2 s-1] cosmic-ray events"),
+            ("CRMNADD", self.star_pixels_added, "of these, added on stars by their PSF"),
+            ("CRMNFRE", self.star_pixels_freed, "pixels freed on stars by their PSF"),
             ("CRMNSRC", self.sources_touched, "sources with cosmic-ray pixels"),
             ("CRMNNET", self.pixels_network, "pixels mended by the network"),
             ("CRMNMED", self.pixels_median, "pixels mended by the adaptive median"),
@@ -111,6 +118,8 @@ def combine(chips: Sequence[Provenance]) -> Provenance:
         cr_pixels=sum(chip.cr_pixels for chip in chips),
         cr_events=sum(chip.cr_events for chip in chips),
         cr_rate=sum(rates) / len(rates) if rates else None,
+        star_pixels_added=_total([chip.star_pixels_added for chip in chips]),
+        star_pixels_freed=_total([chip.star_pixels_freed for chip in chips]),
         sources_touched=sum(chip.sources_touched for chip in chips),
         pixels_network=sum(chip.pixels_network for chip in chips),
         pixels_median=sum(chip.pixels_median for chip in chips),
@@ -121,6 +130,12 @@ def combine(chips: Sequence[Provenance]) -> Provenance:
 def _common(values: Sequence[str | None]) -> str | None:
     """Return the value that all share, or "several"."""
     return values[0] if len(set(values)) == 1 else "several"
+
+
+def _total(counts: Sequence[int | None]) -> int | None:
+    """Return the sum of what was counted, None where nothing was."""
+    known = [count for count in counts if count is not None]
+    return sum(known) if known else None
 
 
 def _finite(value: float | None, digits: int) -> float | None:

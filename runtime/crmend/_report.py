@@ -149,6 +149,8 @@ class FrameReport:
                     for p, n in zip(columns, sizes, strict=True)
                 ],
             ),
+            ("  added on stars", [_count(p.star_pixels_added) for p in columns]),
+            ("  freed on stars", [_count(p.star_pixels_freed) for p in columns]),
             ("CR events", [f"{p.cr_events:,}" for p in columns]),
             ("CR rate [1/cm2/s]", [_rate(p.cr_rate) for p in columns]),
         ]
@@ -184,6 +186,11 @@ def _row(label: str, values: list[str]) -> str:
 def _rate(rate: float | None) -> str:
     """Return the rate, or a dash where exposure time or pixel size is unknown."""
     return "-" if rate is None else f"{rate:.2f}"
+
+
+def _count(count: int | None) -> str:
+    """Return a count, or a dash where nothing was counted."""
+    return "-" if count is None else f"{count:,}"
 
 
 def _running(chips: list[Provenance]) -> list[str]:

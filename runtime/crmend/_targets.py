@@ -23,10 +23,9 @@ def find_targets(
     reach: float | None,
     band_rows: int,
     psf: NDArray[np.float64] | None = None,
+    hidden: bool | None = None,
 ) -> tuple[SourceCatalog, NDArray[np.float64] | None, CutoutPlan]:
     """Find the sources that cosmic rays hit.
-
-    Stars whose core is lost (`crmend._hidden`) are looked for where no catalogue was given.
 
     Parameters
     ----------
@@ -38,6 +37,9 @@ def find_targets(
         Background and noise of the image.
     psf : (k, 4) float64 array or None
         None = measure it; with k = 0 it is not known.
+    hidden : bool or None
+        Look for stars whose core is lost (`crmend._hidden`) beside the sources; None = where
+        `sources` is None.
 
     Returns
     -------
@@ -58,11 +60,11 @@ def find_targets(
         psf = measure_psf(image, cr_mask, excluded, scale, known)
     elif len(psf) == 0:
         psf = None
-    if sources is not None:
+    if not (sources is None if hidden is None else hidden):
         return known, psf, plan
     left = np.setdiff1d(flat, plan.pixels, assume_unique=True)
-    hidden = find_hidden(image, cr_mask, excluded, scale, left, psf)
-    if len(hidden) == 0:
+    found = find_hidden(image, cr_mask, excluded, scale, left, psf)
+    if len(found) == 0:
         return known, psf, plan
-    both = joined(known, hidden)
+    both = joined(known, found)
     return both, psf, plan_cutouts(cr_mask, both, reach=reach)

@@ -14,6 +14,7 @@ from crmend._deepcr_input import LinearScale, network_input
 from crmend._events import keep_seeded
 from crmend._inputs import (
     check_count,
+    check_flag,
     check_image,
     check_mask,
     check_positive,
@@ -22,6 +23,7 @@ from crmend._inputs import (
 )
 from crmend._kernels import FILL_HALF_WIDTH, fill_invalid
 from crmend._normalise import Scale, measure_scale
+from crmend._star_cores import check_star_cores
 from crmend._tiling import Progress, TileGrid, make_grid
 from crmend.errors import InvalidInputError
 from crmend.models import Model, choose_model
@@ -86,7 +88,7 @@ class Detection:
     cr_mask : (ny, nx) bool array
         True = cosmic ray.  Never at an invalid or a saturated pixel.
     cr_probability : (ny, nx) float32 array
-        0 … 1; 0 at invalid and saturated pixels.
+        0 … 1, the network's; 0 at invalid and saturated pixels.
     """
 
     cr_mask: NDArray[np.bool_]
@@ -104,7 +106,8 @@ def detect(
     seed_threshold: float | None = None,
     target_precision: float | None = None,
     quality: str | None = None,
-    electrons_per_unit: float = 1.0,
+    star_cores: bool | None = None,
+    electrons_per_unit: float | None = None,
     device: str = "auto",
     threads: int | None = None,
     tile: int | None = None,
@@ -137,9 +140,15 @@ def detect(
         the threshold comes from the curve on the model card, measured on simulated frames.
     quality : str or None
         ``reference`` or ``fast``; None = the card's default.
-    electrons_per_unit : float
-        Multiply the image by this to have electrons.  It matters for networks of deepCR only
-        (packs ``deepcr/...``), which depend on the unit.
+    star_cores : bool or None
+        Judge the cores of bright stars by the image's own PSF, where it has stars enough to
+        tell it: pixels far above the fit to the rest of a star are cosmic rays whatever the
+        network says, flagged ones that agree with it are none.  None = yes, but not with
+        networks of deepCR (packs ``deepcr/...``), whose masks stay as they are.
+    electrons_per_unit : float or None
+        Multiply the image by this to have electrons: for the photon noise of stars, and for
+        networks of deepCR, which depend on the unit.  None = not known; deepCR's take the image
+        to be in electrons.
     device : str
         ``auto``, ``cpu`` or ``cuda``.
     threads : int or None
@@ -167,16 +176,46 @@ def detect(
     full = check_mask(saturated, pixels.shape, "saturated")
     loaded = choose_model(detector, model, "detect", device, threads, quality)
     limits = choose_limits(loaded, threshold, seed_threshold, target_precision)
-    factor = check_positive(electrons_per_unit, "electrons_per_unit")
+    factor = electrons_per_unit
+    if factor is not None:
+        factor = check_positive(factor, "electrons_per_unit")
+    judges = wants_star_cores(loaded, star_cores)
     all_bad = np.isfinite(pixels)
     np.logical_not(all_bad, out=all_bad)
     if bad is not None:
         all_bad |= bad
     excluded = all_bad if full is None else all_bad | full
-    return detect_into(
+    found = detect_into(
         pixels, all_bad, excluded, loaded,
-        limits=limits, electrons_per_unit=factor, tile=tile, progress=progress,
+        limits=limits, electrons_per_unit=1.0 if factor is None else factor, tile=tile,
+        progress=progress,
     )  # fmt: skip
+    if judges:
+        check_star_cores(
+            pixels.copy(), found.cr_mask, all_bad, excluded,
+            electrons_per_unit=factor, threads=loaded.threads,
+        )  # fmt: skip
+    return found
+
+
+def wants_star_cores(model: Model, star_cores: bool | None) -> bool:
+    """Return whether the cores of stars are judged, by the wish or by the model.
+
+    Parameters
+    ----------
+    model : Model
+        A detection graph.
+    star_cores : bool or None
+        As in `detect`.
+
+    Raises
+    ------
+    InvalidInputError
+        `star_cores` is neither.
+    """
+    if star_cores is None:
+        return model.graph.normalisation.name != _deepcr_input.NAME
+    return check_flag(star_cores, "star_cores")
 
 
 def choose_limits(

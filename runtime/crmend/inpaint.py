@@ -199,6 +199,7 @@ def inpaint_into(
     band_rows: int = BAND_ROWS,
     reach: float | None = REACH,
     psf: NDArray[np.float64] | None = None,
+    hidden: bool | None = None,
     progress: Progress | None = None,
 ) -> Mending:
     """Mend cosmic rays in place: what `inpaint` does after its checks.
@@ -224,6 +225,8 @@ def inpaint_into(
         None = none of those in its cutout (see `crmend.cutouts.plan_cutouts`).
     psf : (k, 4) float64 array or None
         See `crmend._psf.measure_psf`; None = measure it; with k = 0 it is not known.
+    hidden : bool or None
+        Look for stars whose core is lost; None = where `sources` is None.
 
     Returns
     -------
@@ -240,7 +243,7 @@ def inpaint_into(
     with stopwatch(seconds, "sources"):
         sources, psf, plan = find_targets(
             image, cr_mask, invalid, excluded, scale,
-            sources=sources, reach=reach, band_rows=band_rows, psf=psf,
+            sources=sources, reach=reach, band_rows=band_rows, psf=psf, hidden=hidden,
         )  # fmt: skip
     with stopwatch(seconds, "network"):
         values, sigma = run_network(

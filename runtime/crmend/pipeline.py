@@ -17,8 +17,9 @@ from crmend._checks import own_planes, warn_if_cleaned
 from crmend._events import count_events
 from crmend._memory import plan_work
 from crmend._provenance import Provenance
+from crmend._star_cores import StarCores, check_star_cores
 from crmend._tiling import Progress
-from crmend.detect import Limits, choose_limits, detect_into
+from crmend.detect import Limits, choose_limits, detect_into, wants_star_cores
 from crmend.exposure import Exposure
 from crmend.flags import CR_BIT
 from crmend.inpaint import NETWORK, Mending, flat_error, inpaint_into, own_copy, stopwatch
@@ -50,6 +51,8 @@ class CleanOptions:
         Instead of a threshold, see `crmend.detect`.
     quality : str or None
         Of detection: ``reference`` or ``fast``; None = the model card's default.
+    star_cores : bool or None
+        Judge the cores of bright stars by the image's own PSF, see `crmend.detect`.
     catalog : SourceCatalog, astropy Table, structured array, str, Path or None
         Stars and galaxies, or a FITS table of them (see `crmend.sources.read_catalog`);
         None = find them.
@@ -71,6 +74,7 @@ class CleanOptions:
     seed_threshold: float | None = None
     target_precision: float | None = None
     quality: str | None = None
+    star_cores: bool | None = None
     catalog: CatalogLike | None = None
     device: str = "auto"
     threads: int | None = None
@@ -88,13 +92,17 @@ class Stats:
         Cosmic-ray pixels, and 8-connected groups of them.
     cr_rate : float or None
         [events / cm² / s]; None where pixel size or exposure time is unknown.
+    star_pixels_added, star_pixels_freed : int or None
+        Pixels on the cores of stars that the image's PSF made cosmic rays, and those that it
+        freed of being one; None = not looked at.
     sources_found, sources_touched : int
         Stars and galaxies, and those of them that the network mended pixels for.
     pixels_network, pixels_median : int
         Pixels mended by the network and by the adaptive median.
     seconds : mapping
-        Wall time of the stages ``detect``, ``median``, ``sources`` and ``network`` in the
-        order in which they ran, and ``total``, which holds the loading of models too.
+        Wall time of the stages ``detect``, ``sources`` (the judgement of stars, too),
+        ``median`` and ``network`` in the order in which they began, and ``total``, which holds
+        the loading of models too.
     provider : str
         The onnxruntime provider that ran the networks.
     detect_model, inpaint_model : str
@@ -110,6 +118,8 @@ class Stats:
     cr_pixels: int
     cr_events: int
     cr_rate: float | None
+    star_pixels_added: int | None
+    star_pixels_freed: int | None
     sources_found: int
     sources_touched: int
     pixels_network: int
@@ -173,6 +183,8 @@ class CleanResult:
             cr_pixels=stats.cr_pixels,
             cr_events=stats.cr_events,
             cr_rate=stats.cr_rate,
+            star_pixels_added=stats.star_pixels_added,
+            star_pixels_freed=stats.star_pixels_freed,
             sources_touched=stats.sources_touched,
             pixels_network=stats.pixels_network,
             pixels_median=stats.pixels_median,
@@ -191,7 +203,8 @@ class _Frame:
     cr_bit: int = CR_BIT
     pixel_size_um: float | None = None
     exposure_time: float | None = None
-    electrons_per_unit: float | None = 1.0
+    electrons_per_unit: float | None = None
+    from_file: bool = False
 
 
 def clean(
@@ -203,6 +216,7 @@ def clean(
     seed_threshold: float | None = None,
     target_precision: float | None = None,
     quality: str | None = None,
+    star_cores: bool | None = None,
     catalog: CatalogLike | None = None,
     device: str = "auto",
     threads: int | None = None,
@@ -217,7 +231,7 @@ def clean(
         From `crmend.read_exposure`, or an image in any linear unit (for deepCR's networks: in
         electrons), of any real dtype; not changed.  NaN and infinite pixels count as invalid,
         and stay.
-    detector, model, threshold, seed_threshold, target_precision, quality, catalog
+    detector, model, threshold, seed_threshold, target_precision, quality, star_cores, catalog
         See `CleanOptions`.  An array needs `detector` or `model`.
     device, threads, memory, progress
         See `CleanOptions`.
@@ -242,8 +256,8 @@ def clean(
         The header says that the exposure has been cleaned before.
     """
     options = CleanOptions(
-        detector, model, threshold, seed_threshold, target_precision, quality, catalog,
-        device, threads, memory, progress,
+        detector, model, threshold, seed_threshold, target_precision, quality, star_cores,
+        catalog, device, threads, memory, progress,
     )  # fmt: skip
     if not isinstance(exposure, Exposure):
         image = own_copy(exposure)
@@ -289,6 +303,7 @@ def clean_in_place(exposure: Exposure, options: CleanOptions | None = None) -> C
         pixel_size_um=profile.pixel_size_um,
         exposure_time=exposure.exposure_time,
         electrons_per_unit=exposure.electrons_per_unit,
+        from_file=True,
     )
     return _clean(frame, invalid, excluded, options_for(exposure, options))
 
@@ -316,26 +331,39 @@ def _clean(
     limits = choose_limits(
         finder, options.threshold, options.seed_threshold, options.target_precision
     )
+    judges = wants_star_cores(finder, options.star_cores)
     catalog = None if options.catalog is None else as_catalog(options.catalog, frame.header)
+    # deepCR's networks take an array to be in electrons.
+    factor = frame.electrons_per_unit if frame.from_file else 1.0
     with stopwatch(seconds, "detect"):
         found = detect_into(
             frame.image, invalid, excluded, finder,
-            limits=limits, tile=sizes.tile, electrons_per_unit=frame.electrons_per_unit,
+            limits=limits, tile=sizes.tile, electrons_per_unit=factor,
             progress=_stage(options.progress, "detect"),
         )  # fmt: skip
-        flag = frame.flag if frame.flag is not None else np.zeros(invalid.shape, np.int32)
-        np.bitwise_or(flag, np.int32(frame.cr_bit), out=flag, where=found.cr_mask)
+    cores = None
+    if judges:
+        with stopwatch(seconds, "sources"):
+            cores = check_star_cores(
+                frame.image, found.cr_mask, invalid, excluded,
+                sources=catalog, electrons_per_unit=frame.electrons_per_unit,
+                band_rows=sizes.band_rows, threads=finder.threads,
+            )  # fmt: skip
+    flag = frame.flag if frame.flag is not None else np.zeros(invalid.shape, np.int32)
+    np.bitwise_or(flag, np.int32(frame.cr_bit), out=flag, where=found.cr_mask)
     error = frame.error
     if error is None:
         error = flat_error(frame.image, excluded | found.cr_mask)
     mended = inpaint_into(
         frame.image, error, found.cr_mask, invalid, excluded, inpainter,
-        sources=catalog, batch=sizes.batch, band_rows=sizes.band_rows,
+        sources=catalog if cores is None else cores.sources,
+        psf=None if cores is None else cores.psf, hidden=catalog is None,
+        batch=sizes.batch, band_rows=sizes.band_rows,
         progress=_stage(options.progress, "network"),
     )  # fmt: skip
     seconds |= mended.seconds
     stats = Stats(
-        **_count(frame, found.cr_mask, mended),
+        **_count(frame, found.cr_mask, cores, mended),
         **_describe(finder, inpainter, limits),
         seconds=seconds | {"total": time.perf_counter() - start},
     )
@@ -361,7 +389,9 @@ def _stage(progress: StageProgress | None, stage: str) -> Progress | None:
     return None if progress is None else partial(progress, stage)
 
 
-def _count(frame: _Frame, cr_mask: NDArray[np.bool_], mended: Mending) -> dict[str, Any]:
+def _count(
+    frame: _Frame, cr_mask: NDArray[np.bool_], cores: StarCores | None, mended: Mending
+) -> dict[str, Any]:
     """Return the figures of `Stats` that come from the pixels."""
     pixels = int(np.count_nonzero(cr_mask))
     network = int(np.count_nonzero(mended.method == NETWORK))
@@ -370,6 +400,8 @@ def _count(frame: _Frame, cr_mask: NDArray[np.bool_], mended: Mending) -> dict[s
         "cr_pixels": pixels,
         "cr_events": events,
         "cr_rate": cr_rate(events, cr_mask.size, frame.pixel_size_um, frame.exposure_time),
+        "star_pixels_added": None if cores is None else cores.added,
+        "star_pixels_freed": None if cores is None else cores.freed,
         "sources_found": len(mended.sources),
         "sources_touched": mended.sources_touched,
         "pixels_network": network,

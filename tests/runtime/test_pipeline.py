@@ -96,7 +96,7 @@ def test_stats_count_what_the_planes_show(image):
     assert stats.threshold == 0.9
     assert stats.detect_model == "tiny/detect"
     assert len(stats.inpaint_sha256) == 64
-    assert list(stats.seconds) == ["detect", "median", "sources", "network", "total"]
+    assert list(stats.seconds) == ["detect", "sources", "median", "network", "total"]
     stages = sum(stats.seconds[stage] for stage in ("detect", "median", "sources", "network"))
     assert stages <= stats.seconds["total"]
 

@@ -72,7 +72,11 @@ def probabilities(frames: Sequence[RealFrame], model: str) -> list[NDArray[np.fl
     """Return cr_probability of each exposure by a model pack."""
     return [
         crmend.detect(
-            frame.image, model=model, invalid=frame.invalid, saturated=frame.saturated
+            frame.image,
+            model=model,
+            invalid=frame.invalid,
+            saturated=frame.saturated,
+            star_cores=False,
         ).cr_probability
         for frame in frames
     ]

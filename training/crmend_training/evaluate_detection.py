@@ -268,7 +268,11 @@ class StratumScores:
 def run_model(model: Model, exposure: Exposure) -> crmend.Detection:
     """Return what a network finds in an exposure, at its card's threshold."""
     return crmend.detect(
-        exposure.image, model=model, invalid=exposure.invalid, saturated=exposure.saturated
+        exposure.image,
+        model=model,
+        invalid=exposure.invalid,
+        saturated=exposure.saturated,
+        electrons_per_unit=exposure.electrons_per_unit,
     )
 
 

@@ -109,8 +109,9 @@ def score_zoo(
             if model is None:
                 continue
             found = crmend.detect(
-                zoo.exposure.image, model=model, invalid=invalid, saturated=saturated
-            )
+                zoo.exposure.image, model=model, invalid=invalid, saturated=saturated,
+                electrons_per_unit=zoo.exposure.electrons_per_unit,
+            )  # fmt: skip
             into = tallies.setdefault(quality, {}).setdefault(f"{detector:02d}", ZooTally())
             into.add(_with_surroundings(zoo.labels), found.cr_mask, invalid | saturated)
     return tallies

@@ -38,6 +38,7 @@ def crmend_probability(frame: RealFrame, quality: str = "reference") -> NDArray[
         quality=quality,
         invalid=frame.invalid,
         saturated=frame.saturated,
+        star_cores=False,
     )
     return found.cr_probability
 

@@ -145,6 +145,7 @@ def masks_of(frame: HitFrame, names: Sequence[str] = MASKS) -> dict[str, NDArray
             detector=frame.detector,
             invalid=frame.invalid,
             saturated=frame.saturated,
+            electrons_per_unit=frame.electrons,
         ).cr_mask
         masks["drawn +1 px"] = grown(masks["drawn"], 1) & ~frame.excluded
     return {name: masks[name] for name in names}

@@ -125,7 +125,11 @@ def _load_crmend(variant: str, frame: WorkFrame) -> Callable[..., np.ndarray]:
 
     def find(frame: WorkFrame) -> np.ndarray:
         return crmend.detect(
-            frame.image, model=model, invalid=frame.invalid, saturated=frame.saturated
+            frame.image,
+            model=model,
+            invalid=frame.invalid,
+            saturated=frame.saturated,
+            star_cores=False,
         ).cr_probability
 
     return find
