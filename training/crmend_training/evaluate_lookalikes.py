@@ -110,7 +110,7 @@ def score_zoo(
                 continue
             found = crmend.detect(
                 zoo.exposure.image, model=model, invalid=invalid, saturated=saturated,
-                electrons_per_unit=zoo.exposure.electrons_per_unit,
+                electrons_per_unit=zoo.exposure.exposure_time,  # e-/s
             )  # fmt: skip
             into = tallies.setdefault(quality, {}).setdefault(f"{detector:02d}", ZooTally())
             into.add(_with_surroundings(zoo.labels), found.cr_mask, invalid | saturated)
