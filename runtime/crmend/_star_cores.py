@@ -47,6 +47,14 @@ SHARPNESS = 0.5
 """A star's second-faintest neighbour pixel has at least a part of its peak; of a cosmic ray's
 it is below so much of that part (0.04 and less at most, where companions have 0.2 to 0.4)."""
 
+LEAST_NEIGHBOUR = 0.1
+"""That part itself, at least.  A PSF so undersampled that a star's second-faintest neighbour has less
+does not tell stars from cosmic rays (simulated CSST frames: 0.15 to 0.4)."""
+
+MOST_STRUCK = 0.1
+"""Part of the judged stars that may have a cosmic ray which the network missed (simulated CSST
+frames: 0.06 at most); where more have, or more than `_FEW`, they are not like the PSF."""
+
 MISMATCH = 0.02
 """Error of the PSF, as part of the star's light in a pixel."""
 
@@ -59,6 +67,7 @@ PHOTON_LIMITS = (0.01, 1.0)
 
 _SURROUNDINGS = 3  # half width of where the fit must be good [px]
 _LEAST_GOOD = 20  # pixels of those 49
+_FEW = 2
 # The constants above were chosen on 72 simulated frames that no report uses; LOG.md, round 11.
 
 
@@ -115,7 +124,8 @@ def check_star_cores(
     Returns
     -------
     StarCores
-        Nothing changed where the image has too few stars to tell its PSF.
+        Nothing changed where the image has too few stars to tell its PSF, or too many do not
+        look like it.
     """
     scale = measure_scale(image, excluded | cr_mask)
     flat = np.flatnonzero(cr_mask)
@@ -127,14 +137,20 @@ def check_star_cores(
     psf = measure_psf(image, cr_mask, excluded, scale, sources)
     places = _bright(image, excluded, scale, sources)
     image.flat[flat] = own
-    if psf is None or len(places) == 0:
-        return StarCores(sources, np.empty((0, 4)) if psf is None else psf, 0, 0)
+    if psf is None:
+        return StarCores(sources, np.empty((0, 4)), 0, 0)
+    neighbour = least_neighbour(psf)
+    if neighbour < LEAST_NEIGHBOUR or len(places) == 0:
+        return StarCores(sources, psf, 0, 0)
     judge = partial(
         _judge_place, image, cr_mask, excluded, scale, psf,
-        _photons(scale, electrons_per_unit), SHARPNESS * least_neighbour(psf),
+        _photons(scale, electrons_per_unit), SHARPNESS * neighbour,
     )  # fmt: skip
     with ThreadPoolExecutor(max(threads, 1)) as pool:
-        judged = list(pool.map(judge, *places.T))
+        judged = [one for one in pool.map(judge, *places.T) if one is not None]
+    struck = sum(found.size > 0 for found, _ in judged)
+    if not judged or struck > max(_FEW, MOST_STRUCK * len(judged)):
+        return StarCores(sources, psf, 0, 0)
     found, freed = (np.unique(np.concatenate(pixels)) for pixels in zip(*judged, strict=True))
     cr_mask.flat[found] = True
     cr_mask.flat[freed] = False
@@ -201,8 +217,8 @@ def _judge_place(
     sharp: float,
     x: int,
     y: int,
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the flat indices of the pixels to add and to free around a place."""
+) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
+    """Return the flat indices of the pixels to add and to free; None = no single star."""
     window = np.s_[y - HALF : y + HALF + 1, x - HALF : x + HALF + 1]
     with np.errstate(over="ignore", invalid="ignore"):
         stamp = to_noise_units(image[window], scale)
@@ -211,7 +227,7 @@ def _judge_place(
     gone = lost | excluded[window] | ~usable
     judged = judge_star(np.where(usable, stamp, np.float32(0.0)), gone, psf, photons, sharp)
     if judged is None:
-        return (np.empty(0, dtype=np.int64),) * 2
+        return None
     found, rest = judged
     freed = lost & usable & ~excluded[window] & _square(CORE)
     freed &= (rest > FREED[0]) & (rest < FREED[1])

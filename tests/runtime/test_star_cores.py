@@ -70,7 +70,8 @@ def test_a_cosmic_ray_on_a_core_is_found_and_nothing_else(field, charges, unit):
 
 def test_stars_without_cosmic_rays_stay(field):
     mask, found = checked(field[0])
-    assert len(found.psf) and len(found.sources) == 36
+    assert len(found.psf)
+    assert len(found.sources) == 36
     assert not mask.any()
 
 
@@ -98,7 +99,8 @@ def test_flagged_pixels_of_a_core_are_freed_if_they_fit(field):
     mask[5, 5] = True
     left, found = checked(image, mask, electrons_per_unit=1.0)
     assert set(map(tuple, np.argwhere(left))) >= {(5, 5), struck}
-    assert found.added == 0 and found.freed == 7 - left.sum() >= 2
+    assert found.added == 0
+    assert found.freed == 7 - left.sum() >= 2
 
 
 def test_saturated_cores_and_pixels_without_a_value_are_not_judged(field):
@@ -109,12 +111,28 @@ def test_saturated_cores_and_pixels_without_a_value_are_not_judged(field):
     assert not checked(image, excluded=excluded)[0].any()
 
 
+def test_where_many_stars_are_unlike_the_psf_nothing_changes(field):
+    image, places = field
+    for star in range(1, 36, 6):
+        image, _ = hit(image, places, {(0, 1): 4e3}, star)
+    mask, found = checked(image)
+    assert len(found.psf)
+    assert not mask.any()
+
+
+def test_a_psf_like_a_cosmic_ray_judges_nothing(field, monkeypatch):
+    image, _ = hit(*field, {(0, 1): 4e3})
+    monkeypatch.setattr("crmend._star_cores.LEAST_NEIGHBOUR", 0.9)
+    assert not checked(image)[0].any()
+
+
 def test_too_few_stars_tell_no_psf(field):
     image, places = field
     image, _ = hit(image, places, {(0, 1): 4e3})
     y, x = np.rint(places[14]).astype(int)
     mask, found = checked(np.ascontiguousarray(image[y - 40 : y + 40, x - 40 : x + 40]))
-    assert not mask.any() and len(found.psf) == 0
+    assert not mask.any()
+    assert len(found.psf) == 0
 
 
 @pytest.mark.parametrize("charge", [0.0, 400.0])
