@@ -28,8 +28,9 @@ HALF = 6
 CORE = 2
 """Pixels so far from the middle, along rows and columns, are judged [px]."""
 
-FOUND = 7.0
-"""A star with a pixel so far above the fit [sigma] has a cosmic ray."""
+FOUND = 6.0
+"""A star with a pixel so far above the fit [sigma] has a cosmic ray; with n pixels, the highest
+must be n - 1 times so far."""
 
 ALSO_FOUND = 4.5
 """Further pixels of it, at least [sigma]."""
@@ -40,7 +41,7 @@ MOST_FOUND = 4
 FREED = (-4.0, 2.0)
 """A flagged pixel between these [sigma] is as the star's light says."""
 
-MOST_MISFIT = 1.4
+MOST_MISFIT = 1.6
 """Root mean square of what is left around the core [sigma]: what has more is no single star."""
 
 SHARPNESS = 0.5
@@ -48,7 +49,7 @@ SHARPNESS = 0.5
 it is below so much of that part (0.04 and less at most, where companions have 0.2 to 0.4)."""
 
 LEAST_NEIGHBOUR = 0.1
-"""That part itself, at least.  A PSF so undersampled that a star's second-faintest neighbour has less
+"""That part itself, at least.  A PSF so undersampled that a second-faintest neighbour has less
 does not tell stars from cosmic rays (simulated CSST frames: 0.15 to 0.4)."""
 
 MOST_STRUCK = 0.1
@@ -65,9 +66,14 @@ of a background noise of 4 e-, on the safe side for most images."""
 PHOTON_LIMITS = (0.01, 1.0)
 """Of the same from a header: noises of 100 e- and of 1 e-."""
 
+PAIR = 20.0
+"""What two stars must fit worse than one with a cosmic ray, in sums of squares of sigmas."""
+
 _SURROUNDINGS = 3  # half width of where the fit must be good [px]
 _LEAST_GOOD = 20  # pixels of those 49
 _FEW = 2
+_ROUNDS = 4  # of fitting two stars in turn
+_COMPANION = 4  # half width of the square that the second is fitted in [px]
 # The constants above were chosen on 72 simulated frames that no report uses; LOG.md, round 11.
 
 
@@ -284,22 +290,59 @@ def judge_star(
     good = rest[surroundings & ~gone & ~found]
     if good.size < _LEAST_GOOD or math.sqrt(float(np.mean(good**2))) > MOST_MISFIT:
         return None
-    if found.any() and not _is_sharp(rest * sigma, gone, np.where(found, rest, -np.inf), sharp):
+    if model.max() < LEAST_PEAK:
         return None
+    if found.any():
+        peak = divmod(int(np.argmax(np.where(found, rest, -np.inf))), stamp.shape[1])
+        # Faint and wide is what a PSF leaves that is not quite the star's.
+        if rest[peak] < FOUND * (np.count_nonzero(found) - 1):
+            return None
+        if not _is_sharp(rest * sigma, gone, peak, sharp):
+            return None
+        as_pair = _pair_misfit(stamp, gone, psf, fit[7] + model, peak, sigma)
+        if as_pair < float(np.sum(good**2)) + PAIR:
+            return None
     return found, rest
 
 
 def _is_sharp(
     excess: NDArray[np.float64],
     gone: NDArray[np.bool_],
-    ranked: NDArray[np.float64],
+    peak: tuple[int, int],
     sharp: float,
 ) -> bool:
     """Say whether the highest of the found pixels stands out as no star's peak does."""
-    y, x = divmod(int(np.argmax(ranked)), ranked.shape[1])
+    y, x = peak
     around = [(y - 1, x), (y, x - 1), (y, x + 1), (y + 1, x)]
     known = sorted(excess[place] for place in around if not gone[place])
     return not known or known[min(1, len(known) - 1)] < sharp * excess[y, x]
+
+
+def _pair_misfit(
+    stamp: NDArray[np.float32],
+    gone: NDArray[np.bool_],
+    psf: NDArray[np.float64],
+    first: NDArray[np.float32],
+    peak: tuple[int, int],
+    sigma: NDArray[np.float64],
+) -> float:
+    """Fit two stars, the second at the highest found pixel; return the sum of squares [sigma²].
+
+    They are fitted in turn, each to what the other leaves; `first` is where to begin.
+    """
+    window = tuple(slice(p - _COMPANION, p + _COMPANION + 1) for p in peak)
+    lost = np.ascontiguousarray(gone[window])
+    fit, star, second = np.empty(N), np.empty_like(stamp), np.zeros_like(stamp)
+    part = np.empty(lost.shape, dtype=np.float32)
+    for _ in range(_ROUNDS):
+        fit_source((stamp - first)[window].astype(np.float32), lost, psf, POINT, fit)
+        draw_source(fit, psf, POINT, part)
+        second[window] = part
+        fit_source(stamp - second, gone, psf, POINT, fit)
+        draw_source(fit, psf, POINT, star)
+        first = star + np.float32(fit[7])
+    inside = _square(_SURROUNDINGS) & ~gone
+    return float(np.sum(((stamp - first - second) / sigma)[inside] ** 2))
 
 
 def _square(half: int) -> NDArray[np.bool_]:
