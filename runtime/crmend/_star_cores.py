@@ -66,8 +66,9 @@ of a background noise of 4 e-, on the safe side for most images."""
 PHOTON_LIMITS = (0.01, 1.0)
 """Of the same from a header: noises of 100 e- and of 1 e-."""
 
-PAIR = 20.0
-"""What two stars must fit worse than one with a cosmic ray, in sums of squares of sigmas."""
+PAIR = 0.35
+"""By how much two stars must fit worse than one with a cosmic ray, as part of the cosmic ray's own
+sum of squares (close pairs of stars: 0.3 at most; cosmic rays: 0.5 and more, nearly all)."""
 
 _SURROUNDINGS = 3  # half width of where the fit must be good [px]
 _LEAST_GOOD = 20  # pixels of those 49
@@ -300,7 +301,7 @@ def judge_star(
         if not _is_sharp(rest * sigma, gone, peak, sharp):
             return None
         as_pair = _pair_misfit(stamp, gone, psf, fit[7] + model, peak, sigma)
-        if as_pair < float(np.sum(good**2)) + PAIR:
+        if as_pair - float(np.sum(good**2)) < PAIR * float(np.sum(rest[found] ** 2)):
             return None
     return found, rest
 
