@@ -67,8 +67,8 @@ PHOTON_LIMITS = (0.01, 1.0)
 """Of the same from a header: noises of 100 e- and of 1 e-."""
 
 PAIR = 0.35
-"""By how much two stars must fit worse than one with a cosmic ray, as part of the cosmic ray's own
-sum of squares (close pairs of stars: 0.3 at most; cosmic rays: 0.5 and more, nearly all)."""
+"""By how much two stars must fit worse than one with a cosmic ray, as part of the cosmic ray's
+own sum of squares (close pairs of stars: 0.3 at most; nearly all cosmic rays: 0.5 and more)."""
 
 _SURROUNDINGS = 3  # half width of where the fit must be good [px]
 _LEAST_GOOD = 20  # pixels of those 49
