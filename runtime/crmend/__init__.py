@@ -12,10 +12,11 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from crmend._results import CleanResult
     from crmend.detect import Detection, detect
     from crmend.exposure import Exposure, read_exposure, write_exposure
     from crmend.inpaint import inpaint
-    from crmend.pipeline import CleanResult, clean
+    from crmend.pipeline import clean
 
 __all__ = [
     "CleanResult",
@@ -31,7 +32,7 @@ __all__ = [
 __version__ = version("crmend")
 
 _MODULES = {
-    "CleanResult": "crmend.pipeline",
+    "CleanResult": "crmend._results",
     "Detection": "crmend.detect",
     "Exposure": "crmend.exposure",
     "clean": "crmend.pipeline",

@@ -22,6 +22,7 @@ from crmend._instruments import available_instruments, load_instrument
 from crmend._normalise import measure_scale
 from crmend._provenance import Provenance
 from crmend._report import ChipReport, FrameReport
+from crmend._results import CleanResult, Stats
 from crmend.errors import FileFormatError, UntrainedWarning
 from crmend.exposure import (
     Exposure,
@@ -32,7 +33,7 @@ from crmend.exposure import (
     write_exposures,
 )
 from crmend.inpaint import stopwatch
-from crmend.pipeline import CleanOptions, CleanResult, Stats, clean_in_place
+from crmend.pipeline import CleanOptions, clean_in_place
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 
 from crmend._checks import warn_if_cleaned
 from crmend._events import count_events
+from crmend._limits import Limits, choose_limits
 from crmend._memory import plan_work
 from crmend._provenance import Provenance
 from crmend._star_cores import StarCores, check_star_cores
-from crmend.detect import Detection, Limits, choose_limits, detect_into, wants_star_cores
+from crmend.detect import Detection, detect_into, wants_star_cores
 from crmend.exposure import Exposure
 from crmend.models import Model, choose_model
 from crmend.pipeline import CleanOptions, cr_rate, options_for

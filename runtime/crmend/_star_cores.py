@@ -9,7 +9,9 @@ flagged pixel that is as it should be is none.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
@@ -135,15 +137,13 @@ def check_star_cores(
         look like it.
     """
     scale = measure_scale(image, excluded | cr_mask)
-    flat = np.flatnonzero(cr_mask)
-    own = image.flat[flat]
-    spread = np.empty(flat.size, dtype=np.float32)
-    adaptive_median(image, cr_mask, excluded, MIN_GOOD, scale.background, image, spread)
-    if sources is None:
-        sources = find_sources(image, invalid=invalid, noise=scale.noise, band_rows=band_rows)
-    psf = measure_psf(image, cr_mask, excluded, scale, sources)
-    places = _bright(image, excluded, scale, sources)
-    image.flat[flat] = own
+    with _filled(image, cr_mask, excluded, scale):
+        if sources is None:
+            sources = find_sources(
+                image, invalid=invalid, noise=scale.noise, band_rows=band_rows
+            )
+        psf = measure_psf(image, cr_mask, excluded, scale, sources)
+        places = _bright(image, excluded, scale, sources)
     if psf is None:
         return StarCores(sources, np.empty((0, 4)), 0, 0)
     neighbour = least_neighbour(psf)
@@ -162,6 +162,24 @@ def check_star_cores(
     cr_mask.flat[found] = True
     cr_mask.flat[freed] = False
     return StarCores(sources, psf, int(found.size), int(freed.size))
+
+
+@contextmanager
+def _filled(
+    image: NDArray[np.float32],
+    cr_mask: NDArray[np.bool_],
+    excluded: NDArray[np.bool_],
+    scale: Scale,
+) -> Iterator[None]:
+    """Let the CR pixels of an image hold medians meanwhile."""
+    flat = np.flatnonzero(cr_mask)
+    own = image.flat[flat]
+    spread = np.empty(flat.size, dtype=np.float32)
+    try:
+        adaptive_median(image, cr_mask, excluded, MIN_GOOD, scale.background, image, spread)
+        yield
+    finally:
+        image.flat[flat] = own
 
 
 def _bright(

@@ -9,19 +9,16 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from crmend import _deepcr_input
-from crmend._cards import GraphCard
 from crmend._deepcr_input import LinearScale, network_input
-from crmend._events import keep_seeded
 from crmend._inputs import (
     check_count,
     check_flag,
     check_image,
     check_mask,
     check_positive,
-    check_seed_threshold,
-    check_threshold,
 )
 from crmend._kernels import FILL_HALF_WIDTH, fill_invalid
+from crmend._limits import Limits, choose_limits
 from crmend._normalise import Scale, measure_scale
 from crmend._star_cores import check_star_cores
 from crmend._tiling import Progress, TileGrid, make_grid
@@ -41,42 +38,6 @@ TILE_PER_HALO = 16
 RunGraph = Callable[[NDArray[np.float32], bool], NDArray[np.float32]]
 """Takes (1, 1, h, w) of `network_input` and whether it is the last tile; returns
 cr_probability of the same shape."""
-
-
-@dataclass(frozen=True)
-class Limits:
-    """From which cr_probability on there are cosmic rays.
-
-    Attributes
-    ----------
-    threshold : float
-        Of every pixel.
-    seed_threshold : float or None
-        Of the best pixel of every 8-connected group of them; None = groups do not matter.
-    """
-
-    threshold: float
-    seed_threshold: float | None = None
-
-    @classmethod
-    def of_card(cls, graph: GraphCard) -> Limits:
-        """Return those of a graph's card.
-
-        Raises
-        ------
-        InvalidInputError
-            It is no detection graph.
-        """
-        if graph.threshold is None:
-            raise InvalidInputError(f"{graph.file} has no threshold; expected a detect graph")
-        return cls(graph.threshold, graph.seed_threshold)
-
-    def mask(self, cr_probability: NDArray[np.float32]) -> NDArray[np.bool_]:
-        """Return the cr_mask, (ny, nx) bool, that follows from (ny, nx) cr_probability."""
-        cr_mask = cr_probability >= self.threshold
-        if self.seed_threshold is not None:
-            keep_seeded(cr_mask.view(np.uint8), cr_probability, self.seed_threshold)
-        return cr_mask
 
 
 @dataclass(frozen=True, eq=False)
@@ -216,51 +177,6 @@ def wants_star_cores(model: Model, star_cores: bool | None) -> bool:
     if star_cores is None:
         return model.graph.normalisation.name != _deepcr_input.NAME
     return check_flag(star_cores, "star_cores")
-
-
-def choose_limits(
-    model: Model,
-    threshold: float | None = None,
-    seed_threshold: float | None = None,
-    target_precision: float | None = None,
-) -> Limits:
-    """Return from which cr_probability on there are cosmic rays.
-
-    Parameters
-    ----------
-    model : Model
-        A detection graph.
-    threshold, seed_threshold, target_precision
-        As in `detect`.
-
-    Raises
-    ------
-    InvalidInputError
-        `threshold` and `target_precision` are both given, a number is out of range, or the
-        model is not for detection.
-    """
-    own = Limits.of_card(model.graph)
-    if threshold is not None and target_precision is not None:
-        raise InvalidInputError(
-            f"threshold is {threshold} and target_precision {target_precision}; expected one"
-        )
-    lowest, seed = own.threshold, own.seed_threshold
-    if threshold is not None:
-        lowest, seed = check_threshold(threshold, own.threshold), None
-    elif target_precision is not None:
-        lowest, seed = _threshold_for(model.graph, target_precision), None
-    if seed_threshold is not None:
-        seed = check_seed_threshold(seed_threshold, lowest)
-    return Limits(lowest, seed)
-
-
-def _threshold_for(graph: GraphCard, target_precision: float) -> float:
-    """Return the threshold that the card's curve has for a precision."""
-    if not isinstance(target_precision, float | int | np.integer | np.floating):
-        raise InvalidInputError(
-            f"target_precision is {target_precision!r}; expected a number between 0 and 1"
-        )
-    return graph.threshold_for(float(target_precision))
 
 
 def detect_into(

@@ -12,8 +12,9 @@ import pytest
 from crmend import models
 from crmend._cards import CurvePoint
 from crmend._cutout_network import network_inputs
+from crmend._limits import Limits
 from crmend._normalise import measure_scale
-from crmend.detect import Limits, detect
+from crmend.detect import detect
 from crmend.exposure import read_exposure
 from crmend.inpaint import inpaint
 from crmend.sources import SourceCatalog

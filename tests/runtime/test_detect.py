@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from crmend import models
+from crmend._limits import Limits
 from crmend._normalise import measure_scale
-from crmend.detect import Detection, Limits, detect, detect_into
+from crmend.detect import Detection, detect, detect_into
 from crmend.errors import InvalidInputError, ModelError
 
 PACKS = Path(__file__).resolve().parents[1] / "data" / "packs"

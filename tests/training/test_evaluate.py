@@ -3,7 +3,7 @@ import pytest
 
 pytest.importorskip("torch")
 
-from crmend.detect import Limits
+from crmend._limits import Limits
 from crmend_training import calibrate, evaluate
 
 

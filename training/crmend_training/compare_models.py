@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 import crmend
-from crmend.detect import Limits
+from crmend._limits import Limits
 from crmend.models import load_card
 from crmend_training import datasets
 from crmend_training.evaluate_real import RECALL, Ranking, RealFrame, mask_row, rank

@@ -14,7 +14,7 @@ import numpy as np
 import sep
 from numpy.typing import NDArray
 
-from crmend.detect import Limits
+from crmend._limits import Limits
 from crmend_training.datasets import LABEL_THRESHOLD
 from crmend_training.peers_worker.fillers import masked_median
 from crmend_training.peers_worker.finders import run_astroscrappy

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 import crmend
-from crmend.detect import Limits
+from crmend._limits import Limits
 from crmend.models import load_card
 from crmend_training import evaluate
 from crmend_training.evaluate_lookalikes import QUALITY_KINDS
