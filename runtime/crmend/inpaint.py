@@ -19,6 +19,7 @@ from crmend._cutout_network import run_network
 from crmend._inputs import check_count, check_image, check_mask, check_shape
 from crmend._kernels import MIN_GOOD, SKY_GOOD, adaptive_median
 from crmend._normalise import measure_scale
+from crmend._sky import fill_sky
 from crmend._targets import find_targets
 from crmend._tiling import Progress
 from crmend.errors import InvalidInputError
@@ -41,12 +42,13 @@ NETWORK_FRACTION = 0.1
 """Share of the difference between the network's value and the median's that counts as the
 network's own uncertainty, for graphs that give none.  A choice."""
 
-MEDIAN_ERROR = 0.2
-"""Standard error of a median of 16 or more neighbours, in units of the noise: measured on
-simulated sky (training/crmend_training/LOG.md)."""
+MEDIAN_ERROR = 0.15
+"""Standard error of what fills the sky, in units of the noise: measured on simulated sky
+(training/crmend_training/LOG.md)."""
 
 STRUCTURE_ABOVE = 2.0
-"""Spread of those neighbours that noise alone explains, in units of the noise: as above."""
+"""Spread of the sixteen or more neighbours of a median that noise alone explains, in units of
+the noise: as above."""
 
 STRUCTURE_ERROR = 1.5
 """Error of the median per unit of their spread beyond that: as above, near sources."""
@@ -118,7 +120,8 @@ def inpaint(
     around each, masked pixels are filled smoothly and, with the PSF of the image's own stars,
     by the star or galaxy that fits the other pixels; the network then corrects them (paper,
     section 3.2).  Where its output is not finite, or no source is near, the pixel gets the
-    median of at least sixteen neighbours.
+    median of at least sixteen neighbours, or where that is sky a weighted mean of more
+    (`crmend._sky`).
 
     Parameters
     ----------
@@ -255,6 +258,7 @@ def inpaint_into(
     with stopwatch(seconds, "median"):
         # Sources and cutouts want the sharp first guess, what is left is sky.
         adaptive_median(image, cr_mask, excluded, SKY_GOOD, scale.background, image, spread)
+        fill_sky(image, cr_mask, invalid, excluded, scale, model.threads)
     image.flat[pixels] = values
     spread[order] = np.nan
     raised = raised_error(neighbours, spread, scale.noise)

@@ -119,12 +119,12 @@ def find_sources(
         invalid = ~np.isfinite(image)
     if noise is None:
         noise = measure_scale(image, invalid | ~np.isfinite(image)).noise
-    background, step = _measure_background(image, invalid)
+    background, step = measure_background(image, invalid)
     found = []
     for start in range(0, image.shape[0], band_rows):
         low = max(start - _OVERLAP_ROWS, 0)
         high = min(start + band_rows + _OVERLAP_ROWS, image.shape[0])
-        band = image[low:high] - _expand_rows(background, step, low, high, image.shape[1])
+        band = image[low:high] - background_rows(background, step, low, high, image.shape[1])
         mask = invalid[low:high] | ~np.isfinite(band)
         # sep itself lets masked pixels of the first row through.
         band[mask] = 0.0
@@ -218,10 +218,18 @@ def read_catalog(path: str | Path, header: fits.Header | None = None) -> SourceC
     return _first_catalog([table for table in tables if table is not None], header, str(path))
 
 
-def _measure_background(
+def measure_background(
     image: NDArray[np.float32], invalid: NDArray[np.bool_]
 ) -> tuple[NDArray[np.float32], int]:
-    """Return the smooth background at every `step`-th pixel, and `step`."""
+    """Return the smooth background at every `step`-th pixel, and `step`.
+
+    Parameters
+    ----------
+    image : (ny, nx) float32 array
+        In any linear unit, cosmic rays already replaced.
+    invalid : (ny, nx) bool array
+        True = ignore this pixel.
+    """
     step = max(1, int(np.ceil(np.sqrt(image.size / _MAX_SAMPLES))))
     sample = np.ascontiguousarray(image[::step, ::step])
     mask = invalid[::step, ::step] | ~np.isfinite(sample)
@@ -231,7 +239,7 @@ def _measure_background(
     return np.asarray(background, dtype=np.float32), step
 
 
-def _expand_rows(
+def background_rows(
     background: NDArray[np.float32], step: int, low: int, high: int, nx: int
 ) -> NDArray[np.float32]:
     """Return rows low…high−1 of the background at every pixel, by its nearest sample."""

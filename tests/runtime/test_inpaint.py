@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 import crmend
 from crmend._kernels import smooth_fill
@@ -81,7 +82,12 @@ def test_network_on_the_source_and_median_elsewhere(scene):
     np.testing.assert_array_equal(done.method, expected)
     assert len(done.sources) == 1
     assert done.sources.x[0] == pytest.approx(70.0, abs=0.3)
-    assert done.image[155, 180] == median_at(image, cr_mask, 155, 180, half=2)
+    # Of the sky: the mean of what is around and touches no CR pixel.
+    window = np.s_[149:162, 174:187]
+    clear = ~ndimage.binary_dilation(cr_mask, np.ones((3, 3)))[window]
+    weights = clear * np.exp(-0.5 * np.add.outer(*[np.arange(-6, 7) ** 2] * 2) / 2.5**2)
+    mean = (weights * image[window]).sum() / weights.sum()
+    assert done.image[155, 180] == pytest.approx(mean, abs=0.05)
     for x in (70, 73):
         expected = smoothly_filled(image, cr_mask, 61, x).mean()
         assert done.image[61, x] == pytest.approx(expected, rel=1e-5)
@@ -140,9 +146,9 @@ def test_error_is_raised_above_the_neighbours_and_only_there(scene):
     done = crmend.inpaint(image, cr_mask, model="tiny", error=error)
     np.testing.assert_array_equal(done.error[~cr_mask], error[~cr_mask])
     for y, x in np.argwhere(cr_mask):
-        assert done.error[y, x] > median_at(error, cr_mask, y, x) * 1.01
-    # Noise of 2 around a fill that is itself uncertain by about 0.4.
-    assert 2.02 < np.median(done.error[150:160, 180]) < 2.5
+        assert done.error[y, x] > median_at(error, cr_mask, y, x) * 1.005
+    # Noise of 2 around a fill that is itself uncertain by about 0.3.
+    assert 2.01 < np.median(done.error[150:160, 180]) < 2.5
 
 
 def test_without_an_error_plane_the_measured_noise_stands_in(scene):
@@ -159,8 +165,8 @@ def test_the_error_of_a_median_is_noise_its_own_error_and_structure():
         1.0,
     )
     # Spread 10 is 6 beyond the 8 that noise of 4 explains: 3² + 4² = 5², doubled.
-    plain = np.hypot(4.0, 0.2 * 4.0)
-    np.testing.assert_allclose(raised, [np.hypot(plain, 1.5 * 6.0), plain, plain, 0.2])
+    plain = np.hypot(4.0, 0.15 * 4.0)
+    np.testing.assert_allclose(raised, [np.hypot(plain, 1.5 * 6.0), plain, plain, 0.15])
 
 
 def test_the_error_of_a_median_does_not_depend_on_the_unit():

@@ -1,0 +1,164 @@
+"""Cosmic-ray pixels of the sky: weighted means of what is around them.
+
+The adaptive median of sixteen neighbours takes in pixels that touch a cosmic ray, whose faint
+rim no mask holds, and has more noise than the sky asks for.  Where there is nothing but sky, a
+wide mean of pixels that touch no cosmic ray is nearer to the truth; where there is a faint
+source that no list has, a narrow one of all good pixels keeps its light.  Anything brighter
+keeps the median.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crmend._kernels import _njit
+from crmend._normalise import Scale
+from crmend.sources import background_rows, measure_background
+
+WIDE, NARROW = 2.5, 1.0
+"""Standard deviations of the Gaussian weights of both means [px]."""
+
+MATCHED = 2.0
+"""Of the weights that look for a faint source [px]."""
+
+LEAST_SNR = 2.0
+"""From here on there is one."""
+
+CLIPPED = (-3.0, 3.0)
+"""Values of the wide mean are cut to this, around the background [noise]."""
+
+CLIPPED_SOURCE = (-5.0, 8.0)
+"""The same for the narrow mean and for the search."""
+
+MOST = 5.0
+"""Pixels whose median is farther from the background than this are no sky [noise]."""
+
+_HALF = 6  # half width of the window [px]
+_ROWS = 512
+_UNUSABLE, _RIM, _GOOD = 0, 1, 2
+
+
+def fill_sky(
+    image: NDArray[np.float32],
+    cr_mask: NDArray[np.bool_],
+    invalid: NDArray[np.bool_],
+    excluded: NDArray[np.bool_],
+    scale: Scale,
+    threads: int = 1,
+) -> None:
+    """Replace the medians of CR pixels by means of the sky, in place.
+
+    Parameters
+    ----------
+    image : (ny, nx) float32 array
+        CR pixels hold the adaptive median; those that are not sky keep it.
+    cr_mask : (ny, nx) bool array
+        True = cosmic ray.
+    invalid : (ny, nx) bool array
+        True = no measurement.
+    excluded : (ny, nx) bool array
+        True = invalid or saturated: used for no other pixel.
+    scale : Scale
+        Background and noise of the image.
+    threads : int
+        Bands of rows that are filled at the same time.
+    """
+    ny, nx = image.shape
+    coarse, step = measure_background(image, invalid)
+    weights = np.exp(
+        -0.5 * (np.arange(_HALF + 1)[:, np.newaxis] / np.array([WIDE, NARROW, MATCHED])) ** 2
+    )
+    limits = np.array([*CLIPPED, *CLIPPED_SOURCE, MOST, LEAST_SNR])
+
+    def fill(start: int) -> None:
+        low, high = max(start - _HALF, 0), min(start + _ROWS + _HALF, ny)
+        kinds = np.empty((high - low, nx), dtype=np.uint8)
+        _sort_pixels(image, cr_mask, excluded, low, kinds)
+        background = background_rows(coarse, step, low, high, nx)
+        stop = min(start + _ROWS, ny)
+        _mean_around(
+            image, cr_mask, background, scale.noise, kinds, low, start, stop, weights, limits
+        )
+
+    # A band reads good pixels and writes others, so the order does not matter.
+    with ThreadPoolExecutor(max(threads, 1)) as pool:
+        list(pool.map(fill, range(0, ny, _ROWS)))
+
+
+@_njit
+def _sort_pixels(
+    image: NDArray[np.float32],
+    cr_mask: NDArray[np.bool_],
+    excluded: NDArray[np.bool_],
+    low: int,
+    kinds: NDArray[np.uint8],
+) -> None:
+    """Say of the pixels of some rows, the first being `low`, what they are good for."""
+    ny, nx = image.shape
+    for j in range(kinds.shape[0]):
+        y = low + j
+        for x in range(nx):
+            if cr_mask[y, x] or excluded[y, x] or not np.isfinite(image[y, x]):
+                kinds[j, x] = _UNUSABLE
+                continue
+            kind = _GOOD
+            for v in range(max(y - 1, 0), min(y + 2, ny)):
+                for u in range(max(x - 1, 0), min(x + 2, nx)):
+                    if cr_mask[v, u]:
+                        kind = _RIM
+            kinds[j, x] = kind
+
+
+@_njit
+def _mean_around(
+    image: NDArray[np.float32],
+    cr_mask: NDArray[np.bool_],
+    background: NDArray[np.float32],
+    noise: float,
+    kinds: NDArray[np.uint8],
+    low: int,
+    start: int,
+    stop: int,
+    weights: NDArray[np.float64],
+    limits: NDArray[np.float64],
+) -> None:
+    """Write the means of the rows `start` to `stop`.
+
+    `background` and `kinds` begin with the row `low`.
+    """
+    ny, nx = image.shape
+    for y in range(start, stop):
+        for x in range(nx):
+            if not cr_mask[y, x]:
+                continue
+            level = background[y - low, x]
+            if not abs(image[y, x] - level) <= limits[4] * noise:
+                continue
+            wide = wide_weight = narrow = narrow_weight = matched = squares = 0.0
+            for v in range(max(y - _HALF, 0), min(y + _HALF + 1, ny)):
+                for u in range(max(x - _HALF, 0), min(x + _HALF + 1, nx)):
+                    kind = kinds[v - low, u]
+                    if kind == _UNUSABLE:
+                        continue
+                    dy, dx = abs(v - y), abs(u - x)
+                    value = (image[v, u] - background[v - low, u]) / noise
+                    kept = min(max(value, limits[2]), limits[3])
+                    weight = weights[dy, 1] * weights[dx, 1]
+                    narrow += weight * kept
+                    narrow_weight += weight
+                    if kind == _GOOD:
+                        weight = weights[dy, 2] * weights[dx, 2]
+                        matched += weight * kept
+                        squares += weight * weight
+                        weight = weights[dy, 0] * weights[dx, 0]
+                        wide += weight * min(max(value, limits[0]), limits[1])
+                        wide_weight += weight
+            # With hardly anything near, the median of what is farther away stays.
+            if matched > limits[5] * np.sqrt(squares):
+                if narrow_weight > 0.1:
+                    image[y, x] = level + noise * narrow / narrow_weight
+            elif wide_weight > 0.1:
+                image[y, x] = level + noise * wide / wide_weight

@@ -1,0 +1,113 @@
+"""Cosmic-ray pixels of the sky filled by weighted means."""
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from crmend import _sky
+from crmend._normalise import Scale
+from crmend._sky import fill_sky
+from crmend.sources import background_rows, measure_background
+
+SHAPE = (150, 170)
+NOISE = 3.0
+
+
+@pytest.fixture
+def sky():
+    """Return a noisy sky of 50 without CRs, a mask, invalid and all excluded pixels."""
+    rng = np.random.default_rng(8)
+    image = rng.normal(50.0, NOISE, SHAPE).astype(np.float32)
+    cr_mask = rng.random(SHAPE) < 0.02
+    invalid = rng.random(SHAPE) < 0.003
+    saturated = rng.random(SHAPE) < 0.003
+    image[invalid] = np.nan
+    image[saturated & ~invalid] = 9e3
+    return image, cr_mask & ~invalid, invalid, invalid | saturated
+
+
+def filled(image, cr_mask, invalid, excluded, **options):
+    """Return the image with CR pixels as `fill_sky` leaves them; before, they are 51."""
+    image = np.where(cr_mask, np.float32(51.0), image)
+    fill_sky(image, cr_mask, invalid, excluded, Scale(50.0, NOISE), **options)
+    return image
+
+
+def expected_means(image, cr_mask, invalid, excluded):
+    """Return both means and the S/N of a source by numpy, for every pixel."""
+    start = np.where(cr_mask, np.float32(51.0), image)
+    level = background_rows(*measure_background(start, invalid), 0, *image.shape)
+    good = ~cr_mask & ~excluded
+    clear = good & ~ndimage.binary_dilation(cr_mask, np.ones((3, 3)))
+    value = np.where(good, (image - level) / NOISE, 0.0)
+
+    def sums(weights, kept, low, high):
+        arrays = np.where(kept, np.clip(value, low, high), 0.0), kept.astype(float)
+        return [ndimage.convolve(array, weights, mode="constant") for array in arrays]
+
+    def gaussian(sigma):
+        return np.exp(-0.5 * np.add.outer(*[np.arange(-6, 7) ** 2] * 2) / sigma**2)
+
+    means = [
+        level + NOISE * np.divide(*sums(gaussian(sigma), kept, *clip))
+        for sigma, kept, clip in ((2.5, clear, (-3, 3)), (1.0, good, (-5, 8)))
+    ]
+    matched, _ = sums(gaussian(2.0), clear, -5, 8)
+    _, squares = sums(gaussian(2.0) ** 2, clear, -5, 8)
+    return *means, matched / np.sqrt(squares)
+
+
+@pytest.mark.parametrize("rows", [512, 11])
+@pytest.mark.parametrize("threads", [1, 3])
+def test_means_are_those_of_numpy(sky, rows, threads, monkeypatch):
+    monkeypatch.setattr(_sky, "_ROWS", rows)
+    image, cr_mask, *_ = sky
+    found = filled(*sky, threads=threads)
+    wide, narrow, snr = expected_means(*sky)
+    expected = np.where(snr > 2.0, narrow, wide)
+    assert 5 < np.count_nonzero(snr[cr_mask] > 2.0) < np.count_nonzero(cr_mask) / 5
+    np.testing.assert_allclose(found[cr_mask], expected[cr_mask], rtol=1e-5)
+    np.testing.assert_array_equal(found[~cr_mask], image[~cr_mask])
+
+
+def test_the_rim_of_a_cosmic_ray_takes_no_part(sky):
+    image, cr_mask, invalid, excluded = sky
+    cr_mask[:], excluded[:], invalid[:] = False, False, False
+    image[:] = np.nan_to_num(image, nan=50.0)
+    image[image > 1e3] = 50.0
+    cr_mask[70:73, 80:84] = True
+    lit = image.copy()
+    lit[69:74, 79:85] += 2.0 * NOISE
+    plain, bright = (filled(one, cr_mask, invalid, excluded) for one in (image, lit))
+    np.testing.assert_allclose(bright[cr_mask], plain[cr_mask], rtol=1e-4)
+
+
+def test_a_faint_source_keeps_its_light(sky):
+    image, cr_mask, invalid, excluded = sky
+    y, x = 70, 80
+    near = np.s_[y - 6 : y + 7, x - 6 : x + 7]
+    for plane in (cr_mask, invalid, excluded):
+        plane[near] = False
+    image[near] = 50.0
+    yy, xx = np.indices(SHAPE)
+    image += (4.0 * NOISE * np.exp(-0.5 * np.hypot(yy - y, xx - x) ** 2 / 1.5**2)).astype("f4")
+    cr_mask[y, x] = True
+    value = filled(image, cr_mask, invalid, excluded)[y, x]
+    assert 50.0 + 2.0 * NOISE < value < 50.0 + 4.0 * NOISE
+
+
+def test_what_is_no_sky_keeps_its_median(sky):
+    image, cr_mask, invalid, excluded = sky
+    cr_mask[70, 80] = True
+    image = np.where(cr_mask, np.float32(51.0), image)
+    image[70, 80] = 50.0 + 6.0 * NOISE
+    fill_sky(image, cr_mask, invalid, excluded, Scale(50.0, NOISE))
+    assert image[70, 80] == np.float32(50.0 + 6.0 * NOISE)
+
+
+def test_far_from_every_good_pixel_the_median_stays(sky):
+    image, cr_mask, invalid, excluded = sky
+    cr_mask[60:80, 70:90] = True
+    found = filled(image, cr_mask, invalid, excluded)
+    assert found[70, 80] == 51.0
+    assert found[60, 70] != 51.0
