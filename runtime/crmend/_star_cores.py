@@ -77,7 +77,7 @@ _LEAST_GOOD = 20  # pixels of those 49
 _FEW = 2
 _ROUNDS = 4  # of fitting two stars in turn
 _COMPANION = 4  # half width of the square that the second is fitted in [px]
-# The constants above were chosen on 72 simulated frames that no report uses; LOG.md, round 11.
+# The constants above were chosen on 102 simulated frames that no report uses; LOG.md, round 11.
 
 
 @dataclass(frozen=True, eq=False)
