@@ -38,7 +38,7 @@ class Provenance:
     sources_touched : int
         Sources that hold cosmic-ray pixels.
     pixels_network, pixels_median : int
-        Pixels mended by the network and by the adaptive median.
+        Pixels mended by the network, and by medians or means of the sky.
     seconds : float
         Wall time from image to result.
     """
@@ -86,7 +86,7 @@ class Provenance:
             ("CRMNFRE", self.star_pixels_freed, "pixels freed on stars by their PSF"),
             ("CRMNSRC", self.sources_touched, "sources with cosmic-ray pixels"),
             ("CRMNNET", self.pixels_network, "pixels mended by the network"),
-            ("CRMNMED", self.pixels_median, "pixels mended by the adaptive median"),
+            ("CRMNMED", self.pixels_median, "pixels mended by medians or sky means"),
             ("CRMSECS", _finite(self.seconds, 4), "[s] wall time"),
         ]
 

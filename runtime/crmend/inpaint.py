@@ -1,4 +1,4 @@
-"""Cosmic rays mended: a network on stars and galaxies, the adaptive median elsewhere.
+"""Cosmic rays mended: a network on stars and galaxies, medians and means of the sky elsewhere.
 
 The uncertainty of a mended pixel is the 1-sigma difference from what would have been measured
 there without the CR, noise included: the network's own, or for the median an estimate from the
@@ -65,7 +65,7 @@ class Inpainted:
     error : (ny, nx) float32 array
         1-sigma, in the image's unit; raised at mended pixels, else as given.
     method : (ny, nx) uint8 array
-        0 = untouched, 1 = adaptive median, 2 = network.
+        0 = untouched, 1 = adaptive median or mean of the sky, 2 = network.
     sources : SourceCatalog
         The stars and galaxies that were looked at.
     """
