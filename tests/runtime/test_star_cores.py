@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from astropy.io import fits
 
 import crmend
 from crmend._star_cores import HALF, check_star_cores, judge_star, least_neighbour
@@ -179,3 +180,30 @@ def test_only_true_and_false_are_wishes(monkeypatch):
     assert wants_star_cores(model, False) is False
     with pytest.raises(InvalidInputError, match=r"star_cores is 'no'; expected True or False"):
         wants_star_cores(model, "no")
+
+
+@pytest.mark.parametrize("command", ["clean", "detect"])
+def test_the_command_line_counts_and_can_do_without(field, command, crmend_cli, tmp_path):
+    image, (struck,) = hit(*field, {(0, 1): 4e3})
+    frame = tmp_path / "frame.fits"
+    fits.PrimaryHDU(image).writeto(frame)
+    known = ("--instrument", "generic", "--model", "tiny", "--json")
+    masks, cards, counts = [], [], []
+    for name, options in (("with.fits", ()), ("without.fits", ("--no-star-cores",))):
+        done = crmend_cli(command, frame, "-o", tmp_path / name, *known, *options)
+        assert done.code == 0
+        chip = done.json["chips"][0]
+        counts.append([chip["star_pixels_added"], chip["star_pixels_freed"]])
+        with fits.open(tmp_path / name) as hdus:
+            (flag,) = (
+                hdu for hdu in hdus if hdu.data is not None and hdu.data.dtype.kind == "i"
+            )
+            masks.append(flag.data != 0)
+            headers = [hdu.header for hdu in hdus if "CRMNADD" in hdu.header]
+        cards.append([headers[0]["CRMNADD"], headers[0]["CRMNFRE"]])
+    judged, plain = masks
+    assert judged[struck]
+    added, freed = np.count_nonzero(judged & ~plain), np.count_nonzero(plain & ~judged)
+    assert counts == [[added, freed], [None, None]]
+    assert cards[0] == [added, freed]
+    assert not any(isinstance(card, int) for card in cards[1])
