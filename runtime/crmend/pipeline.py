@@ -251,7 +251,8 @@ def _clean(
         batch=sizes.batch, band_rows=sizes.band_rows,
         progress=_stage(options.progress, "network"),
     )  # fmt: skip
-    seconds |= mended.seconds
+    for stage, spent in mended.seconds.items():
+        seconds[stage] = seconds.get(stage, 0.0) + spent
     stats = Stats(
         **_count(frame, found.cr_mask, cores, mended),
         **_describe(finder, inpainter, limits),

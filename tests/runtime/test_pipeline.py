@@ -1,6 +1,7 @@
 """The whole story, with the tiny pack; and with the real graphs where they are exported."""
 
 import dataclasses
+import time
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from scipy import ndimage
 
 import crmend
 from crmend._memory import PLANE_BYTES, plan_work
+from crmend._star_cores import check_star_cores
 from crmend.errors import CrmendError, InvalidInputError, MissingFileError
 from crmend.models import available_packs
 from crmend.pipeline import CleanOptions, clean_in_place
@@ -81,6 +83,15 @@ def test_clean_is_detect_then_inpaint(image):
     np.testing.assert_array_equal(result.image, done.image)
     np.testing.assert_array_equal(result.error, done.error)
     np.testing.assert_array_equal(result.method, done.method)
+
+
+def test_looking_for_sources_counts_with_the_judgement_of_stars(image, monkeypatch):
+    def slow(*args, **options):
+        time.sleep(0.5)
+        return check_star_cores(*args, **options)
+
+    monkeypatch.setattr("crmend.pipeline.check_star_cores", slow)
+    assert crmend.clean(image, model="tiny").stats.seconds["sources"] > 0.5
 
 
 def test_stats_count_what_the_planes_show(image):
