@@ -71,7 +71,6 @@ def fill_sky(
     weights = np.exp(
         -0.5 * (np.arange(_HALF + 1)[:, np.newaxis] / np.array([WIDE, NARROW, MATCHED])) ** 2
     )
-    limits = np.array([*CLIPPED, *CLIPPED_SOURCE, MOST, LEAST_SNR])
 
     def fill(start: int) -> None:
         low, high = max(start - _HALF, 0), min(start + _ROWS + _HALF, ny)
@@ -79,9 +78,7 @@ def fill_sky(
         _sort_pixels(image, cr_mask, excluded, low, kinds)
         background = background_rows(coarse, step, low, high, nx)
         stop = min(start + _ROWS, ny)
-        _mean_around(
-            image, cr_mask, background, scale.noise, kinds, low, start, stop, weights, limits
-        )
+        _mean_around(image, cr_mask, background, scale.noise, kinds, low, start, stop, weights)
 
     # A band reads good pixels and writes others, so the order does not matter.
     with ThreadPoolExecutor(max(threads, 1)) as pool:
@@ -123,7 +120,6 @@ def _mean_around(
     start: int,
     stop: int,
     weights: NDArray[np.float64],
-    limits: NDArray[np.float64],
 ) -> None:
     """Write the means of the rows `start` to `stop`.
 
@@ -135,7 +131,7 @@ def _mean_around(
             if not cr_mask[y, x]:
                 continue
             level = background[y - low, x]
-            if not abs(image[y, x] - level) <= limits[4] * noise:
+            if not abs(image[y, x] - level) <= MOST * noise:
                 continue
             wide = wide_weight = narrow = narrow_weight = matched = squares = 0.0
             for v in range(max(y - _HALF, 0), min(y + _HALF + 1, ny)):
@@ -145,7 +141,7 @@ def _mean_around(
                         continue
                     dy, dx = abs(v - y), abs(u - x)
                     value = (image[v, u] - background[v - low, u]) / noise
-                    kept = min(max(value, limits[2]), limits[3])
+                    kept = min(max(value, CLIPPED_SOURCE[0]), CLIPPED_SOURCE[1])
                     weight = weights[dy, 1] * weights[dx, 1]
                     narrow += weight * kept
                     narrow_weight += weight
@@ -154,10 +150,10 @@ def _mean_around(
                         matched += weight * kept
                         squares += weight * weight
                         weight = weights[dy, 0] * weights[dx, 0]
-                        wide += weight * min(max(value, limits[0]), limits[1])
+                        wide += weight * min(max(value, CLIPPED[0]), CLIPPED[1])
                         wide_weight += weight
             # With hardly anything near, the median of what is farther away stays.
-            if matched > limits[5] * np.sqrt(squares):
+            if matched > LEAST_SNR * np.sqrt(squares):
                 if narrow_weight > 0.1:
                     image[y, x] = level + noise * narrow / narrow_weight
             elif wide_weight > 0.1:
