@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from crmend._kernels import _njit
+from crmend._compiled import njit
 
 
-@_njit
+@njit
 def _root(parent: NDArray[np.int32], label: int) -> int:
     """Return the root of a label, and shorten the way there."""
     while parent[label] != label:
@@ -17,7 +17,7 @@ def _root(parent: NDArray[np.int32], label: int) -> int:
     return label
 
 
-@_njit
+@njit
 def count_events(cr_mask: NDArray[np.bool_], parent: NDArray[np.int32]) -> int:
     """Count the 8-connected groups of cosmic-ray pixels.
 
@@ -64,7 +64,7 @@ def count_events(cr_mask: NDArray[np.bool_], parent: NDArray[np.int32]) -> int:
     return events
 
 
-@_njit
+@njit
 def keep_seeded(
     cr_mask: NDArray[np.uint8], cr_probability: NDArray[np.float32], seed_threshold: float
 ) -> None:

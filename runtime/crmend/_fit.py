@@ -14,7 +14,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from crmend._kernels import _njit
+from crmend._compiled import njit
 from crmend._mixture import (
     DISK,
     POINT,
@@ -72,7 +72,7 @@ _STEP = np.array([_DISK_STEP, _DISK_STEP, (1e30, 0.7, 0.7, 0.7, 0.7, 0.5, 0.5, 1
 # 2.4 px (exp(-1.75 / -2)) within a factor of 1.6, and exponents around 2.5.
 
 
-@_njit
+@njit
 def fit_source(
     stamp: NDArray[np.float32],
     lost: NDArray[np.bool_],
@@ -187,7 +187,7 @@ def fit_source(
     return cost
 
 
-@_njit
+@njit
 def draw_source(
     found: NDArray[np.float64],
     psf: NDArray[np.float64],
@@ -206,7 +206,7 @@ def draw_source(
             image[j, i] = found[0] * _light(parts, kind, x, y)
 
 
-@_njit
+@njit
 def _prepare(
     p: NDArray[np.float64], psf: NDArray[np.float64], kind: int, parts: NDArray[np.float64]
 ) -> None:
@@ -217,13 +217,13 @@ def _prepare(
         mixture_parts(p, psf, kind, parts)
 
 
-@_njit
+@njit
 def _light(parts: NDArray[np.float64], kind: int, x: float, y: float) -> float:
     """Return a model of flux (amplitude) 1 at an offset from its centre."""
     return moffat_light(parts, x, y) if kind == MOFFAT else mixture_light(parts, x, y)
 
 
-@_njit
+@njit
 def _cost(
     stamp: NDArray[np.float32],
     weight: NDArray[np.float64],
@@ -251,7 +251,7 @@ def _cost(
     return total + 2.0 * counts * math.log(max(p[0], 1.0))
 
 
-@_njit
+@njit
 def _solve(
     normal: NDArray[np.float64],
     right: NDArray[np.float64],

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
+from crmend._compiled import njit
 from crmend._fit import PHOTONS, POINT, N, draw_source
-from crmend._kernels import _njit
 from crmend._normalise import Scale
 from crmend.sources import SourceCatalog
 
@@ -101,7 +101,7 @@ def _apart(places: NDArray[np.float64]) -> NDArray[np.intp]:
     return np.flatnonzero(taken)
 
 
-@_njit
+@njit
 def _match(
     image: NDArray[np.float32],
     cr_mask: NDArray[np.bool_],

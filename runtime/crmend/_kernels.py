@@ -1,21 +1,17 @@
 """Compiled loops; `_events` and `_profile` hold the others.
 
 Each kernel is a plain loop into arrays that the caller allocated.  They are compiled at
-the first call (about a second each), hold no lock while they run, and treat NaN and
-infinity as IEEE does (no fastmath).  The arrays should be C-contiguous float32 and bool;
-other layouts work and cost one more compilation.
+the first call (about a second each; `_compiled` keeps them), hold no lock while they run, and
+treat NaN and infinity as IEEE does (no fastmath).  The arrays should be C-contiguous float32
+and bool; other layouts work and cost one more compilation.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TypeVar
-
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
-_F = TypeVar("_F", bound=Callable[..., object])
+from crmend._compiled import njit
 
 FILL_HALF_WIDTH = 2
 """Half width of the window that stands in for an invalid pixel (5×5)."""
@@ -56,13 +52,7 @@ _MAD_CORRECTION = np.array(
 )
 
 
-def _njit(function: _F) -> _F:
-    """Compile lazily, without the GIL; no cache on disk, which has crashed processes."""
-    compiled: _F = numba.njit(nogil=True)(function)
-    return compiled
-
-
-@_njit
+@njit
 def _sort(values: NDArray[np.float32], count: int) -> None:
     """Sort values[:count] in place by insertion: the windows hold at most 121 values."""
     for i in range(1, count):
@@ -74,7 +64,7 @@ def _sort(values: NDArray[np.float32], count: int) -> None:
         values[j + 1] = value
 
 
-@_njit
+@njit
 def _median(values: NDArray[np.float32], count: int) -> np.float32:
     """Return the median of values[:count], count > 0; sorts them in place."""
     _sort(values, count)
@@ -85,7 +75,7 @@ def _median(values: NDArray[np.float32], count: int) -> np.float32:
     return np.float32(0.5 * values[middle - 1] + 0.5 * values[middle])
 
 
-@_njit
+@njit
 def _robust_sigma(values: NDArray[np.float32], count: int, centre: np.float32) -> np.float32:
     """Return the MAD of values[:count] as a Gaussian sigma; NaN for fewer than two."""
     if count < 2:
@@ -98,7 +88,7 @@ def _robust_sigma(values: NDArray[np.float32], count: int, centre: np.float32) -
     return _MAD_TO_SIGMA * correction * _median(values, count)
 
 
-@_njit
+@njit
 def fill_invalid(
     image: NDArray[np.float32],
     invalid: NDArray[np.bool_],
@@ -137,7 +127,7 @@ def fill_invalid(
                 out[y, x] = fill_value
 
 
-@_njit
+@njit
 def _gather(
     image: NDArray[np.float32],
     cr_mask: NDArray[np.bool_],
@@ -158,7 +148,7 @@ def _gather(
     return count
 
 
-@_njit
+@njit
 def adaptive_median(
     image: NDArray[np.float32],
     cr_mask: NDArray[np.bool_],
@@ -217,7 +207,7 @@ def adaptive_median(
             index += 1
 
 
-@_njit
+@njit
 def _harmonic_sweep(
     field: NDArray[np.float64], ys: NDArray[np.int64], xs: NDArray[np.int64]
 ) -> None:
@@ -232,7 +222,7 @@ def _harmonic_sweep(
         )
 
 
-@_njit
+@njit
 def _biharmonic_sweep(
     field: NDArray[np.float64],
     ys: NDArray[np.int64],
@@ -260,7 +250,7 @@ def _biharmonic_sweep(
         field[y, x] = min(max(value, least), most)
 
 
-@_njit
+@njit
 def smooth_fill(stamps: NDArray[np.float32], cr_mask: NDArray[np.bool_]) -> None:
     """Fill cosmic-ray pixels smoothly from their surroundings, in place.
 
@@ -302,7 +292,7 @@ def smooth_fill(stamps: NDArray[np.float32], cr_mask: NDArray[np.bool_]) -> None
             stamps[k, ys[i], xs[i]] = FILL_SOFTENING * np.sinh(field[ys[i], xs[i]])
 
 
-@_njit
+@njit
 def assign_nearest(
     row_starts: NDArray[np.int64],
     columns: NDArray[np.int32],

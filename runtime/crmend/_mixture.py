@@ -12,7 +12,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from crmend._kernels import _njit
+from crmend._compiled import njit
 
 DISK_SIGMAS = (0.25, 0.5, 1.0, 2.0)
 DISK_WEIGHTS = (0.0130, 0.0528, 0.3582, 0.5760)
@@ -39,7 +39,7 @@ SETS = len(DISK_SIGMAS) + len(BULGE_SIGMAS)
 _OF_DISK = len(DISK_SIGMAS)
 
 
-@_njit
+@njit
 def mixture_parts(
     p: NDArray[np.float64], psf: NDArray[np.float64], kind: int, parts: NDArray[np.float64]
 ) -> None:
@@ -84,7 +84,7 @@ def mixture_parts(
         parts[k, 4] = t
 
 
-@_njit
+@njit
 def _shape(p: NDArray[np.float64], part: float) -> tuple[float, float, float]:
     """Return a covariance: size times the exponential of a part of the traceless shape."""
     size = math.exp(2.0 * p[3])
@@ -95,7 +95,7 @@ def _shape(p: NDArray[np.float64], part: float) -> tuple[float, float, float]:
     return size * (c + q * u), size * q * v, size * (c - q * u)
 
 
-@_njit
+@njit
 def shape_slopes(p: NDArray[np.float64], turns: NDArray[np.float64], part: float) -> None:
     """Write how xx, xy and yy of `_shape` change with its three numbers, a row each."""
     size = math.exp(2.0 * p[3])
@@ -117,7 +117,7 @@ def shape_slopes(p: NDArray[np.float64], turns: NDArray[np.float64], part: float
     turns[2, 1] += part * size * q
 
 
-@_njit
+@njit
 def mixture_light(parts: NDArray[np.float64], x: float, y: float) -> float:
     """Return a model of flux 1 at an offset from its centre."""
     total = 0.0
@@ -130,7 +130,7 @@ def mixture_light(parts: NDArray[np.float64], x: float, y: float) -> float:
     return total
 
 
-@_njit
+@njit
 def mixture_slopes(
     p: NDArray[np.float64],
     parts: NDArray[np.float64],

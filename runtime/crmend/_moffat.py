@@ -7,13 +7,13 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from crmend._kernels import _njit
+from crmend._compiled import njit
 
 MOFFAT = 2
 """The model; see `crmend._fit`."""
 
 
-@_njit
+@njit
 def moffat_parts(p: NDArray[np.float64], parts: NDArray[np.float64]) -> None:
     """Write the quadratic form (xx, twice xy, yy) and the exponent of a profile."""
     a, c = math.exp(p[3]), math.exp(p[4])
@@ -23,14 +23,14 @@ def moffat_parts(p: NDArray[np.float64], parts: NDArray[np.float64]) -> None:
     parts[0, 3] = math.exp(p[6])
 
 
-@_njit
+@njit
 def moffat_light(parts: NDArray[np.float64], x: float, y: float) -> float:
     """Return a profile of amplitude 1 at an offset from its centre."""
     u = parts[0, 0] * x * x + parts[0, 1] * x * y + parts[0, 2] * y * y
     return math.exp(-parts[0, 3] * math.log1p(u))
 
 
-@_njit
+@njit
 def moffat_slopes(
     p: NDArray[np.float64],
     parts: NDArray[np.float64],

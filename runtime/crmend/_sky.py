@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from numpy.typing import NDArray
 
-from crmend._kernels import _njit
+from crmend._compiled import njit
 from crmend._normalise import Scale
 from crmend.sources import background_rows, measure_background
 
@@ -85,7 +85,7 @@ def fill_sky(
         list(pool.map(fill, range(0, ny, _ROWS)))
 
 
-@_njit
+@njit
 def _sort_pixels(
     image: NDArray[np.float32],
     cr_mask: NDArray[np.bool_],
@@ -109,7 +109,7 @@ def _sort_pixels(
             kinds[j, x] = kind
 
 
-@_njit
+@njit
 def _mean_around(
     image: NDArray[np.float32],
     cr_mask: NDArray[np.bool_],

@@ -29,6 +29,13 @@ MEASURED_SEED, MEASURED_EDGE = 4.0, 2.0
 
 _LEAST, _FAINT = 0.5, 0.3  # background noises: least charge of a CR, most of a pixel without
 
+_UNMAPPED = 0.4
+"""Share of other cameras whose bad pixels and columns nobody has mapped (assumed)."""
+
+_MANY_HOT = 5e-4
+"""Hot pixels without a flag, per pixel, from which on single bright pixels are not taken for
+cosmic rays (assumed).  Where there are fewer, nobody can tell, and they teach nothing."""
+
 DRAWN = ("generic ", "zoo ")
 """How the names of frames begin that are drawn for a set, not read from files."""
 
@@ -221,21 +228,26 @@ def generic_frame(
         the noise is 40 e-, an electron more or less marks nothing that anybody could see.
     measured : bool
         CRs are instead what a comparison with other exposures would call so
-        (`measured_mask`); CR pixels that it would not see are `unsure`.
+        (`measured_mask`); CR pixels that it would not see are `unsure`, and so are single hot
+        pixels without a flag.  Some of these cameras have bad columns that no flag names.
     """
     from crmend_training import simulate
 
     sim = simulate.generic_exposure(np.random.default_rng(seed), shape, keep_light=measured)
-    invalid, saturated = (sim.flag & 7) != 0, (sim.flag & 8) != 0
+    unmapped = measured and np.random.default_rng([seed, 1]).random() < _UNMAPPED
+    invalid, saturated = (sim.flag & (6 if unmapped else 7)) != 0, (sim.flag & 8) != 0
     frame = make_frame(sim.image, invalid, saturated, sim.cr_truth, f"{DRAWN[0]}{seed}")
     noise = _normalise.measure_scale(sim.image, invalid | saturated).noise * sim.exposure_time
     if sim.light is None:
         return replace(frame, label=max(LABEL_THRESHOLD, label_sigma * noise))
     excess = (sim.image - sim.light) / np.maximum(sim.error, np.finfo(np.float32).tiny)
-    charge = sim.cr_truth / np.float32(noise)
+    # With what trails behind a cosmic ray, which another exposure shows as well.
+    charge = (sim.image - sim.image_without_cr) * np.float32(sim.exposure_time / noise)
     marked = measured_mask(excess, charge)
-    seen = np.where(marked, sim.cr_truth, np.float32(0.0))
-    return replace(frame, cr=seen, unsure=~marked & (charge > _FAINT), label=0.0)
+    unsure = ~marked & (charge > _FAINT)
+    if sim.unknown_hot is not None and sim.unknown_hot[0].size < _MANY_HOT * unsure.size:
+        unsure[sim.unknown_hot] = True
+    return replace(frame, cr=marked.astype(np.float32), unsure=unsure, label=0.0)
 
 
 def measured_mask(

@@ -56,6 +56,8 @@ class SimulatedExposure:
         None for `generic_exposure`.
     light : (ny, nx) float32 array or None
         What a pixel receives on average without cosmic rays, with sky, e-/s; None = not kept.
+    unknown_hot : (rows, columns) or None
+        Indices of the hot pixels that `flag` does not name.
     """
 
     image: NDArray[np.float32]
@@ -72,6 +74,7 @@ class SimulatedExposure:
     zero_point: float
     config: SimulationConfig | None = None
     light: NDArray[np.float32] | None = None
+    unknown_hot: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None
 
 
 def simulate_exposure(
@@ -145,6 +148,8 @@ def _simulate(
     )
     if bits is not None:
         np.bitwise_or(readout.flag, bits, out=readout.flag)
+    hot_y, hot_x, _ = setup.chip.extra_dark
+    unknown = ~setup.chip.known_dark
     return SimulatedExposure(
         image=readout.image,
         error=readout.error,
@@ -159,6 +164,7 @@ def _simulate(
         exposure_time=setup.exposure_time,
         zero_point=setup.sky_model.zero_point,
         light=light,
+        unknown_hot=(hot_y[unknown], hot_x[unknown]),
     )
 
 

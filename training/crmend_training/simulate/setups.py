@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from crmend_training.simulate.bands import PIXEL_SCALE
 from crmend_training.simulate.catalog import SkyModel
 from crmend_training.simulate.config import SimulationConfig
 from crmend_training.simulate.cosmic_rays import SUBPIXEL, PaperLaw, Slab
-from crmend_training.simulate.detector import Camera, Chip, make_chip
+from crmend_training.simulate.detector import Camera, Chip, Trap, make_chip
 from crmend_training.simulate.focal_plane import draw_place, grid_side
 from crmend_training.simulate.psf import Psf
 from crmend_training.simulate.psf_models import csst_psfs, generic_psf, log_uniform
@@ -24,7 +25,8 @@ _DEPTH = 2.0
 _CLOSE_PAIRS = 0.1
 _LARGE_GALAXY = 0.05  # per frame of any size, assumed
 _BRIGHTER_FATTER = 4e-6
-_SLITS = 0.15  # share of the generic exposures that are long-slit spectra, assumed
+_SLITS = 0.2  # share of the generic exposures that are long-slit spectra, assumed
+_TRAILING = 0.5  # share of the generic cameras that leave trails behind bright pixels, assumed
 
 _CAMERA_WITHOUT = {
     "defects": {"defect_rate": 0.0},
@@ -189,7 +191,7 @@ def _csst_artefacts(config: SimulationConfig, noise: float) -> Artefacts:
 
 def generic_setup(rng: np.random.Generator, shape: tuple[int, int]) -> Setup:
     """Draw a telescope, a camera and a sky."""
-    for_psf, for_chip, for_slit, for_defects = rng.spawn(4)
+    for_psf, for_chip, for_slit, for_defects, for_transfer = rng.spawn(5)
     exposure_time = log_uniform(rng, 30.0, 1500.0)
     sky_electrons = log_uniform(rng, 1.0, 5000.0)
     # Many a camera has thousands of hot pixels, and no dark frame to know them by.
@@ -197,6 +199,9 @@ def generic_setup(rng: np.random.Generator, shape: tuple[int, int]) -> Setup:
         _generic_camera(rng, sky_electrons),
         defect_rate=log_uniform(for_defects, 1e-5, 3e-3),
         unknown_hot=float(for_defects.choice([0.02, 0.3, 1.0])),
+        # Some one or two, some a dozen in frames of 512 pixels.
+        bad_columns=float(for_defects.choice([20.0, 200.0])),
+        **_generic_transfer(for_transfer),
     )
     psf = generic_psf(for_psf)
     noise = sky_noise(camera, sky_electrons / exposure_time, exposure_time)
@@ -225,6 +230,23 @@ def generic_setup(rng: np.random.Generator, shape: tuple[int, int]) -> Setup:
         paper=SUBPIXEL if rng.random() < 0.5 else None,
         slit=Slit(noise=noise, fwhm=max(psf.fwhm, 1.2)) if is_slit else None,
     )
+
+
+def _generic_transfer(rng: np.random.Generator) -> dict[str, Any]:
+    """Draw the traps of a camera: as good as none, or up to those of an old one in orbit.
+
+    ACS/WFC had 1.3 traps per pixel after eight years (Massey 2010, MNRAS 409, L109).  A serial
+    register that trails by a pixel or two also stands for an amplifier that is read too fast.
+    """
+    if rng.random() >= _TRAILING:
+        return {}
+    parallel = Trap(log_uniform(rng, 0.02, 1.0), log_uniform(rng, 0.7, 10.0))
+    serial = Trap(log_uniform(rng, 0.02, 1.0), log_uniform(rng, 0.4, 2.0))
+    return {
+        "parallel_traps": (parallel,),
+        "serial_traps": (serial,),
+        "transfers": (int(rng.integers(300, 2500)), int(rng.integers(300, 2500))),
+    }
 
 
 def _generic_sky(rng: np.random.Generator, limit_flux: float) -> SkyModel:

@@ -1,0 +1,104 @@
+"""Compiled kernels on disk: found again, never trusted, never in the way."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from crmend import _kernels
+
+PROGRAM = """
+import json, sys
+import numpy as np
+from crmend import _kernels
+image = np.arange(64, dtype=np.float32).reshape(8, 8) ** 2
+invalid = np.zeros((8, 8), bool)
+invalid[3, 4] = invalid[0, 0] = True
+filled = np.empty_like(image)
+_kernels.fill_invalid(image, invalid, 5.0, filled)
+hits = sum(_kernels.fill_invalid.stats.cache_hits.values())
+print(json.dumps([hits, filled.tolist()]))
+"""
+
+
+def start(folder):
+    return subprocess.Popen(
+        [sys.executable, "-c", PROGRAM],
+        env=os.environ | {"CRMEND_CACHE": str(folder)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def end(process):
+    """Return what a process printed; it neither failed nor said anything else."""
+    out, err = process.communicate(timeout=120)
+    assert (process.returncode, err) == (0, "")
+    return json.loads(out)
+
+
+@pytest.fixture(scope="module")
+def expected():
+    image = np.arange(64, dtype=np.float32).reshape(8, 8) ** 2
+    invalid = np.zeros((8, 8), bool)
+    invalid[3, 4] = invalid[0, 0] = True
+    filled = np.empty_like(image)
+    _kernels.fill_invalid(image, invalid, 5.0, filled)
+    return filled.tolist()
+
+
+def test_a_second_process_does_not_compile(tmp_path, expected):
+    hits, filled = end(start(tmp_path))
+    assert hits == 0
+    assert filled == expected
+    kept = sorted(tmp_path.glob("kernels-*/crmend._kernels.*"))
+    assert any(".fill_invalid." in path.name for path in kept)
+    hits, filled = end(start(tmp_path))
+    assert hits == 1
+    assert filled == expected
+    assert sorted(tmp_path.glob("kernels-*/crmend._kernels.*")) == kept
+
+
+def test_processes_that_start_together_agree(tmp_path, expected):
+    first = [start(tmp_path) for _ in range(4)]
+    assert all(end(process)[1] == expected for process in first)
+    assert not list(tmp_path.glob("kernels-*/.*")), "a temporary file was left"
+    assert end(start(tmp_path)) == [1, expected]
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "changed"])
+def test_damaged_files_are_compiled_anew(tmp_path, expected, damage):
+    end(start(tmp_path))
+    for path in tmp_path.glob("kernels-*/*"):
+        content = path.read_bytes()
+        half = len(content) // 2
+        changed = content[:half] + bytes([content[half] ^ 1]) + content[half + 1 :]
+        path.write_bytes({"cut": content[:half], "empty": b"", "changed": changed}[damage])
+    assert end(start(tmp_path)) == [0, expected]
+    assert end(start(tmp_path)) == [1, expected]
+
+
+def test_a_folder_that_cannot_be_made_is_done_without(tmp_path, expected):
+    (tmp_path / "file").write_text("no folder")
+    assert end(start(tmp_path / "file" / "below")) == [0, expected]
+
+
+def test_off_writes_nothing(tmp_path, expected, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert end(start("off")) == [0, expected]
+    assert not list(tmp_path.iterdir())
+
+
+def test_folders_of_other_versions_go_after_a_month(tmp_path, expected):
+    for name, age in (("kernels-old", 40), ("kernels-new", 1), ("mine", 40)):
+        (tmp_path / name).mkdir()
+        then = (tmp_path / name).stat().st_mtime - age * 86400
+        os.utime(tmp_path / name, (then, then))
+    end(start(tmp_path))
+    left = {path.name for path in tmp_path.iterdir()}
+    assert {"kernels-new", "mine"} < left
+    assert "kernels-old" not in left
