@@ -119,7 +119,9 @@ def test_labels_of_other_instruments_can_be_what_a_comparison_finds():
     np.testing.assert_array_equal(plain.image, measured.image)
     marked = measured.cr > measured.label
     assert 0 < marked.sum() < (plain.cr > 1.0).sum()
-    np.testing.assert_array_equal(measured.cr[marked], plain.cr[marked])
+    # What reaches Level 1: the charge but for gain, response and rounding.
+    own = marked & (plain.cr > 100.0)
+    np.testing.assert_allclose(np.median(measured.cr[own] / plain.cr[own]), 1.0, atol=0.05)
     assert not (marked & measured.unsure).any()
     # Of the CR pixels only those far below the noise are left without a word on them.
     silent = (plain.cr > 0) & ~marked & ~measured.ignore

@@ -242,12 +242,14 @@ def generic_frame(
         return replace(frame, label=max(LABEL_THRESHOLD, label_sigma * noise))
     excess = (sim.image - sim.light) / np.maximum(sim.error, np.finfo(np.float32).tiny)
     # With what trails behind a cosmic ray, which another exposure shows as well.
-    charge = (sim.image - sim.image_without_cr) * np.float32(sim.exposure_time / noise)
+    added = (sim.image - sim.image_without_cr) * np.float32(sim.exposure_time)
+    charge = added / np.float32(noise)
     marked = measured_mask(excess, charge)
     unsure = ~marked & (charge > _FAINT)
     if sim.unknown_hot is not None and sim.unknown_hot[0].size < _MANY_HOT * unsure.size:
         unsure[sim.unknown_hot] = True
-    return replace(frame, cr=marked.astype(np.float32), unsure=unsure, label=0.0)
+    seen = np.where(marked, added, np.float32(0.0))
+    return replace(frame, cr=seen, unsure=unsure, label=0.0)
 
 
 def measured_mask(
