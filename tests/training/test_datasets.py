@@ -6,7 +6,8 @@ from astropy.io import fits
 
 pytest.importorskip("torch")
 
-from crmend_training import cli, datasets
+from crmend_training import cli, datasets, simulate
+from crmend_training.simulate.setups import generic_setup
 
 NAME = "CSST_MSC_MS_{kind}_20280101000000_20280101000230_10100000001_08_L{level}_V01.fits"
 
@@ -130,6 +131,38 @@ def test_labels_of_other_instruments_can_be_what_a_comparison_finds():
     # Where a bright star's noise hides a charge, it is not marked; beside a bright pixel, less
     # is needed than alone.
     assert plain.cr[measured.unsure].max() > plain.cr[marked].min()
+
+
+def test_few_hot_pixels_without_a_flag_teach_nothing(monkeypatch):
+    sim = simulate.generic_exposure(np.random.default_rng(4), (128, 128))
+    hot = sim.unknown_hot
+    assert hot[0].size > 5
+    assert not (sim.flag[hot] & 6).any()
+    for most, unsure in ((1.0, True), (0.0, False)):  # as if few, as if many
+        monkeypatch.setattr(datasets.frames, "_MANY_HOT", most)
+        frame = datasets.generic_frame(4, (128, 128), measured=True)
+        assert frame.ignore[hot].all() == unsure
+        assert (frame.cr[hot] > frame.label).mean() < 0.1
+
+
+def test_bad_columns_may_be_unmapped(monkeypatch):
+    frames = []
+    for share in (0.0, 1.0):
+        monkeypatch.setattr(datasets.frames, "_UNMAPPED", share)
+        frames.append(datasets.generic_frame(11, (128, 128), measured=True))
+    mapped, unmapped = (frame.invalid for frame in frames)
+    bad = mapped & ~unmapped
+    assert bad.any()
+    assert not (unmapped & ~mapped).any()
+    # What nobody mapped is dark, and no cosmic ray.
+    assert np.median(frames[1].image[bad]) < 0.0
+    assert (frames[1].cr[bad] > 0.0).mean() < 0.05
+
+
+def test_half_of_the_other_cameras_trail():
+    setups = [generic_setup(np.random.default_rng(seed), (64, 64)) for seed in range(60)]
+    trailing = [setup.camera.transfers != (0, 0) for setup in setups]
+    assert 0.3 < np.mean(trailing) < 0.7
 
 
 def test_marks_of_a_comparison_need_a_seed_and_a_charge():
