@@ -55,7 +55,7 @@ class _OnDisk(NullCache):  # type: ignore[misc]
         target_context.refresh()
         with contextlib.suppress(Exception):
             path = self._path(sig, target_context.codegen())
-            content = b"" if path is None else path.read_bytes()
+            content = b"" if path is None or not _is_ours(path) else path.read_bytes()
             digest, code = content[:_DIGEST], content[_DIGEST:]
             if digest and hashlib.sha256(code).digest() == digest:
                 return compiler.CompileResult._rebuild(target_context, *pickle.loads(code))
@@ -78,6 +78,11 @@ class _OnDisk(NullCache):  # type: ignore[misc]
             return None
         key = repr((self._name, sig, codegen.magic_tuple()))
         return folder / f"{self._name}.{hashlib.sha256(key.encode()).hexdigest()[:24]}"
+
+
+def _is_ours(path: Path) -> bool:
+    """Tell whether a file is this user's or root's: what another one wrote is not run."""
+    return not hasattr(os, "getuid") or path.stat().st_uid in {os.getuid(), 0}
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -82,6 +82,14 @@ def test_damaged_files_are_compiled_anew(tmp_path, expected, damage):
     assert end(start(tmp_path)) == [1, expected]
 
 
+@pytest.mark.skipif(not hasattr(os, "getuid") or os.getuid() != 0, reason="needs root: chown")
+def test_what_another_user_wrote_is_not_run(tmp_path, expected):
+    end(start(tmp_path))
+    for path in tmp_path.glob("kernels-*/*"):
+        os.chown(path, 65534, 65534)
+    assert end(start(tmp_path)) == [0, expected]
+
+
 def test_a_folder_that_cannot_be_made_is_done_without(tmp_path, expected):
     (tmp_path / "file").write_text("no folder")
     assert end(start(tmp_path / "file" / "below")) == [0, expected]
