@@ -1,6 +1,7 @@
 """From a folder of exposures with masks to a pack of one's own, and every wrong input."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from crmend_training import (  # noqa: E402
 from crmend_training.datasets import Reading, find_masked, load_masked  # noqa: E402
 
 GENERIC = Reading(instrument="generic")
+ROOT = Path(__file__).parents[2]
 SIZE = 96
 
 
@@ -179,6 +181,7 @@ def test_what_cannot_be_used_is_named_with_its_remedy(folder, damage, message):
         ),
         (["dataset", "inpaint", "E", "--masks", "M"], "got dataset inpaint"),
         (["calibrate", "--detect", "D", "--validation", "E"], "calibrate needs --recipe"),
+        (["calibrate", "--detect", "D"], "either --validation FOLDER or --generic-only"),
         (
             [
                 "calibrate",
@@ -217,6 +220,30 @@ def test_options_that_do_not_go_together_are_refused(arguments, message, capsys)
     extra = ["--recipe", "smoke"] if arguments[0] in ("dataset", "export") else []
     assert cli.main([*arguments, *extra, "--out", "nowhere"]) == 3
     assert message in capsys.readouterr().err
+
+
+def test_the_pack_generic_can_be_made_alone(tmp_path):
+    recipe = tmp_path / "tiny.toml"
+    recipe.write_text(
+        "[dataset.generic]\nseed = 3\nframes = 2\nshape = [128, 128]\nmeasured = true\n"
+    )
+    weights = ROOT / "exported_models" / "checkpoints"
+    detect = ["--detect", str(weights / "detect" / "generic.pt"), "--recipe", str(recipe)]
+    chosen, packs = tmp_path / "chosen.json", tmp_path / "packs"
+    assert cli.main(["calibrate", "--generic-only", *detect, "--out", str(chosen)]) == 0
+    points = json.loads(chosen.read_text())["detect"]
+    assert points.keys() == {"generic"}
+    pairs = tmp_path / "pairs"
+    assert (
+        cli.main(["simulate", "--detector", "8", "--shape", "96x96", "--out", str(pairs)]) == 0
+    )
+    assert cli.main([
+        "export", "--generic-only", *detect, "--inpaint", str(weights / "inpaint_base.pt"),
+        "--calibration", str(chosen), "--validation", str(pairs), "--out", str(packs),
+    ]) == 0  # fmt: skip
+    assert [path.name for path in packs.iterdir()] == ["generic"]
+    card = json.loads((packs / "generic" / "card.json").read_text())
+    assert card["detect"]["threshold"] == points["generic"]["threshold"]
 
 
 @pytest.mark.parametrize("name", ["generic", "../x", "SAAO", "a/b", ""])

@@ -24,9 +24,9 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     _add_checkpoints(calibrate, ("detect", "fast"))
     calibrate.add_argument(
         "--validation",
-        required=True,
         help="folder of pairs, or with --masks of exposures, that training never saw",
     )
+    _add_generic_only(calibrate)
     calibrate.add_argument(
         "--recipe", help="its simulated frames choose too (needed without --masks)"
     )
@@ -47,6 +47,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         required=True,
         help="folder of pairs, or with --masks of exposures, to compare backends on",
     )
+    _add_generic_only(export)
     export.add_argument("--recipe", required=True, help="name for the cards")
     export.add_argument("--date", help="date for the cards (default: today)")
     export.add_argument("--quality", choices=["reference", "fast"], default="reference")
@@ -59,6 +60,12 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     validate.add_argument("packs", help="folder that export wrote")
     _add_checkpoints(validate, ("detect", "fast", "inpaint"))
     validate.set_defaults(run=_validate)
+
+
+def _add_generic_only(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--generic-only", action="store_true", help="the pack generic alone; the others stay"
+    )
 
 
 def _add_checkpoints(command: argparse.ArgumentParser, kinds: tuple[str, ...]) -> None:
@@ -111,6 +118,8 @@ def _validation_frames(options: argparse.Namespace) -> Callable[[], Iterable[Val
     from crmend_training import calibrate, datasets
 
     _cli_masked.check(options)
+    if (options.validation is None) != options.generic_only:
+        raise ValueError("calibrate needs either --validation FOLDER or --generic-only")
     if options.masks is not None:
         if options.recipe is not None:
             raise ValueError(
@@ -122,7 +131,7 @@ def _validation_frames(options: argparse.Namespace) -> Callable[[], Iterable[Val
         )
     if options.recipe is None:
         raise ValueError("calibrate needs --recipe, or exposures of your own with --masks")
-    pairs = datasets.find_pairs(Path(options.validation))
+    pairs = [] if options.generic_only else datasets.find_pairs(Path(options.validation))
     generic = load_recipe(options.recipe).dataset["generic"]
     # Those of other instruments follow, by seed, the ones that the data set has.
     first = generic["seed"] + generic["frames"]
@@ -150,6 +159,7 @@ def _export(options: argparse.Namespace) -> None:
     from crmend_training import calibrate, datasets, export
 
     pairs = datasets.find_pairs(Path(options.validation))
+    bands = {f"{int(k):02d}": v for k, v in load_instrument("csst_msc").bands.items()}
     points = calibrate.load(Path(options.calibration))
     choices = {
         kind: {name: export.choice_of(point) for name, point in group.items()}
@@ -159,7 +169,7 @@ def _export(options: argparse.Namespace) -> None:
         _weights(options),
         Path(options.out),
         {"recipe": options.recipe, "commit": _commit(), "date": options.date or _today()},
-        bands={f"{int(k):02d}": v for k, v in load_instrument("csst_msc").bands.items()},
+        bands={} if options.generic_only else bands,
         choices=choices | {"inpaint": {"generic": export.Choice()}},
         quality=(options.quality, options.quality_note),
         frames=[read_exposure(pair.level1).image for pair in pairs[:2]],

@@ -32,7 +32,7 @@ _LEAST, _FAINT = 0.5, 0.3  # background noises: least charge of a CR, most of a 
 _UNMAPPED = 0.4
 """Share of other cameras whose bad pixels and columns nobody has mapped (assumed)."""
 
-_MANY_HOT = 5e-4
+_MANY_HOT = 1.5e-3
 """Hot pixels without a flag, per pixel, from which on single bright pixels are not taken for
 cosmic rays (assumed).  Where there are fewer, nobody can tell, and they teach nothing."""
 
