@@ -40,7 +40,7 @@ ALSO_FOUND = 4.5
 MOST_FOUND = 4
 """With more it is no cosmic ray on a star, but something that is no star."""
 
-FREED = (-4.0, 2.0)
+FREED = (-4.0, 1.0)
 """A flagged pixel between these [sigma] is as the star's light says."""
 
 MOST_MISFIT = 1.6
