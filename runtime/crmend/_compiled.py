@@ -88,7 +88,7 @@ def _is_ours(path: Path) -> bool:
 def _write(path: Path, content: bytes) -> None:
     """Write a file at once or not at all."""
     if not path.parent.is_dir():
-        path.parent.mkdir(mode=0o700, parents=True)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         _forget_old(path.parent)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".")
     try:
