@@ -32,7 +32,7 @@ _F = TypeVar("_F", bound=Callable[..., object])
 FOLDER_VARIABLE = "CRMEND_CACHE"
 """Environment variable: the folder, or ``off``."""
 
-_OLD = 30 * 86400.0  # s; what an earlier version left unused for so long is removed
+_OLD = 30 * 86400.0  # s; what another version did not write to for so long is removed
 _DIGEST = hashlib.sha256().digest_size
 
 

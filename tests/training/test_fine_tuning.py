@@ -181,6 +181,21 @@ def test_what_cannot_be_used_is_named_with_its_remedy(folder, damage, message):
         ),
         (["dataset", "inpaint", "E", "--masks", "M"], "got dataset inpaint"),
         (["calibrate", "--detect", "D", "--validation", "E"], "calibrate needs --recipe"),
+        (
+            [
+                "export",
+                "--detect",
+                "D",
+                "--calibration",
+                "C",
+                "--validation",
+                "E",
+                "--name",
+                "me",
+                "--generic-only",
+            ],
+            "leave out --generic-only",
+        ),
         (["calibrate", "--detect", "D"], "either --validation FOLDER or --generic-only"),
         (
             [

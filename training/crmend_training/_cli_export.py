@@ -147,6 +147,8 @@ def _export(options: argparse.Namespace) -> None:
     """Write packs: the built-in ones, or with ``--name`` one of the user's own."""
     _cli_masked.check(options)
     if options.name is not None:
+        if options.generic_only:
+            raise ValueError("--name makes a pack of your own: leave out --generic-only")
         _export_own(options)
         return
     if options.masks is not None or options.inpaint is None:
