@@ -2,7 +2,9 @@
 
 The uncertainty of a mended pixel is the 1-sigma difference from what would have been measured
 there without the CR, noise included: the network's own, or for the median an estimate from the
-noise and the structure around it.  It is never below that of its unmasked neighbours.
+noise and the structure around it.  That is never below the uncertainty of the unmasked
+neighbours.  On sources, what was observed then says what the pixel held at most
+(`crmend._charge`); of the sky little is gained by it.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from crmend._charge import limit_by_observed
 from crmend._cutout_network import run_network
 from crmend._inputs import check_count, check_image, check_mask, check_shape
 from crmend._kernels import MIN_GOOD, SKY_GOOD, adaptive_median
@@ -108,6 +111,7 @@ def inpaint(
     saturated: ArrayLike | None = None,
     sources: CatalogLike | None = None,
     error: ArrayLike | None = None,
+    additive: bool = True,
     device: str = "auto",
     threads: int | None = None,
     batch: int = BATCH,
@@ -121,7 +125,8 @@ def inpaint(
     by the star or galaxy that fits the other pixels; the network then corrects them (paper,
     section 3.2).  Where its output is not finite, or no source is near, the pixel gets the
     median of at least sixteen neighbours, or where that is sky a weighted mean of more
-    (`crmend._sky`).
+    (`crmend._sky`).  On sources, what the masked pixel itself holds counts as an upper limit
+    in the end, unless `additive` is False.
 
     Parameters
     ----------
@@ -145,6 +150,9 @@ def inpaint(
     error : (ny, nx) array-like or None
         1-sigma, in the image's unit.  None = the background noise measured on the image,
         the same everywhere (without the photon noise of sources).
+    additive : bool
+        True = masked pixels hold what was there and the charge of a cosmic ray, so their
+        values are upper limits.  False, or NaN in a pixel = its value says nothing.
     device : str
         ``auto``, ``cpu`` or ``cuda``.
     threads : int or None
@@ -184,7 +192,7 @@ def inpaint(
         own_error = flat_error(mended, excluded | mask)
     done = inpaint_into(
         mended, own_error, mask, all_bad, excluded, loaded,
-        sources=known, batch=size, progress=progress,
+        sources=known, batch=size, additive=additive, progress=progress,
     )  # fmt: skip
     return Inpainted(mended, own_error, done.method, done.sources)
 
@@ -203,6 +211,7 @@ def inpaint_into(
     reach: float | None = REACH,
     psf: NDArray[np.float64] | None = None,
     hidden: bool | None = None,
+    additive: bool = True,
     progress: Progress | None = None,
 ) -> Mending:
     """Mend cosmic rays in place: what `inpaint` does after its checks.
@@ -219,7 +228,7 @@ def inpaint_into(
         The invalid and the saturated pixels.  It may be the same array as `invalid`.
     model : Model
         An ``inpaint`` graph.
-    sources, batch, progress
+    sources, batch, additive, progress
         As in `inpaint`.
     band_rows : int
         Rows that are searched for sources at once.
@@ -239,6 +248,7 @@ def inpaint_into(
     with stopwatch(seconds, "median"):
         scale = measure_scale(image, excluded | cr_mask)
         flat = np.flatnonzero(cr_mask)
+        observed = np.where(invalid.flat[flat], np.float32(np.nan), image.flat[flat])
         spread = np.empty(flat.size, dtype=np.float32)
         for plane, level in ((image, scale.background), (error, scale.noise)):
             adaptive_median(plane, cr_mask, excluded, MIN_GOOD, level, plane, spread)
@@ -259,13 +269,17 @@ def inpaint_into(
         # Sources and cutouts want the sharp first guess, what is left is sky.
         adaptive_median(image, cr_mask, excluded, SKY_GOOD, scale.background, image, spread)
         fill_sky(image, cr_mask, invalid, excluded, scale, model.threads)
-    image.flat[pixels] = values
     spread[order] = np.nan
     raised = raised_error(neighbours, spread, scale.noise)
     # For graphs that give no uncertainty, whose sigma is NaN.
     guess = np.hypot(raised[order], NETWORK_FRACTION * changed)
     own = np.maximum(sigma[done], neighbours[order])
-    raised[order] = np.where(np.isfinite(own), own, guess)
+    own = np.where(np.isfinite(own), own, guess)
+    if additive:
+        values, own = limit_by_observed(
+            values, own, observed[order], neighbours[order], scale.noise
+        )
+    image.flat[pixels], raised[order] = values, own
     error.flat[flat] = raised
     method = cr_mask.astype(np.uint8)
     method.flat[pixels] = NETWORK

@@ -93,6 +93,22 @@ def test_network_on_the_source_and_median_elsewhere(scene):
         assert done.image[61, x] == pytest.approx(expected, rel=1e-5)
 
 
+def test_observed_values_are_limits_on_sources_unless_said_otherwise(scene):
+    image, cr_mask = scene
+    image[61, 68:74] -= 3000.0  # flagged for nothing: the 3×3 mean is far off at the peak
+    done = crmend.inpaint(image, cr_mask, model="tiny")
+    other = crmend.inpaint(image, cr_mask, model="tiny", additive=False)
+    observed = image.copy()
+    image[cr_mask] = np.nan
+    blind = crmend.inpaint(image, cr_mask, model="tiny")
+    np.testing.assert_allclose(other.image, blind.image, rtol=1e-5)
+    np.testing.assert_allclose(other.error, blind.error, rtol=1e-5)
+    on_source = done.method == NETWORK
+    off, blindly_off = (np.abs(one.image - observed)[on_source] for one in (done, blind))
+    assert (off < 0.8 * blindly_off).any()
+    np.testing.assert_array_equal(done.image[~on_source], other.image[~on_source])
+
+
 def test_without_sources_all_is_median(scene):
     image, cr_mask = scene
     done = crmend.inpaint(image, cr_mask, model="tiny", sources=catalog([], []))

@@ -18,6 +18,7 @@ from crmend_training.simulate.cosmic_rays import (
     EVENT_DTYPE,
     SUBPIXEL,
     PaperLaw,
+    Sharp,
     Slab,
     draw_cosmic_rays,
 )
@@ -90,6 +91,26 @@ def test_paper_law_affects_2_to_3_per_cent_of_pixels(paper):
     assert 0.02 < fractions.above_0 < 0.03
     assert 0.07 < fractions.one_electron < 0.13
     assert fractions.above_1 == pytest.approx((charge > 1).mean())
+
+
+def test_sharp_events_come_on_top_and_leave_the_others_as_they_are():
+    shape = (900, 800)
+    without = draw(5, shape, "physical", 0.003, THIN)
+    rays = draw(5, shape, "physical", 0.003, THIN, None, Sharp(5e-4, 0.05))
+    added = rays.charge - without.charge
+    assert added.min() > -1.5  # each sum is rounded
+    sharp = rays.events[len(without.events) :]
+    assert np.array_equal(rays.events[: len(without.events)], without.events)
+    assert len(sharp) == pytest.approx(5e-4 * 900 * 800, rel=0.25)
+    per_pixel = sharp["energy"] / np.maximum(sharp["length"], 1.0)
+    assert per_pixel.max() < 2.01e5
+    assert np.median(per_pixel[sharp["length"] < 1]) == pytest.approx(
+        np.sqrt(100 * 2e5), rel=0.5
+    )
+    # Half of the points fill one pixel: that is what few of the laws' events do.
+    assert np.mean(sharp["length"] < 1.0) == pytest.approx(0.5, abs=0.08)
+    off_axis = np.abs(np.degrees(sharp["angle"]) % 90.0 - 45.0)
+    assert np.mean(off_axis > 39.0) == pytest.approx(0.4 + 0.6 * 12 / 90, abs=0.08)
 
 
 def test_tracks_fade_from_the_paper_law_beyond_a_few_electrons():

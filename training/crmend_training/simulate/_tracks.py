@@ -116,7 +116,7 @@ def deposit(charge, book, x, y, amount, sigma):
 
 
 @njit(cache=True, nogil=True)
-def add_paper_events(rng, charge, book, lengths, energies, diffusion, on_grid):
+def add_paper_events(rng, charge, book, lengths, energies, diffusion, on_grid, angles=None):
     """Add straight tracks of even charge, at random positions and angles.
 
     Parameters
@@ -133,10 +133,12 @@ def add_paper_events(rng, charge, book, lengths, energies, diffusion, on_grid):
     on_grid : bool
         True frees the charge in the middle of each pixel that a track meets, one pixel per
         row or column; False all along the track.
+    angles : (n,) float64 array or None
+        [rad]; None = random ones.
     """
     ny, nx = charge.shape
     for i in range(lengths.size):
-        angle = rng.random() * 2.0 * math.pi
+        angle = rng.random() * 2.0 * math.pi if angles is None else angles[i]
         x = rng.random() * (nx + PAPER_BORDER) - 0.5 * (PAPER_BORDER + 1)
         y = rng.random() * (ny + PAPER_BORDER) - 0.5 * (PAPER_BORDER + 1)
         if on_grid:

@@ -112,6 +112,35 @@ class Slab:
 
 
 @dataclass(frozen=True)
+class Sharp:
+    """Straight tracks and points that are sharper and brighter than those of both laws.
+
+    For training: thin or cold detectors hardly diffuse charge, other materials free more of
+    it, and tracks along rows or columns are few although they look like bad columns, bleeding
+    and spectra.  All numbers are assumed.
+
+    Attributes
+    ----------
+    events : float
+        Per pixel of the frame.
+    diffusion : float
+        Sigma [px].
+    charge : (float, float)
+        Per pixel of path, log-uniform [e-].
+    points : float
+        Share of events shorter than a pixel.
+    aligned : float
+        Share of events within some degrees of the rows or columns.
+    """
+
+    events: float
+    diffusion: float
+    charge: tuple[float, float] = (100.0, 2e5)
+    points: float = 0.5
+    aligned: float = 0.4
+
+
+@dataclass(frozen=True)
 class CosmicRays:
     """The cosmic rays of one exposure.
 
@@ -134,6 +163,7 @@ def draw_cosmic_rays(
     rate: float | None = None,
     slab: Slab | None = None,
     paper: PaperLaw | None = None,
+    sharp: Sharp | None = None,
 ) -> CosmicRays:
     """Draw the cosmic rays of one exposure.
 
@@ -151,6 +181,8 @@ def draw_cosmic_rays(
         For the physical law; None draws 16–40 µm of silicon with 10 µm pixels.
     paper : PaperLaw or None
         For the paper's law; None takes its defaults.
+    sharp : Sharp or None
+        Further events.
 
     Returns
     -------
@@ -165,6 +197,8 @@ def draw_cosmic_rays(
         whole = np.floor if paper.on_grid else np.rint
     else:
         book, whole = _draw_physical(rng, charge, rate, slab, law), np.rint
+    if sharp is not None:
+        book = np.concatenate([book, _draw_sharp(rng, charge, sharp)])
     return CosmicRays(whole(charge, out=charge), _event_table(book))
 
 
@@ -197,6 +231,25 @@ def _draw_paper(rng, charge, rate, paper):
     energies = 10.0 ** rng.normal(mean, sigma, n_events)
     book = np.zeros((n_events, len(BOOK)))
     add_paper_events(rng, charge, book, lengths, energies, paper.diffusion, paper.on_grid)
+    return book
+
+
+def _draw_sharp(rng, charge, sharp):
+    """Add sharp events, and return what `_tracks` books of them."""
+    ny, nx = charge.shape
+    n_events = rng.poisson(sharp.events * (ny + PAPER_BORDER) * (nx + PAPER_BORDER))
+    is_point = rng.random(n_events) < sharp.points
+    lengths = 10.0 ** np.where(
+        is_point, rng.uniform(-1.5, 0.0, n_events), rng.uniform(0.0, 1.9, n_events)
+    )
+    low, high = np.log10(sharp.charge)
+    energies = 10.0 ** rng.uniform(low, high, n_events) * np.maximum(lengths, 1.0)
+    along = 0.5 * np.pi * rng.integers(0, 4, n_events) + np.radians(rng.normal(0, 2, n_events))
+    angles = np.where(
+        rng.random(n_events) < sharp.aligned, along, rng.uniform(0.0, 2.0 * np.pi, n_events)
+    )
+    book = np.zeros((n_events, len(BOOK)))
+    add_paper_events(rng, charge, book, lengths, energies, sharp.diffusion, False, angles)
     return book
 
 

@@ -140,7 +140,7 @@ def _simulate(
     bits, more = add_artefacts(for_artefacts, scene, catalog, optics, setup.artefacts)
     _add_sky(for_sky, scene, setup.sky)
     cosmic_rays = draw_cosmic_rays(
-        for_rays, setup.shape, setup.law, setup.cr_rate, setup.slab, setup.paper
+        for_rays, setup.shape, setup.law, setup.cr_rate, setup.slab, setup.paper, setup.sharp
     )
     light = scene.copy() if keep_light else None  # `expose` overwrites the scene
     readout = expose(

@@ -11,7 +11,7 @@ from crmend_training.simulate.artefacts import Artefacts
 from crmend_training.simulate.bands import PIXEL_SCALE
 from crmend_training.simulate.catalog import SkyModel
 from crmend_training.simulate.config import SimulationConfig
-from crmend_training.simulate.cosmic_rays import SUBPIXEL, PaperLaw, Slab
+from crmend_training.simulate.cosmic_rays import SUBPIXEL, PaperLaw, Sharp, Slab
 from crmend_training.simulate.detector import Camera, Chip, Trap, make_chip
 from crmend_training.simulate.focal_plane import draw_place, grid_side
 from crmend_training.simulate.psf import Psf
@@ -27,6 +27,7 @@ _LARGE_GALAXY = 0.05  # per frame of any size, assumed
 _BRIGHTER_FATTER = 4e-6
 _SLITS = 0.2  # share of the generic exposures that are long-slit spectra, assumed
 _TRAILING = 0.5  # share of the generic cameras that leave trails behind bright pixels, assumed
+_SHARP = 0.6  # share of the generic cameras with sharp bright cosmic rays, assumed
 
 _CAMERA_WITHOUT = {
     "defects": {"defect_rate": 0.0},
@@ -71,6 +72,7 @@ class Setup:
     cr_rate : float or None
     slab : Slab or None
     paper : PaperLaw or None
+    sharp : Sharp or None
     slit : Slit or None
         A long-slit spectrum instead of a field of stars.
     stars, galaxies : bool
@@ -90,6 +92,7 @@ class Setup:
     cr_rate: float | None
     slab: Slab | None = None
     paper: PaperLaw | None = None
+    sharp: Sharp | None = None
     slit: Slit | None = None
     stars: bool = True
     galaxies: bool = True
@@ -191,7 +194,7 @@ def _csst_artefacts(config: SimulationConfig, noise: float) -> Artefacts:
 
 def generic_setup(rng: np.random.Generator, shape: tuple[int, int]) -> Setup:
     """Draw a telescope, a camera and a sky."""
-    for_psf, for_chip, for_slit, for_defects, for_transfer = rng.spawn(5)
+    for_psf, for_chip, for_slit, for_defects, for_transfer, for_sharp = rng.spawn(6)
     exposure_time = log_uniform(rng, 30.0, 1500.0)
     sky_electrons = log_uniform(rng, 1.0, 5000.0)
     # Many a camera has thousands of hot pixels, and no dark frame to know them by.
@@ -228,8 +231,16 @@ def generic_setup(rng: np.random.Generator, shape: tuple[int, int]) -> Setup:
             diffusion=(near, float(rng.uniform(near, 0.6))),
         ),
         paper=SUBPIXEL if rng.random() < 0.5 else None,
+        sharp=_generic_sharp(for_sharp),
         slit=Slit(noise=noise, fwhm=max(psf.fwhm, 1.2)) if is_slit else None,
     )
+
+
+def _generic_sharp(rng: np.random.Generator) -> Sharp | None:
+    """Draw how many sharp bright cosmic rays there are: in frames of 512 pixels 5 to 150."""
+    if rng.random() >= _SHARP:
+        return None
+    return Sharp(log_uniform(rng, 2e-5, 6e-4), log_uniform(rng, 0.02, 0.25))
 
 
 def _generic_transfer(rng: np.random.Generator) -> dict[str, Any]:

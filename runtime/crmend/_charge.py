@@ -1,0 +1,91 @@
+"""Cosmic rays add charge, so what was observed limits what can have been there without them.
+
+A fill knows nothing of the pixel itself.  Where it is uncertain, or the charge small, the
+observed value says more: the truth is below it, and often only just.  Given the fill, its
+uncertainty and what charges flagged pixels hold, the mean and the spread of the truth follow
+in closed form.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import erfcx
+
+FAINT_CHARGE = 1.7
+"""Charges of flagged pixels are of two kinds.  Faint ones, rims and what was flagged for
+nothing, fall off exponentially; this is their mean, in units of the background noise."""
+
+FAINT_SHARE = 16.0
+"""Bright ones have no preferred charge.  Close to none, faint charges are so many times as
+frequent."""
+
+NO_LIMIT = -5.0
+"""A value so far below the fill [sigma] is not that of a pixel with a cosmic ray."""
+
+_NO_MATTER = 12.0  # sigma above the fill, from where on the observed value says nothing
+# The charges were fitted to simulated frames that no report uses; LOG.md, round 13.
+
+
+def limit_by_observed(
+    fill: NDArray[np.float32],
+    error: NDArray[np.float32],
+    observed: NDArray[np.float32],
+    neighbours: NDArray[np.float32],
+    noise: float,
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return what mended pixels held without their cosmic ray, and its uncertainty.
+
+    Parameters
+    ----------
+    fill, error : (n,) float32 arrays
+        From everything but the pixels themselves: value and 1-sigma uncertainty.
+    observed : (n,) float32 array
+        What the pixels held with the cosmic ray; NaN = not known, as is a value that more
+        than half of the pixels share, which somebody wrote there.
+    neighbours : (n,) float32 array
+        Median error of the good neighbours.
+    noise : float
+        Background noise of the image, > 0.
+
+    Returns
+    -------
+    (n,) float32 arrays
+        Values, at most those observed, and 1-sigma uncertainties, at least those of the
+        neighbours; `fill` and `error` where the observed value is not known, far above, or
+        more than `NO_LIMIT` below.
+    """
+    value, sigma = fill.copy(), error.copy()
+    with np.errstate(all="ignore"):
+        above = (observed.astype(np.float64) - fill) / error
+    used = (above > NO_LIMIT) & (above < _NO_MATTER) & ~_written_there(observed)
+    high = above[used]
+    faint = error[used] / (noise * FAINT_CHARGE)
+    # The truth is normal below what was observed; of a faint charge, around `faint`.
+    flat, tail = _mills(high), _mills(high - faint)
+    share = FAINT_SHARE * flat / (FAINT_SHARE * flat + tail)
+    means = np.stack([-flat, faint - tail])
+    widths = np.stack([1.0 - flat * (high + flat), 1.0 - tail * (high - faint + tail)])
+    weights = np.stack([1.0 - share, share])
+    mean = (weights * means).sum(axis=0)
+    variance = (weights * (np.maximum(widths, 0.0) + (means - mean) ** 2)).sum(axis=0)
+    value[used] = np.minimum(fill[used] + mean * error[used], observed[used])
+    # A pixel that hardly changes is no better measured than its neighbours.
+    least = np.minimum(error, neighbours)[used]
+    sigma[used] = np.maximum(error[used] * np.sqrt(variance), least)
+    return value, sigma
+
+
+def _mills(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the normal density at x over the probability below x."""
+    ratio: NDArray[np.float64] = np.sqrt(2.0 / np.pi) / erfcx(-x / np.sqrt(2.0))
+    return ratio
+
+
+def _written_there(observed: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Say where a value stands that more than half of the pixels have."""
+    if observed.size < 2:
+        return np.zeros(observed.shape, dtype=bool)
+    middle = np.partition(observed, observed.size // 2)[observed.size // 2]
+    same: NDArray[np.bool_] = observed == middle
+    return same & (2 * np.count_nonzero(same) > same.size)
