@@ -113,9 +113,14 @@ def run(job: Job) -> FrameReport:
     if job.output is None:
         for _ in work.chips():
             pass
+        work.finish()
     else:
         write_exposures(
-            job.output, work.chips(), probability=job.probability, overwrite=job.overwrite
+            job.output,
+            work.chips(),
+            probability=job.probability,
+            overwrite=job.overwrite,
+            finish=work.finish,
         )
     return work.report(time.perf_counter() - start)
 
@@ -168,23 +173,24 @@ class _Work:
         self._seconds: dict[str, float] = {}
 
     def chips(self) -> Iterator[tuple[Exposure, ResultPlanes]]:
-        """Read and treat one chip after the other; then finish what is written beside.
-
-        The writer puts the corrected file in place only after that, so a failure leaves
-        none behind.
-        """
+        """Read and treat one chip after the other."""
         for extver in range(1, self._count + 1):
             seconds: dict[str, float] = {}
             with stopwatch(seconds, "read"):
                 exposure = self._read(extver)
             treat = self._mend if self._job.mend else self._flag
             yield exposure, treat(exposure, seconds)
-        if self._job.quicklook is not None:
-            with self._drawing():
-                self._save_picture(self._job.quicklook)
-        for exposure, cr_mask in self._masks:
-            path = update_flags(self._job.frame, exposure, cr_mask)
-            self._outputs["updated"] = path
+
+    def finish(self) -> None:
+        """Save the picture and change the input's flags.
+
+        The output is complete by then, and gets its name only after that: a failure leaves
+        neither, nor a changed input.
+        """
+        if self._job.quicklook is None:
+            self._update_flags()
+        else:
+            self._save_picture(self._job.quicklook)
 
     def report(self, seconds: float) -> FrameReport:
         """Return the figures; what the stages do not explain is the time for writing."""
@@ -291,9 +297,16 @@ class _Work:
     def _save_picture(self, path: Path) -> None:
         from crmend._quicklook import stack
 
-        with atomic_output(path, overwrite=self._job.overwrite) as temporary:
-            stack(self._pictures).save(temporary, format="PNG")
         self._outputs["quicklook"] = path
+        overwrite, finish = self._job.overwrite, self._update_flags
+        with atomic_output(path, overwrite=overwrite, finish=finish) as temporary:
+            with self._drawing():
+                stack(self._pictures).save(temporary, format="PNG")
+
+    def _update_flags(self) -> None:
+        for exposure, cr_mask in self._masks:
+            path = update_flags(self._job.frame, exposure, cr_mask)
+            self._outputs["updated"] = path
 
 
 def _is_users(model: str | None) -> bool:

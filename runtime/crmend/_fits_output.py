@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -125,12 +125,14 @@ def write_exposures(
     *,
     probability: bool = False,
     overwrite: bool = True,
+    finish: Callable[[], None] | None = None,
 ) -> None:
     """Write several chips into one file; see `write_exposure`.
 
     The planes of each chip share an EXTVER, from 1.  Items are taken one at a time, so a
     generator that cleans chip by chip keeps only one in memory.  Each SCI header has the
-    provenance of its chip, the primary header the sums.
+    provenance of its chip, the primary header the sums.  `finish` is called when the file is
+    complete, before it appears under its name; if it raises, the file does not.
 
     Raises
     ------
@@ -142,7 +144,7 @@ def write_exposures(
     extras: dict[Extra, None] = {}
     written: set[tuple[str, int]] = set()
     count, primary, size = 0, fits.Header(), 0
-    with atomic_output(path, overwrite=overwrite) as temporary:
+    with atomic_output(path, overwrite=overwrite, finish=finish) as temporary:
         for count, (exposure, given) in enumerate(items, 1):
             check_output(path, source_files(exposure), overwrite=overwrite)
             result = _planes_of(exposure, given)

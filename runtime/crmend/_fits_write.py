@@ -8,7 +8,7 @@ import os
 import secrets
 import shutil
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
@@ -35,6 +35,7 @@ def atomic_output(
     inputs: Iterable[Path] = (),
     gzipped: bool | None = None,
     mode_of: Path | None = None,
+    finish: Callable[[], None] | None = None,
 ) -> Iterator[Path]:
     """Give a temporary name in the same folder, and rename it when all went well.
 
@@ -50,6 +51,9 @@ def atomic_output(
         Gzip the file; None = if its name ends in .gz.
     mode_of : Path or None
         File whose permissions to copy.
+    finish : callable or None
+        Called when the file is complete and on the disk, before it is renamed: for what
+        should happen only if nothing can go wrong any more.
 
     Raises
     ------
@@ -74,6 +78,8 @@ def atomic_output(
         if mode_of is not None:
             shutil.copymode(mode_of, temporary)
         _sync(temporary)
+        if finish is not None:
+            finish()
         temporary.replace(path)
         with suppress(OSError):
             # Some file systems cannot sync a folder; the file itself is safe by then.

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import resource
 import signal
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from crmend._cli_bar import Bar
 from crmend._cli_options import beside
 from crmend._provenance import Provenance
 from crmend._report import ChipReport, FrameReport
+from crmend.errors import OutputError
 
 CR_BIT = 1 << 20
 TINY = ("--model", "tiny", "--threshold", "0.99")
@@ -132,6 +134,36 @@ def test_update_flags_needs_a_flag_plane(crmend_cli, level1, noisy, tmp_path):
     assert done.code == 3
     assert "no flag plane" in done.err
     assert not (tmp_path / "no_flag_crmend.fits").exists()
+
+
+def test_a_full_disk_leaves_the_input_as_it_was(crmend_cli, noisy, tmp_path):
+    frame, trial = noisy(), tmp_path / "trial.fits"
+    fits.append(frame, np.zeros((30, 40)), fits.Header({"EXTNAME": "CARRIED"}))
+    words = ("clean", frame, "--save-probability", *TINY, "-o")
+    assert crmend_cli(*words, trial).code == 0
+    content = frame.read_bytes()
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # The input fits with its new flags, the output does not.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (trial.stat().st_size - 1, before[1]))
+    try:
+        done = crmend_cli(*words, tmp_path / "out.fits", "--update-flags")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert done.code == 5
+    assert frame.read_bytes() == content
+    assert sorted(tmp_path.iterdir()) == [frame, trial]
+
+
+def test_flags_that_cannot_be_updated_leave_no_results(
+    crmend_cli, noisy, tmp_path, monkeypatch
+):
+    def fail(*args):
+        raise OutputError("the disk is full")
+
+    monkeypatch.setattr(_cli_clean, "update_flags", fail)
+    frame = noisy()
+    assert crmend_cli("clean", frame, "--update-flags", "--quicklook", *TINY).code == 5
+    assert list(tmp_path.iterdir()) == [frame]
 
 
 def test_quicklook(crmend_cli, noisy, tmp_path):
