@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from crmend._cli_bar import Bar
 from crmend._cli_detect import flag_in_place
 from crmend._cli_options import beside
-from crmend._fits_write import atomic_output, check_output
+from crmend._fits import check_exists
+from crmend._fits_write import atomic_output, check_folder, check_output
 from crmend._instruments import available_instruments, load_instrument
 from crmend._normalise import measure_scale
 from crmend._provenance import Provenance
@@ -105,9 +106,10 @@ def run(job: Job) -> FrameReport:
     CrmendError
         Of any kind; the corrected file is then not there.
     """
+    check_exists(job.frame)
     for path in (job.output, job.quicklook):
         if path is not None:
-            check_output(path, [job.frame], overwrite=job.overwrite)
+            check_output(path, _inputs(job), overwrite=job.overwrite)
     start = time.perf_counter()
     work = _Work(job, count_extvers(job.frame, instrument=job.instrument, planes=job.planes))
     if job.output is None:
@@ -123,6 +125,13 @@ def run(job: Job) -> FrameReport:
             finish=work.finish,
         )
     return work.report(time.perf_counter() - start)
+
+
+def _inputs(job: Job) -> list[Path]:
+    """Return the files that the command line names for reading."""
+    profile = job.instrument if (job.instrument or "").endswith(".toml") else None
+    named = [job.options.catalog, profile]
+    return [job.frame, *(Path(name) for name in named if isinstance(name, str))]
 
 
 def _output(options: argparse.Namespace, suffix: str) -> Path:
@@ -228,6 +237,8 @@ class _Work:
                 f"{self._job.frame} has no flag plane for --update-flags to change; leave it "
                 "out, the flags stand in the output"
             )
+        if self._job.update_flags:
+            check_folder(exposure.planes["flag"].path.resolve())
         return exposure
 
     def _mend(self, exposure: Exposure, seconds: dict[str, float]) -> ResultPlanes:

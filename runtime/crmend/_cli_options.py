@@ -74,6 +74,9 @@ def flag_bits(text: str) -> int | str:
 
 def beside(frame: Path, suffix: str) -> Path:
     """Return the default name of a result: the frame's without its ending, plus a suffix."""
+    if not frame.name:
+        # Such as "" or "/": reading says what is wrong with it.
+        return frame / suffix
     lower = frame.name.lower()
     ending = next((end for end in _ENDINGS if lower.endswith(end)), "")
     return frame.with_name(frame.name[: len(frame.name) - len(ending)] + suffix)

@@ -47,7 +47,8 @@ class _Parser(argparse.ArgumentParser):
     """Raises what argparse would print and exit with."""
 
     def error(self, message: str) -> NoReturn:
-        self.print_usage(sys.stderr)
+        if sys.stderr is not None:
+            self.print_usage(sys.stderr)
         raise CommandLineError(message)
 
 

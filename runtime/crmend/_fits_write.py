@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import io
 import os
@@ -208,13 +209,19 @@ def check_output(path: Path, inputs: Iterable[Path] = (), *, overwrite: bool = T
         raise _cannot_write(path, error) from error
 
 
+def check_folder(path: Path) -> None:
+    """Raise an `OutputError` if the folder of a file may not be written to."""
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise _cannot_write(path, PermissionError(errno.EACCES, "its folder is read-only"))
+
+
 def _check_place(path: Path, inputs: Iterable[Path], *, overwrite: bool) -> None:
     """Raise an `OutputError` if a file must not or cannot stand there."""
     for source in inputs:
         if os.path.exists(source) and path.exists() and os.path.samefile(source, path):
             raise OutputError(
-                f"the output {path} is the input {source}; crmend never overwrites an "
-                "exposure: choose another name"
+                f"the output {path} is the input {source}; crmend never overwrites what it "
+                "reads: choose another name"
             )
     if path.is_dir():
         raise OutputError(f"the output {path} is a folder, expected a file name; add one")
@@ -232,6 +239,7 @@ def _check_place(path: Path, inputs: Iterable[Path], *, overwrite: bool) -> None
         raise OutputError(
             f"{path} exists; choose another name, or overwrite=True (--overwrite)"
         )
+    check_folder(path)
 
 
 def _cannot_write(path: Path, error: OSError) -> OutputError:

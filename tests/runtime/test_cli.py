@@ -5,6 +5,7 @@ import json
 import os
 import resource
 import signal
+from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -154,6 +155,23 @@ def test_a_full_disk_leaves_the_input_as_it_was(crmend_cli, noisy, tmp_path):
     assert sorted(tmp_path.iterdir()) == [frame, trial]
 
 
+@pytest.mark.parametrize("where", ["output", "input"])
+def test_a_read_only_folder_is_noticed_before_the_work(
+    crmend_cli, noisy, tmp_path, monkeypatch, read_only_folder, where
+):
+    frame = noisy()
+    if where == "input":
+        monkeypatch.setattr(_cli_clean, "check_folder", _refuse)
+    output = (read_only_folder if where == "output" else tmp_path) / "out.fits"
+    monkeypatch.setattr(_cli_clean, "clean_in_place", lambda *args: pytest.fail("too late"))
+    done = crmend_cli("clean", frame, "--update-flags", "-o", output, *TINY)
+    assert (done.code, "read-only" in done.err) == (5, True)
+
+
+def _refuse(path):
+    raise OutputError(f"{path} cannot be written: its folder is read-only")
+
+
 def test_flags_that_cannot_be_updated_leave_no_results(
     crmend_cli, noisy, tmp_path, monkeypatch
 ):
@@ -195,6 +213,27 @@ def test_results_are_replaced_only_with_overwrite(crmend_cli, noisy, tmp_path):
     assert out.read_bytes() == b"precious"
     assert crmend_cli("clean", frame, "-o", out, "--overwrite", *TINY).code == 0
     assert ("SCI", 1) in planes(out)
+
+
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [("clean", "--catalog"), ("clean", "--instrument"), ("detect", "--instrument")],
+)
+def test_no_input_is_replaced(crmend_cli, noisy, tmp_path, command, option):
+    if option == "--catalog":
+        given = tmp_path / "cat.fits"
+        Table({"x": [40.0], "y": [30.0]}).write(given)
+    else:
+        given = tmp_path / "my.toml"
+        profile = resources.files("crmend.instruments") / "csst_msc.toml"
+        given.write_bytes(profile.read_bytes())
+    content = given.read_bytes()
+    words = (command, noisy(), option, given, "--overwrite", *TINY, "-o")
+    done = crmend_cli(*words, given)
+    assert done.code == 5
+    assert f"is the input {given}" in done.err
+    assert given.read_bytes() == content
+    assert crmend_cli(*words, tmp_path / "out.fits").code == 0
 
 
 def test_several_chips_end_in_one_file(crmend_cli, noisy, tmp_path):
@@ -296,6 +335,7 @@ def test_detect_several_chips(crmend_cli, noisy, tmp_path):
         ("clean", "a.fits", "--quality", "best"),
         ("clean", "a.fits", "--threads", "0"),
         ("clean", "a.fits", "--memory", "lots"),
+        ("clean", "a.fits", "--memory", "9" * 400),
         ("clean", "a.fits", "--device", "tpu"),
         ("models",),
     ],
