@@ -113,7 +113,7 @@ def detect(
     device : str
         ``auto``, ``cpu`` or ``cuda``.
     threads : int or None
-        CPU threads; None = as many as this process may use.
+        CPU threads, at most as many as this process may use CPUs; None = so many.
     tile : int or None
         Side of a tile [px]; None = 256 on the CPU, 1024 on a GPU, or 16 of the network's
         halos where that is more.  It changes memory and speed, not the result.

@@ -59,8 +59,8 @@ class CleanOptions:
     device : str
         ``auto``, ``cpu`` or ``cuda``.
     threads : int or None
-        CPU threads of the networks and of the fits to sources; None = as many as this
-        process may use.  All else runs in one thread.
+        CPU threads of the networks and of the fits to sources, at most as many as this
+        process may use CPUs; None = so many.  All else runs in one thread.
     memory : int, str or None
         Bytes, or text such as ``"2GB"``, that the whole process should stay below: tiles,
         batches and bands shrink accordingly, the result is the same.
