@@ -72,6 +72,23 @@ def flag_bits(text: str) -> int | str:
     return reduce(or_, bits)
 
 
+def contradiction(options: argparse.Namespace) -> str | None:
+    """Return what is wrong with options that exclude each other, or None."""
+    kinds = [kind for kind, _ in getattr(options, "plane", [])]
+    twice = next((kind for kind in kinds if kinds.count(kind) > 1), None)
+    if twice is not None:
+        return f"argument --plane: the {twice} plane is named twice; expected once"
+    model, detector = getattr(options, "model", None), getattr(options, "detector", None)
+    named = (model or "").partition("/")[2] if isinstance(model, str) else ""
+    digits = named.isdecimal() and (detector or "").isdecimal()
+    if digits and int(named) != int(detector):
+        return (
+            f"argument --detector: {detector} contradicts --model {model}; expected the same "
+            "detector, or one of the two options"
+        )
+    return None
+
+
 def beside(frame: Path, suffix: str) -> Path:
     """Return the default name of a result: the frame's without its ending, plus a suffix."""
     if not frame.name:

@@ -337,6 +337,8 @@ def test_detect_several_chips(crmend_cli, noisy, tmp_path):
         ("clean", "a.fits", "--memory", "lots"),
         ("clean", "a.fits", "--memory", "9" * 400),
         ("clean", "a.fits", "--device", "tpu"),
+        ("clean", "a.fits", "--plane", "image=SCI", "--plane", "image=ERR"),
+        ("detect", "a.fits", "--model", "csst_msc/08", "--detector", "9"),
         ("models",),
     ],
 )
@@ -355,6 +357,12 @@ def test_help_has_exit_codes_and_polarity(crmend_cli, words):
     assert "exit codes:" in done.out
     assert "130, 143  stopped by Ctrl-C (SIGINT) or SIGTERM" in done.out
     assert "set = cosmic ray" in done.out
+
+
+def test_a_detector_may_be_said_twice(crmend_cli, noisy):
+    words = ("--model", "tiny_chips/02", "--plane", "error=ERR", "--plane", "flag=FLAG")
+    words += ("--instrument", "generic", "--detector", "2")
+    assert crmend_cli("detect", noisy(), *words).code == 0
 
 
 def test_version(crmend_cli):
