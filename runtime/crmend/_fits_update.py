@@ -19,7 +19,7 @@ from crmend._fits import (
     plane_blocks,
     read_flag,
 )
-from crmend._fits_header import header_bytes
+from crmend._fits_header import drop_unwritable, header_bytes
 from crmend._fits_planes import Plane
 from crmend._fits_write import atomic_output, copy_bytes, write_blocks, write_packed
 
@@ -118,4 +118,5 @@ def _new_header(header: fits.Header, short: bool) -> fits.Header:
     for key in (*stale, "BSCALE", "BZERO"):
         result.remove(key, ignore_missing=True, remove_all=True)
     result["BITPIX"] = 16 if short else 32
+    drop_unwritable(result)
     return result

@@ -20,7 +20,7 @@ from astropy.utils.exceptions import AstropyWarning
 from numpy.typing import NDArray
 
 from crmend._fits import FITS_BLOCK, row_blocks
-from crmend._fits_header import clean_header, header_bytes, plane_header
+from crmend._fits_header import clean_header, drop_unwritable, header_bytes, plane_header
 from crmend.errors import CrmendError, OutputError
 
 _PROBABILITY_STEP = 1e-4
@@ -117,6 +117,7 @@ def write_primary(path: Path, primary: fits.Header, size: int = 0) -> int:
     header["NAXIS"] = (0, "number of array dimensions")
     header["EXTEND"] = (True, "extensions follow")
     header.extend(clean_header(primary), strip=False, unique=False, update=False)
+    drop_unwritable(header)
     while len(content := header_bytes(header)) < size:
         header.append(("", ""), end=True)
     with path.open("r+b" if path.exists() else "xb") as stream:
