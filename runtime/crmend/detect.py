@@ -20,6 +20,7 @@ from crmend._inputs import (
 from crmend._kernels import FILL_HALF_WIDTH, fill_invalid
 from crmend._limits import Limits, choose_limits
 from crmend._normalise import Scale, measure_scale
+from crmend._pixel_checks import warn_of_pixels
 from crmend._star_cores import check_star_cores
 from crmend._tiling import Progress, TileGrid, make_grid
 from crmend.errors import InvalidInputError
@@ -222,12 +223,19 @@ def detect_into(
         the network wants electrons and `electrons_per_unit` is None.
     ModelError
         onnxruntime runs out of memory.
+
+    Warns
+    -----
+    CrmendWarning
+        More than half of the pixels are excluded, or many share one value that noise does
+        not explain.
     """
     if excluded.all():
         raise InvalidInputError(
             f"no pixel of the image is valid: all {image.size} are NaN, infinite, bad or "
             "saturated. Check the file and its flag plane."
         )
+    warn_of_pixels(image, excluded)
     graph = model.graph
     limits = choose_limits(model) if limits is None else limits
     side = check_count(_default_tile(model) if tile is None else tile, "tile")
