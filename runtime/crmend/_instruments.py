@@ -15,6 +15,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from crmend._instrument_checks import check_profile
 from crmend.errors import (
     FileFormatError,
     InvalidInputError,
@@ -270,10 +271,11 @@ def _parse(name: str, content: bytes, where: str) -> Instrument:
     Raises
     ------
     FileFormatError
-        If the file is not TOML, lacks an entry or has one that is not known.
+        If the file is not TOML, lacks an entry, or has one that is not known or out of range.
     """
     try:
         table = tomllib.loads(content.decode("utf-8"))
+        check_profile(table, PLANE_KINDS, ALL_FLAGS)
         roles, flags = table.pop("flag_roles"), table["flags"]
         table["invalid_flags"] = sum(flags[role] for role in roles["invalid"])
         table["saturated_flags"] = sum(flags[role] for role in roles["saturated"])

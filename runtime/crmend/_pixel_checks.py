@@ -17,6 +17,7 @@ LEAST_SHARE = 0.1
 """Part of the valid pixels that a filled value has, at least, to be worth a warning."""
 
 _SAMPLES = 1_000_000
+_LEAST_PIXELS = 100
 _LEAST_REST = 0.01  # of the pixels; with fewer others the frame is constant, or counts photons
 _COMMON = 0.005  # pixels of another level of the same noise over those of this one, at least
 _NEXT = 1.5  # distance of such levels, over that of the closest two
@@ -82,7 +83,7 @@ def filled_value(values: NDArray[np.float32]) -> tuple[float, float] | None:
     shares = counts / max(values.size, 1)
     for i in np.argsort(-shares, kind="stable"):
         share = float(shares[i])
-        if share < LEAST_SHARE or share > 1.0 - _LEAST_REST:
+        if counts[i] < _LEAST_PIXELS or not LEAST_SHARE <= share <= 1.0 - _LEAST_REST:
             return None
         if not _has_neighbours(levels.astype(np.float64), shares, int(i)):
             return float(levels[i]), share

@@ -12,7 +12,7 @@ import numpy as np
 from astropy.io import fits
 from numpy.typing import ArrayLike, NDArray
 
-from crmend._checks import own_planes, warn_if_cleaned
+from crmend._checks import own_planes, warn_if_cleaned, warn_if_no_flags
 from crmend._events import count_events
 from crmend._limits import Limits, choose_limits
 from crmend._memory import plan_work
@@ -143,7 +143,8 @@ def clean(
     Warns
     -----
     CrmendWarning
-        The header says that the exposure has been cleaned before.
+        The header says that the exposure has been cleaned before, its file has no flag plane,
+        most pixels are excluded, or many share one value that noise does not explain.
     """
     options = CleanOptions(
         detector, model, threshold, seed_threshold, target_precision, quality, star_cores,
@@ -180,6 +181,7 @@ def clean_in_place(exposure: Exposure, options: CleanOptions | None = None) -> C
     """
     options = CleanOptions() if options is None else options
     warn_if_cleaned(exposure)
+    warn_if_no_flags(exposure)
     invalid = exposure.invalid
     excluded = exposure.saturated
     excluded |= invalid
