@@ -12,6 +12,7 @@ from crmend.errors import CrmendWarning
 from crmend.exposure import Exposure
 from crmend.flags import to_int32
 from crmend.inpaint import own_copy, own_plane
+from crmend.sources import SourceCatalog
 
 
 def own_planes(exposure: Exposure) -> Exposure:
@@ -50,6 +51,28 @@ def warn_if_cleaned(exposure: Exposure) -> None:
         f"{name} was cleaned before, by crmend {before} (CRMVERS): its mended pixels now count "
         "as measured ones and their flags stay, so counts and CR rate are of what is left; "
         "clean the original file for a full result",
+        CrmendWarning,
+        stacklevel=4,
+    )
+
+
+def warn_if_elsewhere(catalog: SourceCatalog, shape: tuple[int, ...]) -> None:
+    """Warn where none of a catalogue's sources is on the image.
+
+    Warns
+    -----
+    CrmendWarning
+        None is; rows without a position are none.
+    """
+    ny, nx = shape
+    on_image = (catalog.x > -0.5) & (catalog.x < nx - 0.5)
+    on_image &= (catalog.y > -0.5) & (catalog.y < ny - 0.5)
+    if on_image.any():
+        return
+    warnings.warn(
+        f"the catalogue has no source on the image of {nx} x {ny} px (positions elsewhere: "
+        f"{len(catalog)}), so the network mends nothing; expected x and y in pixels, or RA and "
+        "DEC in degrees, of this field: give its catalogue, or none to have sources found",
         CrmendWarning,
         stacklevel=4,
     )

@@ -310,9 +310,11 @@ class _Work:
 
         self._outputs["quicklook"] = path
         overwrite, finish = self._job.overwrite, self._update_flags
-        with atomic_output(path, overwrite=overwrite, finish=finish) as temporary:
-            with self._drawing():
-                stack(self._pictures).save(temporary, format="PNG")
+        with (
+            atomic_output(path, overwrite=overwrite, finish=finish) as temporary,
+            self._drawing(),
+        ):
+            stack(self._pictures).save(temporary, format="PNG")
 
     def _update_flags(self) -> None:
         for exposure, cr_mask in self._masks:

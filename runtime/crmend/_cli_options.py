@@ -78,10 +78,11 @@ def contradiction(options: argparse.Namespace) -> str | None:
     twice = next((kind for kind in kinds if kinds.count(kind) > 1), None)
     if twice is not None:
         return f"argument --plane: the {twice} plane is named twice; expected once"
+    # Other commands have no such options, and `models info` has a model without a detector.
     model, detector = getattr(options, "model", None), getattr(options, "detector", None)
-    named = (model or "").partition("/")[2] if isinstance(model, str) else ""
-    digits = named.isdecimal() and (detector or "").isdecimal()
-    if digits and int(named) != int(detector):
+    named = str(model).partition("/")[2]
+    digits = named.isdecimal() and str(detector).isdecimal()
+    if digits and int(named) != int(str(detector)):
         return (
             f"argument --detector: {detector} contradicts --model {model}; expected the same "
             "detector, or one of the two options"

@@ -234,7 +234,10 @@ def _add_device(command: argparse.ArgumentParser) -> None:
         help="auto takes CUDA where it works (default: auto)",
     )
     command.add_argument(
-        "--threads", type=positive_count, metavar="N", help="CPU threads, at most one per CPU (default: all)"
+        "--threads",
+        type=positive_count,
+        metavar="N",
+        help="CPU threads, at most one per CPU (default: all)",
     )
 
 

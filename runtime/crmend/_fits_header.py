@@ -67,9 +67,9 @@ def drop_unwritable(header: fits.Header) -> None:
             del header[index]
     if lost:
         warnings.warn(
-            f"not carried over to the output: the header card(s) {', '.join(sorted(lost))} with "
-            "a tab or another control character, which FITS does not allow; mend the input's "
-            "header",
+            f"not carried over to the output: the header card(s) {', '.join(sorted(lost))} "
+            "with a tab or another control character, which FITS does not allow; mend the "
+            "input's header",
             CrmendWarning,
             stacklevel=4,
         )

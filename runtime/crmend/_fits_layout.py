@@ -20,6 +20,7 @@ from crmend._fits_planes import (
     pick,
     scan,
 )
+from crmend._inputs import check_count
 from crmend._instruments import ERROR_KINDS, PLANE_KINDS, Instrument
 from crmend.errors import CrmendWarning, FileFormatError, InvalidInputError
 
@@ -89,7 +90,7 @@ def locate(content: FileHeaders, instrument: Instrument, extver: int) -> Layout:
         If there is no image plane, it is not 2-D, another plane's shape differs, or several
         planes might be the flags or errors of the only image.
     InvalidInputError
-        If `extver` is out of range.
+        If `extver` is no whole number or out of range.
 
     Warns
     -----
@@ -98,6 +99,7 @@ def locate(content: FileHeaders, instrument: Instrument, extver: int) -> Layout:
         beside one that has no name of the profile are left alone.
     """
     chips = find_chips(content, instrument)
+    check_count(extver, "extver")
     if not 1 <= extver <= len(chips):
         raise InvalidInputError(
             f"extver {extver} is out of range: {content.path} has {len(chips)} image plane(s); "

@@ -146,6 +146,7 @@ def write_exposures(
     count, primary, size = 0, fits.Header(), 0
     with atomic_output(path, overwrite=overwrite, finish=finish) as temporary:
         for count, (exposure, given) in enumerate(items, 1):
+            _check_exposure(exposure)
             check_output(path, source_files(exposure), overwrite=overwrite)
             result = _planes_of(exposure, given)
             provenance = getattr(result, "provenance", None)
@@ -233,6 +234,7 @@ def update_flags(path: str | Path, exposure: Exposure, cr_mask: NDArray[np.bool_
         If the file cannot be rewritten; it is then as before.
     """
     path = Path(path)
+    _check_exposure(exposure)
     layout = locate(scan(path), exposure.instrument, exposure.extver)
     if layout.flag is None:
         names = ", ".join(exposure.instrument.planes.get("flag", ()))
@@ -259,6 +261,17 @@ def source_files(exposure: Exposure) -> list[Path]:
     """Return the files that an exposure was read from: never write over these."""
     files = {plane.path for plane in exposure.planes.values()}
     return sorted(files | ({exposure.path} if exposure.path is not None else set()))
+
+
+def _check_exposure(exposure: Exposure) -> None:
+    """Raise unless it is one."""
+    from crmend.exposure import Exposure
+
+    if not isinstance(exposure, Exposure):
+        raise InvalidInputError(
+            f"the exposure is a {type(exposure).__name__}; expected what "
+            "crmend.read_exposure returns"
+        )
 
 
 def _with_provenance(header: fits.Header, chips: list[Provenance]) -> fits.Header:

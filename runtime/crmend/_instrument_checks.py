@@ -86,9 +86,7 @@ def _check_flags(table: Mapping[str, Any], most_flags: int) -> None:
         known = isinstance(name, str) and name in flags
         _require(known, "the name of a flag", name, f"one of {', '.join(flags)}")
     bit = flags[roles["cosmic_ray"]]
-    _require(
-        bit & (bit - 1) == 0, f"flags.{roles['cosmic_ray']}", bit, "one bit: a power of 2"
-    )
+    _require(bit & (bit - 1) == 0, f"flags.{roles['cosmic_ray']}", bit, "one bit: a power of 2")
 
 
 def _expect(

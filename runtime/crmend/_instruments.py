@@ -253,8 +253,8 @@ def match_instrument(header: Mapping[str, Any], file_name: str = "") -> Instrume
     raise UnknownInstrumentError(
         f"no instrument profile fits {file_name or 'the header'} "
         f"({seen or 'no TELESCOP, INSTRUME or DETECTOR keyword'}); available: "
-        f"{', '.join(available_instruments())}. Choose one with instrument=... "
-        "(--instrument ...); instrument='generic' (--instrument generic) reads any 2-D image"
+        f"{', '.join(available_instruments())}. Name one by instrument='generic' "
+        "(--instrument generic), say, which reads any 2-D image"
     )
 
 

@@ -21,7 +21,7 @@ _LEAST_PIXELS = 100
 _LEAST_REST = 0.01  # of the pixels; with fewer others the frame is constant, or counts photons
 _COMMON = 0.005  # pixels of another level of the same noise over those of this one, at least
 _NEXT = 1.5  # distance of such levels, over that of the closest two
-_COARSE = 0.5  # of the pixels; noise far below a step, of which star light fills the next levels
+_COARSE = 0.5  # of the pixels; with so many the noise is far below a step
 _EXPECTED = 1 / 3  # pixels of the next level, over those of a Gaussian noise, at least
 
 
@@ -55,9 +55,9 @@ def warn_of_pixels(image: NDArray[np.float32], excluded: NDArray[np.bool_]) -> N
         value, share = filled
         warnings.warn(
             f"{_percent(share)} of the valid pixels are exactly {value:g}, more than noise "
-            "explains: gaps that were filled, or values that were clipped, spoil the noise, the "
-            "PSF and the mask around them; set such pixels to NaN, or mark them in the flag "
-            "plane (bad_flags) or by invalid=",
+            "explains: gaps that were filled, or values that were clipped, spoil the noise, "
+            "the PSF and the mask around them; set such pixels to NaN, or mark them in the "
+            "flag plane (bad_flags) or by invalid=",
             CrmendWarning,
             stacklevel=4,
         )
@@ -90,9 +90,7 @@ def filled_value(values: NDArray[np.float32]) -> tuple[float, float] | None:
     return None
 
 
-def _has_neighbours(
-    levels: NDArray[np.float64], shares: NDArray[np.float64], i: int
-) -> bool:
+def _has_neighbours(levels: NDArray[np.float64], shares: NDArray[np.float64], i: int) -> bool:
     """Say whether a level looks like one of digitised noise."""
     common = shares >= _COMMON * shares[i]
     steps = np.diff(levels[common])

@@ -74,9 +74,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _hold_closed_streams() -> None:
-    """Let stdin, stdout and stderr lead nowhere if they are closed, not to the next file opened.
+    """Let stdin, stdout and stderr lead nowhere if they are closed.
 
-    Libraries would write their messages into it.
+    Otherwise the next file opened takes their place, and libraries write messages into it.
     """
     while (number := os.open(os.devnull, os.O_RDWR)) < _FIRST_FREE:
         pass

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from crmend import _deepcr_input
 from crmend._deepcr_input import LinearScale, network_input
 from crmend._inputs import (
+    check_callable,
     check_count,
     check_flag,
     check_image,
@@ -132,6 +133,11 @@ def detect(
         An argument has the wrong shape, dtype or range, or no pixel is valid.
     UnknownDetectorError, ModelError, DeviceError, MissingRuntimeError
         As `crmend.models.load_model`.
+
+    Warns
+    -----
+    CrmendWarning
+        As `detect_into`.
     """
     pixels = check_image(image)
     bad = check_mask(invalid, pixels.shape, "invalid")
@@ -235,6 +241,7 @@ def detect_into(
             f"no pixel of the image is valid: all {image.size} are NaN, infinite, bad or "
             "saturated. Check the file and its flag plane."
         )
+    check_callable(progress, "progress")
     warn_of_pixels(image, excluded)
     graph = model.graph
     limits = choose_limits(model) if limits is None else limits

@@ -12,8 +12,9 @@ import numpy as np
 from astropy.io import fits
 from numpy.typing import ArrayLike, NDArray
 
-from crmend._checks import own_planes, warn_if_cleaned, warn_if_no_flags
+from crmend._checks import own_planes, warn_if_cleaned, warn_if_elsewhere, warn_if_no_flags
 from crmend._events import count_events
+from crmend._inputs import check_callable
 from crmend._limits import Limits, choose_limits
 from crmend._memory import plan_work
 from crmend._results import CleanResult, Stats
@@ -218,6 +219,7 @@ def _clean(
     """Clean a frame in place: detect, flag, mend, count."""
     start = time.perf_counter()
     seconds: dict[str, float] = {}
+    check_callable(options.progress, "progress")
     sizes = plan_work(frame.image.shape, options.memory)
     finder, inpainter = _load_models(options)
     limits = choose_limits(
@@ -225,6 +227,8 @@ def _clean(
     )
     judges = wants_star_cores(finder, options.star_cores)
     catalog = None if options.catalog is None else as_catalog(options.catalog, frame.header)
+    if catalog is not None:
+        warn_if_elsewhere(catalog, frame.image.shape)
     # deepCR's networks take an array to be in electrons.
     factor = frame.electrons_per_unit if frame.from_file else 1.0
     with stopwatch(seconds, "detect"):

@@ -105,8 +105,9 @@ def test_closed_stderr(crmend_cli, noisy, tmp_path, monkeypatch):
 def test_closed_streams_in_a_process_of_its_own():
     program = (
         "import os, sys; os.close(0); os.close(2); sys.stderr = None; from crmend import cli\n"
-        "cli._run = lambda words: print(*map(os.readlink, ('/proc/self/fd/0', '/proc/self/fd/2')))"
-        "\ncli.main()"
+        "ends = '/proc/self/fd/0', '/proc/self/fd/2'\n"
+        "cli._run = lambda words: print(*map(os.readlink, ends))\n"
+        "cli.main()"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)
     assert done.stdout.decode().split() == [os.devnull] * 2

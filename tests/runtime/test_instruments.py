@@ -88,6 +88,7 @@ def test_unknown_instrument_names_choices_and_remedy(header):
     message = str(caught.value)
     assert ", ".join(available_instruments()) in message
     assert str(header.get("INSTRUME", "no TELESCOP")) in message
+    assert "Name one by instrument='generic' (--instrument generic)" in message
     assert isinstance(caught.value, CrmendError)
     assert isinstance(caught.value, LookupError)
 

@@ -145,7 +145,9 @@ def test_sessions_are_shared_and_few(packs, no_sessions, monkeypatch):
 
 def test_there_are_no_more_threads_than_cpus(packs, monkeypatch):
     monkeypatch.setattr(_sessions, "_usable_cpus", lambda: 3)
-    found = [models.load_model("tiny", device="cpu", threads=n).threads for n in (2, 1024, None)]
+    found = [
+        models.load_model("tiny", device="cpu", threads=n).threads for n in (2, 1024, None)
+    ]
     assert found == [2, 3, 3]
 
 
