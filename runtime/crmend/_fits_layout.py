@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 from astropy.io import fits
 
 from crmend._fits_planes import (
@@ -20,7 +21,6 @@ from crmend._fits_planes import (
     pick,
     scan,
 )
-from crmend._inputs import check_count
 from crmend._instruments import ERROR_KINDS, PLANE_KINDS, Instrument
 from crmend.errors import CrmendWarning, FileFormatError, InvalidInputError
 
@@ -99,11 +99,11 @@ def locate(content: FileHeaders, instrument: Instrument, extver: int) -> Layout:
         beside one that has no name of the profile are left alone.
     """
     chips = find_chips(content, instrument)
-    check_count(extver, "extver")
-    if not 1 <= extver <= len(chips):
+    whole = isinstance(extver, int | np.integer) and not isinstance(extver, bool)
+    if not whole or not 1 <= extver <= len(chips):
         raise InvalidInputError(
-            f"extver {extver} is out of range: {content.path} has {len(chips)} image plane(s); "
-            f"pass 1 to {len(chips)}"
+            f"extver {extver!r} is out of range: {content.path} has {len(chips)} image "
+            f"plane(s); pass 1 to {len(chips)}"
         )
     image = chips[extver - 1]
     if len(image.shape) != 2 or 0 in image.shape:
