@@ -30,7 +30,7 @@ from crmend.exposure import (
     ResultPlanes,
     count_extvers,
     read_exposure,
-    update_flags,
+    update_all_flags,
     write_exposures,
 )
 from crmend.inpaint import stopwatch
@@ -317,9 +317,8 @@ class _Work:
             stack(self._pictures).save(temporary, format="PNG")
 
     def _update_flags(self) -> None:
-        for exposure, cr_mask in self._masks:
-            path = update_flags(self._job.frame, exposure, cr_mask)
-            self._outputs["updated"] = path
+        if self._masks:
+            self._outputs["updated"] = update_all_flags(self._job.frame, self._masks)
 
 
 def _is_users(model: str | None) -> bool:

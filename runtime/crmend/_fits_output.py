@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from crmend._fits_extras import append_extras
 from crmend._fits_header import add_provenance
 from crmend._fits_layout import locate
-from crmend._fits_planes import Extra, scan
-from crmend._fits_update import or_into_flag_plane
+from crmend._fits_planes import Extra, Plane, scan
+from crmend._fits_update import or_into_flag_planes
 from crmend._fits_write import (
     append_plane,
     append_probability,
@@ -233,7 +233,21 @@ def update_flags(path: str | Path, exposure: Exposure, cr_mask: NDArray[np.bool_
     OutputError
         If the file cannot be rewritten; it is then as before.
     """
+    return update_all_flags(path, [(exposure, cr_mask)])
+
+
+def update_all_flags(
+    path: str | Path, chips: Sequence[tuple[Exposure, NDArray[np.bool_]]]
+) -> Path:
+    """Do what `update_flags` does for several chips of one file, all in one step."""
     path = Path(path)
+    planes = [(_flag_plane(path, exposure, mask), mask) for exposure, mask in chips]
+    or_into_flag_planes(planes, chips[0][0].instrument.cr_bit)
+    return planes[0][0].path
+
+
+def _flag_plane(path: Path, exposure: Exposure, cr_mask: NDArray[np.bool_]) -> Plane:
+    """Return where the flags of a chip are, or raise if the mask cannot go there."""
     _check_exposure(exposure)
     layout = locate(scan(path), exposure.instrument, exposure.extver)
     if layout.flag is None:
@@ -253,8 +267,7 @@ def update_flags(path: str | Path, exposure: Exposure, cr_mask: NDArray[np.bool_
             f"the flag plane {layout.flag.label} holds one code per pixel, into which no bit "
             "can be ORed; write the flags to a file of their own instead (crmend detect)"
         )
-    or_into_flag_plane(layout.flag, cr_mask, exposure.instrument.cr_bit)
-    return layout.flag.path
+    return layout.flag
 
 
 def source_files(exposure: Exposure) -> list[Path]:

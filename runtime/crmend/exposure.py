@@ -23,6 +23,7 @@ from crmend._fits_output import (
     Corrected,
     ResultPlanes,
     source_files,
+    update_all_flags,
     update_flags,
     write_exposure,
     write_exposures,
@@ -36,7 +37,8 @@ from crmend.flags import has_flag
 
 __all__ = [
     "Corrected", "Exposure", "ResultPlanes", "check_output", "count_extvers", "read_exposure",
-    "source_files", "update_flags", "write_exposure", "write_exposures", "write_flag",
+    "source_files", "update_all_flags", "update_flags", "write_exposure", "write_exposures",
+    "write_flag",
 ]  # fmt: skip
 
 

@@ -178,7 +178,7 @@ def test_flags_that_cannot_be_updated_leave_no_results(
     def fail(*args):
         raise OutputError("the disk is full")
 
-    monkeypatch.setattr(_cli_clean, "update_flags", fail)
+    monkeypatch.setattr(_cli_clean, "update_all_flags", fail)
     frame = noisy()
     assert crmend_cli("clean", frame, "--update-flags", "--quicklook", *TINY).code == 5
     assert list(tmp_path.iterdir()) == [frame]
