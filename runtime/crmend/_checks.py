@@ -5,11 +5,14 @@ from __future__ import annotations
 import warnings
 from dataclasses import replace
 
+from crmend._fits_layout import sibling_path
+from crmend._fits_planes import kind_of
 from crmend._inputs import check_shape
 from crmend.errors import CrmendWarning
 from crmend.exposure import Exposure
 from crmend.flags import to_int32
 from crmend.inpaint import own_copy, own_plane
+from crmend.sources import SourceCatalog
 
 
 def own_planes(exposure: Exposure) -> Exposure:
@@ -48,6 +51,55 @@ def warn_if_cleaned(exposure: Exposure) -> None:
         f"{name} was cleaned before, by crmend {before} (CRMVERS): its mended pixels now count "
         "as measured ones and their flags stay, so counts and CR rate are of what is left; "
         "clean the original file for a full result",
+        CrmendWarning,
+        stacklevel=4,
+    )
+
+
+def warn_if_elsewhere(catalog: SourceCatalog, shape: tuple[int, ...]) -> None:
+    """Warn where none of a catalogue's sources is on the image.
+
+    Warns
+    -----
+    CrmendWarning
+        None is; rows without a position are none.
+    """
+    ny, nx = shape
+    on_image = (catalog.x > -0.5) & (catalog.x < nx - 0.5)
+    on_image &= (catalog.y > -0.5) & (catalog.y < ny - 0.5)
+    if on_image.any():
+        return
+    warnings.warn(
+        f"the catalogue has no source on the image of {nx} x {ny} px (positions elsewhere: "
+        f"{len(catalog)}), so the network mends nothing; expected x and y in pixels, or RA and "
+        "DEC in degrees, of this field: give its catalogue, or none to have sources found",
+        CrmendWarning,
+        stacklevel=4,
+    )
+
+
+def warn_if_no_flags(exposure: Exposure) -> None:
+    """Warn where a file lacks the flag plane whose bits its profile knows.
+
+    A missing sibling file has been named on reading.
+
+    Warns
+    -----
+    CrmendWarning
+        It does.
+    """
+    profile, path = exposure.instrument, exposure.path
+    known = profile.invalid_flags | profile.saturated_flags
+    if exposure.flag is not None or path is None or not known:
+        return
+    # Without pixels, as HST leaves planes that say nothing.
+    empty = any(kind_of(extra.name, profile) == "flag" for extra in exposure.extras)
+    if empty or sibling_path(path, profile.siblings, "flag") is not None:
+        return
+    warnings.warn(
+        f"{path.name} has no flag plane, expected one named "
+        f"{', '.join(profile.planes.get('flag', ()))}: bad and saturated pixels are not known; "
+        "name it by planes={'flag': 'MASK'} (--plane flag=MASK) if there is one",
         CrmendWarning,
         stacklevel=4,
     )

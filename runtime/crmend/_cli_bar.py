@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from types import TracebackType
 
 from tqdm import tqdm
@@ -36,6 +37,8 @@ class Bar:
 
     def __call__(self, stage: str, done: int, total: int) -> None:
         """Show how far a stage is."""
+        if sys.stderr is None:  # closed
+            return
         if stage != self._stage:
             self._close()
             name = self._prefix + _NAMES.get(stage, stage)

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from crmend._cli_bar import Bar
 from crmend._cli_detect import flag_in_place
 from crmend._cli_options import beside
-from crmend._fits_write import atomic_output, check_output
+from crmend._fits import check_exists
+from crmend._fits_write import atomic_output, check_folder, check_output
 from crmend._instruments import available_instruments, load_instrument
 from crmend._normalise import measure_scale
 from crmend._provenance import Provenance
@@ -29,7 +30,7 @@ from crmend.exposure import (
     ResultPlanes,
     count_extvers,
     read_exposure,
-    update_flags,
+    update_all_flags,
     write_exposures,
 )
 from crmend.inpaint import stopwatch
@@ -105,19 +106,32 @@ def run(job: Job) -> FrameReport:
     CrmendError
         Of any kind; the corrected file is then not there.
     """
+    check_exists(job.frame)
     for path in (job.output, job.quicklook):
         if path is not None:
-            check_output(path, [job.frame], overwrite=job.overwrite)
+            check_output(path, _inputs(job), overwrite=job.overwrite)
     start = time.perf_counter()
     work = _Work(job, count_extvers(job.frame, instrument=job.instrument, planes=job.planes))
     if job.output is None:
         for _ in work.chips():
             pass
+        work.finish()
     else:
         write_exposures(
-            job.output, work.chips(), probability=job.probability, overwrite=job.overwrite
+            job.output,
+            work.chips(),
+            probability=job.probability,
+            overwrite=job.overwrite,
+            finish=work.finish,
         )
     return work.report(time.perf_counter() - start)
+
+
+def _inputs(job: Job) -> list[Path]:
+    """Return the files that the command line names for reading."""
+    profile = job.instrument if (job.instrument or "").endswith(".toml") else None
+    named = [job.options.catalog, profile]
+    return [job.frame, *(Path(name) for name in named if isinstance(name, str))]
 
 
 def _output(options: argparse.Namespace, suffix: str) -> Path:
@@ -168,23 +182,24 @@ class _Work:
         self._seconds: dict[str, float] = {}
 
     def chips(self) -> Iterator[tuple[Exposure, ResultPlanes]]:
-        """Read and treat one chip after the other; then finish what is written beside.
-
-        The writer puts the corrected file in place only after that, so a failure leaves
-        none behind.
-        """
+        """Read and treat one chip after the other."""
         for extver in range(1, self._count + 1):
             seconds: dict[str, float] = {}
             with stopwatch(seconds, "read"):
                 exposure = self._read(extver)
             treat = self._mend if self._job.mend else self._flag
             yield exposure, treat(exposure, seconds)
-        if self._job.quicklook is not None:
-            with self._drawing():
-                self._save_picture(self._job.quicklook)
-        for exposure, cr_mask in self._masks:
-            path = update_flags(self._job.frame, exposure, cr_mask)
-            self._outputs["updated"] = path
+
+    def finish(self) -> None:
+        """Save the picture and change the input's flags.
+
+        The output is complete by then, and gets its name only after that: a failure leaves
+        neither, nor a changed input.
+        """
+        if self._job.quicklook is None:
+            self._update_flags()
+        else:
+            self._save_picture(self._job.quicklook)
 
     def report(self, seconds: float) -> FrameReport:
         """Return the figures; what the stages do not explain is the time for writing."""
@@ -222,6 +237,8 @@ class _Work:
                 f"{self._job.frame} has no flag plane for --update-flags to change; leave it "
                 "out, the flags stand in the output"
             )
+        if self._job.update_flags:
+            check_folder(exposure.planes["flag"].path.resolve())
         return exposure
 
     def _mend(self, exposure: Exposure, seconds: dict[str, float]) -> ResultPlanes:
@@ -291,9 +308,17 @@ class _Work:
     def _save_picture(self, path: Path) -> None:
         from crmend._quicklook import stack
 
-        with atomic_output(path, overwrite=self._job.overwrite) as temporary:
-            stack(self._pictures).save(temporary, format="PNG")
         self._outputs["quicklook"] = path
+        overwrite, finish = self._job.overwrite, self._update_flags
+        with (
+            atomic_output(path, overwrite=overwrite, finish=finish) as temporary,
+            self._drawing(),
+        ):
+            stack(self._pictures).save(temporary, format="PNG")
+
+    def _update_flags(self) -> None:
+        if self._masks:
+            self._outputs["updated"] = update_all_flags(self._job.frame, self._masks)
 
 
 def _is_users(model: str | None) -> bool:

@@ -10,7 +10,7 @@ from importlib.metadata import version
 import numpy as np
 from numpy.typing import NDArray
 
-from crmend._checks import warn_if_cleaned
+from crmend._checks import warn_if_cleaned, warn_if_no_flags
 from crmend._events import count_events
 from crmend._limits import Limits, choose_limits
 from crmend._memory import plan_work
@@ -57,10 +57,11 @@ def flag_in_place(exposure: Exposure, options: CleanOptions) -> Flagged:
     Warns
     -----
     CrmendWarning
-        The header says that the exposure has been cleaned before.
+        As `crmend.clean`.
     """
     start = time.perf_counter()
     warn_if_cleaned(exposure)
+    warn_if_no_flags(exposure)
     chosen = options_for(exposure, options)
     model = choose_model(
         chosen.detector, chosen.model, "detect", chosen.device, chosen.threads, chosen.quality

@@ -72,8 +72,29 @@ def flag_bits(text: str) -> int | str:
     return reduce(or_, bits)
 
 
+def contradiction(options: argparse.Namespace) -> str | None:
+    """Return what is wrong with options that exclude each other, or None."""
+    kinds = [kind for kind, _ in getattr(options, "plane", [])]
+    twice = next((kind for kind in kinds if kinds.count(kind) > 1), None)
+    if twice is not None:
+        return f"argument --plane: the {twice} plane is named twice; expected once"
+    # Other commands have no such options, and `models info` has a model without a detector.
+    model, detector = getattr(options, "model", None), getattr(options, "detector", None)
+    named = str(model).partition("/")[2]
+    digits = named.isdecimal() and str(detector).isdecimal()
+    if digits and int(named) != int(str(detector)):
+        return (
+            f"argument --detector: {detector} contradicts --model {model}; expected the same "
+            "detector, or one of the two options"
+        )
+    return None
+
+
 def beside(frame: Path, suffix: str) -> Path:
     """Return the default name of a result: the frame's without its ending, plus a suffix."""
+    if not frame.name:
+        # Such as "" or "/": reading says what is wrong with it.
+        return frame / suffix
     lower = frame.name.lower()
     ending = next((end for end in _ENDINGS if lower.endswith(end)), "")
     return frame.with_name(frame.name[: len(frame.name) - len(ending)] + suffix)

@@ -12,6 +12,7 @@ from crmend._cli_clean import run_clean, run_detect
 from crmend._cli_demo import run_demo
 from crmend._cli_models import run_info, run_list, run_verify
 from crmend._cli_options import (
+    contradiction,
     flag_bits,
     memory,
     plane,
@@ -47,7 +48,8 @@ class _Parser(argparse.ArgumentParser):
     """Raises what argparse would print and exit with."""
 
     def error(self, message: str) -> NoReturn:
-        self.print_usage(sys.stderr)
+        if sys.stderr is not None:
+            self.print_usage(sys.stderr)
         raise CommandLineError(message)
 
 
@@ -61,7 +63,11 @@ def parse(words: list[str]) -> argparse.Namespace:
     SystemExit
         The help or the version was asked for, and printed to stdout.
     """
-    return _parser().parse_args(words)
+    parser = _parser()
+    options = parser.parse_args(words)
+    if problem := contradiction(options):
+        parser.error(problem)
+    return options
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -228,7 +234,10 @@ def _add_device(command: argparse.ArgumentParser) -> None:
         help="auto takes CUDA where it works (default: auto)",
     )
     command.add_argument(
-        "--threads", type=positive_count, metavar="N", help="CPU threads (default: all)"
+        "--threads",
+        type=positive_count,
+        metavar="N",
+        help="CPU threads, at most one per CPU (default: all)",
     )
 
 

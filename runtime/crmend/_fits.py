@@ -27,6 +27,10 @@ BLOCK_BYTES = 16 * 2**20
 FITS_BLOCK = 2880
 """Headers and data units of a FITS file are padded to this [bytes]."""
 
+Blocks = Iterator[tuple[slice, NDArray[Any]]]
+"""Slices of whole rows, and their pixels."""
+
+_BZERO_64 = 2**63
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _GZIP_MAGIC = b"\x1f\x8b"
 _FOREIGN_MAGIC = {
@@ -200,7 +204,7 @@ def row_blocks(shape: tuple[int, int], row_bytes: int, multiple: int = 1) -> Ite
         yield slice(start, min(start + rows, shape[0]))
 
 
-def plane_blocks(hdu: Any) -> Iterator[tuple[slice, NDArray[Any]]]:
+def plane_blocks(hdu: Any) -> Blocks:
     """Yield the rows of an image HDU in blocks, scaled to physical values.
 
     Of an image with more than two axes, the others being of length 1, the blocks are 2-D.
@@ -210,6 +214,31 @@ def plane_blocks(hdu: Any) -> Iterator[tuple[slice, NDArray[Any]]]:
     tile_rows = int(hdu.tile_shape[-2]) if is_compressed(hdu) else 1
     for rows in row_blocks((ny, nx), nx * 8, tile_rows):
         yield rows, hdu.section[(*(0 for _ in others), rows, slice(None))]
+
+
+@contextmanager
+def open_values(path: Path, index: int) -> Iterator[tuple[Any, Blocks]]:
+    """Open a plane of physical values: give its HDU, and its rows in blocks, BLANK as NaN."""
+    # Not uint: astropy looks for no BLANK in planes that it returns as unsigned.
+    with open_fits(path, uint=False) as hdus:
+        hdu = hdus[index]
+        if not _is_unsigned64(hdu.header):
+            yield hdu, plane_blocks(hdu)
+            return
+        blank = hdu.header.get("BLANK")
+    # But here float64 would lose the last digits of stored + 2^63.
+    with open_fits(path, uint=True) as hdus:
+        blocks = plane_blocks(hdus[index])
+        if blank is not None:
+            unsigned = np.uint64(int(blank) + _BZERO_64)
+            blocks = ((rows, np.where(b == unsigned, np.nan, b)) for rows, b in blocks)
+        yield hdus[index], blocks
+
+
+def _is_unsigned64(header: fits.Header) -> bool:
+    """Return True for unsigned 64-bit integers, which FITS stores less 2^63."""
+    scaled = header.get("BZERO", 0) == _BZERO_64 and header.get("BSCALE", 1) == 1
+    return bool(header.get("BITPIX") == 64 and scaled)
 
 
 def is_compressed(hdu: Any) -> bool:
@@ -235,11 +264,11 @@ def read_image(
     FileFormatError
         If the plane cannot be read.
     """
-    # Not uint: astropy looks for no BLANK in planes that it returns as unsigned.
-    with open_fits(path, uint=False) as hdus, np.errstate(over="ignore", invalid="ignore"):
-        image = np.empty(hdus[index].shape[-2:], np.float32)
-        for rows, block in plane_blocks(hdus[index]):
-            image[rows] = block if convert is None else convert(block)
+    with open_values(path, index) as (hdu, blocks):
+        image = np.empty(hdu.shape[-2:], np.float32)
+        with np.errstate(over="ignore", invalid="ignore"):
+            for rows, block in blocks:
+                image[rows] = block if convert is None else convert(block)
     return image
 
 

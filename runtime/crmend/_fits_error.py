@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from crmend._fits import open_fits, plane_blocks, read_image
+from crmend._fits import open_values, read_image
 from crmend._fits_planes import Plane
 from crmend._normalise import measure_scale
 
@@ -76,8 +76,7 @@ def looks_like_weight(image: NDArray[np.float32], plane: NDArray[Any]) -> bool:
 
 def _every(step: int, plane: Plane) -> NDArray[Any]:
     """Return every so many rows of a plane, from the first."""
-    with open_fits(plane.path, uint=False) as hdus:
-        blocks = plane_blocks(hdus[plane.index])
+    with open_values(plane.path, plane.index) as (_, blocks):
         return np.concatenate([block[-rows.start % step :: step] for rows, block in blocks])
 
 

@@ -50,6 +50,31 @@ def clean_header(header: fits.Header) -> fits.Header:
     )
 
 
+def drop_unwritable(header: fits.Header) -> None:
+    """Remove cards that FITS does not allow and astropy does not write, in place.
+
+    Warns
+    -----
+    CrmendWarning
+        If there are any.
+    """
+    lost = []
+    for index, card in reversed(list(enumerate(header.cards))):
+        try:
+            str(card)
+        except (ValueError, fits.VerifyError):
+            lost.append(card.keyword)
+            del header[index]
+    if lost:
+        warnings.warn(
+            f"not carried over to the output: the header card(s) {', '.join(sorted(lost))} "
+            "with a tab or another control character, which FITS does not allow; mend the "
+            "input's header",
+            CrmendWarning,
+            stacklevel=4,
+        )
+
+
 def merged_header(primary: fits.Header, image: fits.Header) -> fits.Header:
     """Return the primary header overlaid with the image's, without structural keywords.
 
@@ -137,6 +162,7 @@ def plane_header(
     result["EXTNAME"] = (name, "extension name")
     result["EXTVER"] = (version, "extension version")
     result.extend(clean_header(header), strip=False, unique=False, update=False)
+    drop_unwritable(result)
     return result
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from typing import Any
 
+import numpy as np
 from astropy.io import fits
 
 from crmend._instruments import Instrument
@@ -64,10 +65,12 @@ class Known:
     def __post_init__(self) -> None:
         for item in fields(self):
             value = getattr(self, item.name)
-            if value is not None and not (math.isfinite(value) and value > 0):
+            number = isinstance(value, float | int | np.floating | np.integer)
+            number = number and not isinstance(value, bool)
+            if value is not None and not (number and math.isfinite(value) and value > 0):
                 unit = {"gain": "e-/ADU", "read_noise": "e-", "exposure_time": "s"}[item.name]
                 raise InvalidInputError(
-                    f"{item.name} is {value}, expected a positive number [{unit}]"
+                    f"{item.name} is {value!r}, expected a positive number [{unit}]"
                 )
 
 
@@ -80,11 +83,17 @@ def find_detector(
     ------
     UnknownDetectorError
         If the instrument has detectors and this is none of them, or none is named.
+    InvalidInputError
+        If `detector` is neither a name nor a whole number.
     """
     keyword = next(
         (key for key in instrument.keywords.get("detector", ()) if key in header), None
     )
     if detector is not None:
+        if not isinstance(detector, str | int | np.integer):
+            raise InvalidInputError(
+                f"detector is {detector!r}; expected a name or a whole number, such as 8"
+            )
         name, source = str(detector).strip(), "as given"
     elif keyword is not None and str(header[keyword]).strip():
         name, source = str(header[keyword]).strip(), f"{keyword} = {header[keyword]!r}"

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 from astropy.io import fits
 
 from crmend._fits_planes import (
@@ -89,7 +90,7 @@ def locate(content: FileHeaders, instrument: Instrument, extver: int) -> Layout:
         If there is no image plane, it is not 2-D, another plane's shape differs, or several
         planes might be the flags or errors of the only image.
     InvalidInputError
-        If `extver` is out of range.
+        If `extver` is no whole number or out of range.
 
     Warns
     -----
@@ -98,10 +99,11 @@ def locate(content: FileHeaders, instrument: Instrument, extver: int) -> Layout:
         beside one that has no name of the profile are left alone.
     """
     chips = find_chips(content, instrument)
-    if not 1 <= extver <= len(chips):
+    whole = isinstance(extver, int | np.integer) and not isinstance(extver, bool)
+    if not whole or not 1 <= extver <= len(chips):
         raise InvalidInputError(
-            f"extver {extver} is out of range: {content.path} has {len(chips)} image plane(s); "
-            f"pass 1 to {len(chips)}"
+            f"extver {extver!r} is out of range: {content.path} has {len(chips)} image "
+            f"plane(s); pass 1 to {len(chips)}"
         )
     image = chips[extver - 1]
     if len(image.shape) != 2 or 0 in image.shape:

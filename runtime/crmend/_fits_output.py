@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from crmend._fits_extras import append_extras
 from crmend._fits_header import add_provenance
 from crmend._fits_layout import locate
-from crmend._fits_planes import Extra, scan
-from crmend._fits_update import or_into_flag_plane
+from crmend._fits_planes import Extra, Plane, scan
+from crmend._fits_update import or_into_flag_planes
 from crmend._fits_write import (
     append_plane,
     append_probability,
@@ -125,12 +125,14 @@ def write_exposures(
     *,
     probability: bool = False,
     overwrite: bool = True,
+    finish: Callable[[], None] | None = None,
 ) -> None:
     """Write several chips into one file; see `write_exposure`.
 
     The planes of each chip share an EXTVER, from 1.  Items are taken one at a time, so a
     generator that cleans chip by chip keeps only one in memory.  Each SCI header has the
-    provenance of its chip, the primary header the sums.
+    provenance of its chip, the primary header the sums.  `finish` is called when the file is
+    complete, before it appears under its name; if it raises, the file does not.
 
     Raises
     ------
@@ -142,8 +144,9 @@ def write_exposures(
     extras: dict[Extra, None] = {}
     written: set[tuple[str, int]] = set()
     count, primary, size = 0, fits.Header(), 0
-    with atomic_output(path, overwrite=overwrite) as temporary:
+    with atomic_output(path, overwrite=overwrite, finish=finish) as temporary:
         for count, (exposure, given) in enumerate(items, 1):
+            _check_exposure(exposure)
             check_output(path, source_files(exposure), overwrite=overwrite)
             result = _planes_of(exposure, given)
             provenance = getattr(result, "provenance", None)
@@ -230,7 +233,22 @@ def update_flags(path: str | Path, exposure: Exposure, cr_mask: NDArray[np.bool_
     OutputError
         If the file cannot be rewritten; it is then as before.
     """
+    return update_all_flags(path, [(exposure, cr_mask)])
+
+
+def update_all_flags(
+    path: str | Path, chips: Sequence[tuple[Exposure, NDArray[np.bool_]]]
+) -> Path:
+    """Do what `update_flags` does for several chips of one file, all in one step."""
     path = Path(path)
+    planes = [(_flag_plane(path, exposure, mask), mask) for exposure, mask in chips]
+    or_into_flag_planes(planes, chips[0][0].instrument.cr_bit)
+    return planes[0][0].path
+
+
+def _flag_plane(path: Path, exposure: Exposure, cr_mask: NDArray[np.bool_]) -> Plane:
+    """Return where the flags of a chip are, or raise if the mask cannot go there."""
+    _check_exposure(exposure)
     layout = locate(scan(path), exposure.instrument, exposure.extver)
     if layout.flag is None:
         names = ", ".join(exposure.instrument.planes.get("flag", ()))
@@ -249,14 +267,24 @@ def update_flags(path: str | Path, exposure: Exposure, cr_mask: NDArray[np.bool_
             f"the flag plane {layout.flag.label} holds one code per pixel, into which no bit "
             "can be ORed; write the flags to a file of their own instead (crmend detect)"
         )
-    or_into_flag_plane(layout.flag, cr_mask, exposure.instrument.cr_bit)
-    return layout.flag.path
+    return layout.flag
 
 
 def source_files(exposure: Exposure) -> list[Path]:
     """Return the files that an exposure was read from: never write over these."""
     files = {plane.path for plane in exposure.planes.values()}
     return sorted(files | ({exposure.path} if exposure.path is not None else set()))
+
+
+def _check_exposure(exposure: Exposure) -> None:
+    """Raise unless it is one."""
+    from crmend.exposure import Exposure
+
+    if not isinstance(exposure, Exposure):
+        raise InvalidInputError(
+            f"the exposure is a {type(exposure).__name__}; expected what "
+            "crmend.read_exposure returns"
+        )
 
 
 def _with_provenance(header: fits.Header, chips: list[Provenance]) -> fits.Header:

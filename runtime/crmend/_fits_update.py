@@ -1,8 +1,9 @@
-"""Rewrite one flag plane of a FITS file and keep every other byte."""
+"""Rewrite the flag planes of a FITS file and keep every other byte."""
 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -19,22 +20,20 @@ from crmend._fits import (
     plane_blocks,
     read_flag,
 )
-from crmend._fits_header import header_bytes
+from crmend._fits_header import drop_unwritable, header_bytes
 from crmend._fits_planes import Plane
 from crmend._fits_write import atomic_output, copy_bytes, write_blocks, write_packed
 
 _COPY_BYTES = 2**20
 
 
-def or_into_flag_plane(plane: Plane, cr_mask: NDArray[np.bool_], bit: int) -> None:
-    """OR a bit into a flag plane where the mask is True, in one atomic step.
+def or_into_flag_planes(chips: Sequence[tuple[Plane, NDArray[np.bool_]]], bit: int) -> None:
+    """OR a bit into flag planes where their masks are True, in one atomic step.
 
     Parameters
     ----------
-    plane : Plane
-        Where the flags are; its file is replaced.
-    cr_mask : (ny, nx) bool array
-        True = set the bit.
+    chips : sequence of (Plane, (ny, nx) bool array)
+        Where the flags are, all in one file, which is replaced; True = set the bit.
     bit : int
         Value of the bit.
 
@@ -43,18 +42,24 @@ def or_into_flag_plane(plane: Plane, cr_mask: NDArray[np.bool_], bit: int) -> No
     OutputError
         If the file cannot be rewritten; it is then as before.
     FileFormatError
-        If the plane does not hold flags.
+        If a plane does not hold flags.
     """
-    target = plane.path.resolve()
+    target = chips[0][0].path.resolve()
     gzipped = is_gzipped(target)
+    masks: dict[int, NDArray[np.bool_]] = {}
+    for plane, cr_mask in chips:
+        # Chips may share one plane of a sibling file.
+        known = masks.get(plane.index)
+        masks[plane.index] = cr_mask if known is None else cr_mask | known
     with atomic_output(target, overwrite=True, gzipped=gzipped, mode_of=target) as temporary:
         with open_fits(target, disable_image_compression=True) as hdus:
-            place = hdus[plane.index].fileinfo()
-            start, stop = place["hdrLoc"], place["datLoc"] + place["datSpan"]
+            places = {index: hdus[index].fileinfo() for index in masks}
         with open_bytes(target) as source, temporary.open("xb") as out:
-            copy_bytes(source, out, start)
-            _write_flags(out, target, plane.index, cr_mask, bit)
-            source.seek(stop)
+            for index in sorted(masks):
+                place = places[index]
+                copy_bytes(source, out, place["hdrLoc"] - source.tell())
+                _write_flags(out, target, index, masks[index], bit)
+                source.seek(place["datLoc"] + place["datSpan"])
             shutil.copyfileobj(source, out, _COPY_BYTES)
 
 
@@ -118,4 +123,5 @@ def _new_header(header: fits.Header, short: bool) -> fits.Header:
     for key in (*stale, "BSCALE", "BZERO"):
         result.remove(key, ignore_missing=True, remove_all=True)
     result["BITPIX"] = 16 if short else 32
+    drop_unwritable(result)
     return result

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import io
 import os
 import secrets
 import shutil
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
@@ -19,7 +20,7 @@ from astropy.utils.exceptions import AstropyWarning
 from numpy.typing import NDArray
 
 from crmend._fits import FITS_BLOCK, row_blocks
-from crmend._fits_header import clean_header, header_bytes, plane_header
+from crmend._fits_header import clean_header, drop_unwritable, header_bytes, plane_header
 from crmend.errors import CrmendError, OutputError
 
 _PROBABILITY_STEP = 1e-4
@@ -35,6 +36,7 @@ def atomic_output(
     inputs: Iterable[Path] = (),
     gzipped: bool | None = None,
     mode_of: Path | None = None,
+    finish: Callable[[], None] | None = None,
 ) -> Iterator[Path]:
     """Give a temporary name in the same folder, and rename it when all went well.
 
@@ -50,6 +52,9 @@ def atomic_output(
         Gzip the file; None = if its name ends in .gz.
     mode_of : Path or None
         File whose permissions to copy.
+    finish : callable or None
+        Called when the file is complete and on the disk, before it is renamed: for what
+        should happen only if nothing can go wrong any more.
 
     Raises
     ------
@@ -74,6 +79,8 @@ def atomic_output(
         if mode_of is not None:
             shutil.copymode(mode_of, temporary)
         _sync(temporary)
+        if finish is not None:
+            finish()
         temporary.replace(path)
         with suppress(OSError):
             # Some file systems cannot sync a folder; the file itself is safe by then.
@@ -110,6 +117,7 @@ def write_primary(path: Path, primary: fits.Header, size: int = 0) -> int:
     header["NAXIS"] = (0, "number of array dimensions")
     header["EXTEND"] = (True, "extensions follow")
     header.extend(clean_header(primary), strip=False, unique=False, update=False)
+    drop_unwritable(header)
     while len(content := header_bytes(header)) < size:
         header.append(("", ""), end=True)
     with path.open("r+b" if path.exists() else "xb") as stream:
@@ -202,13 +210,19 @@ def check_output(path: Path, inputs: Iterable[Path] = (), *, overwrite: bool = T
         raise _cannot_write(path, error) from error
 
 
+def check_folder(path: Path) -> None:
+    """Raise an `OutputError` if the folder of a file may not be written to."""
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise _cannot_write(path, PermissionError(errno.EACCES, "its folder is read-only"))
+
+
 def _check_place(path: Path, inputs: Iterable[Path], *, overwrite: bool) -> None:
     """Raise an `OutputError` if a file must not or cannot stand there."""
     for source in inputs:
         if os.path.exists(source) and path.exists() and os.path.samefile(source, path):
             raise OutputError(
-                f"the output {path} is the input {source}; crmend never overwrites an "
-                "exposure: choose another name"
+                f"the output {path} is the input {source}; crmend never overwrites what it "
+                "reads: choose another name"
             )
     if path.is_dir():
         raise OutputError(f"the output {path} is a folder, expected a file name; add one")
@@ -226,6 +240,7 @@ def _check_place(path: Path, inputs: Iterable[Path], *, overwrite: bool) -> None
         raise OutputError(
             f"{path} exists; choose another name, or overwrite=True (--overwrite)"
         )
+    check_folder(path)
 
 
 def _cannot_write(path: Path, error: OSError) -> OutputError:

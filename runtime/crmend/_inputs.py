@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -167,6 +168,17 @@ def check_positive(value: float, name: str) -> float:
     if not number or not 0.0 < value < np.inf:
         raise InvalidInputError(f"{name} is {value!r}; expected a finite number above 0")
     return float(value)
+
+
+def check_callable(value: Callable[..., None] | None, name: str) -> None:
+    """Raise unless it is a function, or None.
+
+    Raises
+    ------
+    InvalidInputError
+    """
+    if value is not None and not callable(value):
+        raise InvalidInputError(f"{name} is {value!r}; expected a function, or None")
 
 
 def check_flag(value: bool, name: str) -> bool:

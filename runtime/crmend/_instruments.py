@@ -15,6 +15,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from crmend._instrument_checks import check_profile
 from crmend.errors import (
     FileFormatError,
     InvalidInputError,
@@ -252,8 +253,8 @@ def match_instrument(header: Mapping[str, Any], file_name: str = "") -> Instrume
     raise UnknownInstrumentError(
         f"no instrument profile fits {file_name or 'the header'} "
         f"({seen or 'no TELESCOP, INSTRUME or DETECTOR keyword'}); available: "
-        f"{', '.join(available_instruments())}. Choose one with instrument=... "
-        "(--instrument ...); instrument='generic' (--instrument generic) reads any 2-D image"
+        f"{', '.join(available_instruments())}. Name one by instrument='generic' "
+        "(--instrument generic), say, which reads any 2-D image"
     )
 
 
@@ -270,10 +271,11 @@ def _parse(name: str, content: bytes, where: str) -> Instrument:
     Raises
     ------
     FileFormatError
-        If the file is not TOML, lacks an entry or has one that is not known.
+        If the file is not TOML, lacks an entry, or has one that is not known or out of range.
     """
     try:
         table = tomllib.loads(content.decode("utf-8"))
+        check_profile(table, PLANE_KINDS, ALL_FLAGS)
         roles, flags = table.pop("flag_roles"), table["flags"]
         table["invalid_flags"] = sum(flags[role] for role in roles["invalid"])
         table["saturated_flags"] = sum(flags[role] for role in roles["saturated"])

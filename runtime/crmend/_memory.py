@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -107,7 +108,9 @@ def byte_count(memory: int | str) -> int:
     if isinstance(memory, str):
         match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?I?)B?", memory.strip().upper())
         if match is not None and match[2] in _UNITS:
-            return int(float(match[1]) * _UNITS[match[2]])
+            size = float(match[1]) * _UNITS[match[2]]
+            if size < math.inf:
+                return int(size)
     elif isinstance(memory, int | np.integer) and not isinstance(memory, bool) and memory > 0:
         return int(memory)
     raise InvalidInputError(f"memory is {memory!r}; expected bytes, or a size such as '2GB'")

@@ -97,6 +97,9 @@ def measure_psf(
         if kept.sum() < LEAST_STARS:
             return None
         psf = _solve_ladder(stamps[kept], masks[kept], found[kept], sigma, shape)
+        if len(psf) == 0:
+            # None of these widths fits: the "stars" of an image that was clipped, say.
+            return None
     wings = psf[:, 0] @ np.exp(-0.5 * (_FAR * sigma) ** 2 / np.sqrt(_determinants(psf)))
     return psf if wings < MOST_WINGS else None
 

@@ -132,7 +132,7 @@ def get_session(graph: bytes, sha256: str, device: str, threads: int | None) -> 
     device : str
         ``auto``, ``cpu`` or ``cuda``.
     threads : int or None
-        CPU threads; None = as many as this process may use.
+        CPU threads, at most as many as this process may use CPUs; None = so many.
 
     Raises
     ------
@@ -234,7 +234,9 @@ def _load(ort: Any, graph: bytes, providers: tuple[str, ...], threads: int) -> S
 
 
 def _import_onnxruntime() -> Any:
-    """Import onnxruntime, or say how to install it."""
+    """Import onnxruntime without its telemetry, or say how to install it."""
+    # Read on import; without it onnxruntime 1.32 writes an identifier to the home folder.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
         import onnxruntime
     except ImportError as error:
@@ -242,22 +244,30 @@ def _import_onnxruntime() -> Any:
             f"onnxruntime is needed to run the networks and cannot be imported ({error}). "
             'Install one of the two: pip install "crmend[cpu]" or pip install "crmend[gpu]".'
         ) from error
+    with contextlib.suppress(AttributeError):  # not in every version
+        onnxruntime.disable_telemetry_events()
     return onnxruntime
 
 
 def _thread_count(threads: int | None) -> int:
-    """Return the number of CPU threads: as asked, or as many as the process may use."""
+    """Return the number of CPU threads: as asked, but no more than the process may use."""
+    usable = _usable_cpus()
     if threads is None:
-        with contextlib.suppress(AttributeError):  # not on macOS and Windows
-            return len(os.sched_getaffinity(0))
-        return os.cpu_count() or 1
+        return usable
     whole = isinstance(threads, int | np.integer) and not isinstance(threads, bool)
     if not whole or not 1 <= threads <= _MOST_THREADS:
         raise InvalidInputError(
             f"threads is {threads!r}; expected a whole number from 1 to {_MOST_THREADS}, or "
             "None"
         )
-    return int(threads)
+    return min(int(threads), usable)
+
+
+def _usable_cpus() -> int:
+    """Return how many CPUs this process may use."""
+    with contextlib.suppress(AttributeError):  # not on macOS and Windows
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _first_line(error: Exception) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import signal
 import sys
 import threading
@@ -25,6 +26,8 @@ from crmend.errors import (
 )
 
 UNEXPECTED, WRONG_COMMAND, INTERRUPTED, TERMINATED = 1, 2, 130, 143
+
+_FIRST_FREE = 3  # number of a file, after those of the standard streams
 
 EXIT_CODES: dict[type[Exception], int] = {
     MissingFileError: 3,
@@ -58,6 +61,8 @@ def main(arguments: list[str] | None = None) -> int:
         Exit code, see the epilog of ``crmend --help``.
     """
     words = sys.argv[1:] if arguments is None else arguments
+    if arguments is None:
+        _hold_closed_streams()
     if threading.current_thread() is not threading.main_thread():
         return _run(words)
     # A pipeline that ends a job with SIGTERM leaves no temporary file behind either.
@@ -66,6 +71,16 @@ def main(arguments: list[str] | None = None) -> int:
         return _run(words)
     finally:
         signal.signal(signal.SIGTERM, previous)
+
+
+def _hold_closed_streams() -> None:
+    """Let stdin, stdout and stderr lead nowhere if they are closed.
+
+    Otherwise the next file opened takes their place, and libraries write messages into it.
+    """
+    while (number := os.open(os.devnull, os.O_RDWR)) < _FIRST_FREE:
+        pass
+    os.close(number)
 
 
 def _run(words: list[str]) -> int:

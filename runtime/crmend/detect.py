@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from crmend import _deepcr_input
 from crmend._deepcr_input import LinearScale, network_input
 from crmend._inputs import (
+    check_callable,
     check_count,
     check_flag,
     check_image,
@@ -20,6 +21,7 @@ from crmend._inputs import (
 from crmend._kernels import FILL_HALF_WIDTH, fill_invalid
 from crmend._limits import Limits, choose_limits
 from crmend._normalise import Scale, measure_scale
+from crmend._pixel_checks import warn_of_pixels
 from crmend._star_cores import check_star_cores
 from crmend._tiling import Progress, TileGrid, make_grid
 from crmend.errors import InvalidInputError
@@ -113,7 +115,7 @@ def detect(
     device : str
         ``auto``, ``cpu`` or ``cuda``.
     threads : int or None
-        CPU threads; None = as many as this process may use.
+        CPU threads, at most as many as this process may use CPUs; None = so many.
     tile : int or None
         Side of a tile [px]; None = 256 on the CPU, 1024 on a GPU, or 16 of the network's
         halos where that is more.  It changes memory and speed, not the result.
@@ -131,6 +133,11 @@ def detect(
         An argument has the wrong shape, dtype or range, or no pixel is valid.
     UnknownDetectorError, ModelError, DeviceError, MissingRuntimeError
         As `crmend.models.load_model`.
+
+    Warns
+    -----
+    CrmendWarning
+        As `detect_into`.
     """
     pixels = check_image(image)
     bad = check_mask(invalid, pixels.shape, "invalid")
@@ -222,12 +229,20 @@ def detect_into(
         the network wants electrons and `electrons_per_unit` is None.
     ModelError
         onnxruntime runs out of memory.
+
+    Warns
+    -----
+    CrmendWarning
+        More than half of the pixels are excluded, or many share one value that noise does
+        not explain.
     """
     if excluded.all():
         raise InvalidInputError(
             f"no pixel of the image is valid: all {image.size} are NaN, infinite, bad or "
             "saturated. Check the file and its flag plane."
         )
+    check_callable(progress, "progress")
+    warn_of_pixels(image, excluded)
     graph = model.graph
     limits = choose_limits(model) if limits is None else limits
     side = check_count(_default_tile(model) if tile is None else tile, "tile")

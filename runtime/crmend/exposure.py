@@ -23,6 +23,7 @@ from crmend._fits_output import (
     Corrected,
     ResultPlanes,
     source_files,
+    update_all_flags,
     update_flags,
     write_exposure,
     write_exposures,
@@ -36,7 +37,8 @@ from crmend.flags import has_flag
 
 __all__ = [
     "Corrected", "Exposure", "ResultPlanes", "check_output", "count_extvers", "read_exposure",
-    "source_files", "update_flags", "write_exposure", "write_exposures", "write_flag",
+    "source_files", "update_all_flags", "update_flags", "write_exposure", "write_exposures",
+    "write_flag",
 ]  # fmt: skip
 
 
@@ -128,7 +130,7 @@ class Exposure:
 def read_exposure(
     path: str | Path,
     *,
-    instrument: str | Instrument | None = None,
+    instrument: str | Path | Instrument | None = None,
     detector: int | str | None = None,
     extver: int = 1,
     gain: float | None = None,
@@ -147,8 +149,9 @@ def read_exposure(
     ----------
     path : str or Path
         File with the science image.
-    instrument : str, Instrument or None
-        Name of a profile; None = from the header.  "generic" reads any 2-D image.
+    instrument : str, Path, Instrument or None
+        Name of a profile, or the path of your own (.toml); None = from the header.
+        "generic" reads any 2-D image.
     detector : int, str or None
         Instead of the header's.
     extver : int
@@ -237,7 +240,7 @@ def read_exposure(
 def count_extvers(
     path: str | Path,
     *,
-    instrument: str | Instrument | None = None,
+    instrument: str | Path | Instrument | None = None,
     planes: Mapping[str, str] | None = None,
 ) -> int:
     """Return how many chips a file holds: the images that `read_exposure` can read.
@@ -253,7 +256,7 @@ def count_extvers(
 
 
 def _profile(
-    instrument: str | Instrument | None,
+    instrument: str | Path | Instrument | None,
     header: fits.Header,
     file_name: str,
     planes: Mapping[str, str] | None,
@@ -261,8 +264,18 @@ def _profile(
     """Return the profile asked for, or the one that fits the header."""
     if instrument is None:
         instrument = match_instrument(header, file_name)
+    elif isinstance(instrument, str | Path):
+        instrument = load_instrument(str(instrument))
     elif not isinstance(instrument, Instrument):
-        instrument = load_instrument(instrument)
+        raise InvalidInputError(
+            f"instrument is a {type(instrument).__name__}; expected the name of a profile, "
+            "such as 'generic', the path of one of your own (.toml), or an Instrument"
+        )
+    if planes is not None and not isinstance(planes, Mapping):
+        raise InvalidInputError(
+            f"planes is a {type(planes).__name__}; expected a mapping such as "
+            "{'image': 'SCI', 'flag': 'MASK'}"
+        )
     return instrument.with_planes(planes) if planes else instrument
 
 

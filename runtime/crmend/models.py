@@ -204,7 +204,7 @@ def load_model(
     device : str
         ``auto`` (CUDA where it works, else CPU), ``cpu`` or ``cuda``.
     threads : int or None
-        CPU threads; None = as many as this process may use.
+        CPU threads, at most as many as this process may use CPUs; None = so many.
 
     Returns
     -------

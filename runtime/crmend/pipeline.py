@@ -12,8 +12,9 @@ import numpy as np
 from astropy.io import fits
 from numpy.typing import ArrayLike, NDArray
 
-from crmend._checks import own_planes, warn_if_cleaned
+from crmend._checks import own_planes, warn_if_cleaned, warn_if_elsewhere, warn_if_no_flags
 from crmend._events import count_events
+from crmend._inputs import check_callable
 from crmend._limits import Limits, choose_limits
 from crmend._memory import plan_work
 from crmend._results import CleanResult, Stats
@@ -59,8 +60,8 @@ class CleanOptions:
     device : str
         ``auto``, ``cpu`` or ``cuda``.
     threads : int or None
-        CPU threads of the networks and of the fits to sources; None = as many as this
-        process may use.  All else runs in one thread.
+        CPU threads of the networks and of the fits to sources, at most as many as this
+        process may use CPUs; None = so many.  All else runs in one thread.
     memory : int, str or None
         Bytes, or text such as ``"2GB"``, that the whole process should stay below: tiles,
         batches and bands shrink accordingly, the result is the same.
@@ -143,7 +144,8 @@ def clean(
     Warns
     -----
     CrmendWarning
-        The header says that the exposure has been cleaned before.
+        The header says that the exposure has been cleaned before, its file has no flag plane,
+        most pixels are excluded, or many share one value that noise does not explain.
     """
     options = CleanOptions(
         detector, model, threshold, seed_threshold, target_precision, quality, star_cores,
@@ -180,6 +182,7 @@ def clean_in_place(exposure: Exposure, options: CleanOptions | None = None) -> C
     """
     options = CleanOptions() if options is None else options
     warn_if_cleaned(exposure)
+    warn_if_no_flags(exposure)
     invalid = exposure.invalid
     excluded = exposure.saturated
     excluded |= invalid
@@ -216,6 +219,7 @@ def _clean(
     """Clean a frame in place: detect, flag, mend, count."""
     start = time.perf_counter()
     seconds: dict[str, float] = {}
+    check_callable(options.progress, "progress")
     sizes = plan_work(frame.image.shape, options.memory)
     finder, inpainter = _load_models(options)
     limits = choose_limits(
@@ -223,6 +227,8 @@ def _clean(
     )
     judges = wants_star_cores(finder, options.star_cores)
     catalog = None if options.catalog is None else as_catalog(options.catalog, frame.header)
+    if catalog is not None:
+        warn_if_elsewhere(catalog, frame.image.shape)
     # deepCR's networks take an array to be in electrons.
     factor = frame.electrons_per_unit if frame.from_file else 1.0
     with stopwatch(seconds, "detect"):

@@ -1,6 +1,7 @@
 """Arguments of the Python functions: what is taken, and what is refused in one clear error."""
 
 import dataclasses
+from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from crmend.errors import (
     UnknownDetectorError,
     UntrainedWarning,
 )
+from crmend.exposure import read_exposure, update_flags, write_flag
 from crmend.models import load_model
 
 PACKS = Path(__file__).resolve().parents[1] / "data" / "packs"
@@ -248,3 +250,54 @@ def test_only_results_with_planes_are_written(tmp_path):
     with pytest.raises(InvalidInputError, match="the result is a Detection; expected what"):
         crmend.write_exposure(tmp_path / "out.fits", exposure, found)
     assert [path.name for path in tmp_path.iterdir()] == ["frame.fits"]
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "match"),
+    [
+        ({"gain": "x"}, "gain is 'x', expected a positive number"),
+        ({"gain": True}, "gain is True"),
+        ({"read_noise": [1]}, r"read_noise is \[1\]"),
+        ({"exposure_time": "s"}, "exposure_time is 's'"),
+        ({"extver": "a"}, r"extver 'a' is out of range: .*; pass 1 to 1"),
+        ({"extver": 1.0}, "extver 1.0 is"),
+        ({"extver": None}, "extver None is"),
+        ({"instrument": 5}, "instrument is a int; expected the name"),
+        ({"detector": 1.08}, "detector is 1.08; expected a name"),
+        ({"planes": 5}, "planes is a int; expected a mapping"),
+    ],
+)
+def test_arguments_of_reading(level1, kwargs, match):
+    with pytest.raises(InvalidInputError, match=match):
+        read_exposure(level1(), **kwargs)
+
+
+def test_a_profile_may_be_a_path(level1, tmp_path):
+    content = resources.files("crmend.instruments").joinpath("csst_msc.toml").read_bytes()
+    (tmp_path / "mine.toml").write_bytes(content)
+    found = read_exposure(level1(), instrument=tmp_path / "mine.toml")
+    assert (found.instrument.name, found.detector) == ("mine", "8")
+
+
+@pytest.mark.parametrize("function", [crmend.clean, crmend.detect])
+def test_progress_is_a_function(image, function):
+    with pytest.raises(InvalidInputError, match="progress is 5; expected a function"):
+        function(image, model="tiny", device="cpu", progress=5)
+
+
+def test_only_exposures_are_written(tmp_path, image):
+    for call in (
+        lambda: crmend.write_exposure(tmp_path / "out.fits", "x"),
+        lambda: write_flag(tmp_path / "out.fits", image, np.zeros((3, 4), np.int32)),
+        lambda: update_flags(tmp_path / "out.fits", None, np.zeros((3, 4), np.bool_)),
+    ):
+        with pytest.raises(InvalidInputError, match=r"the exposure is a .*; expected what"):
+            call()
+    assert not (tmp_path / "out.fits").exists()
+
+
+@pytest.mark.parametrize("x", [np.nan, 5000.0, -3.0])
+def test_a_catalogue_of_another_field(image, x):
+    catalog = Table({"x": [x, x], "y": [5.0, 6.0]})
+    with pytest.warns(CrmendWarning, match="catalogue has no source on the image of 90 x 72"):
+        crmend.clean(image, model="tiny", device="cpu", catalog=catalog)

@@ -85,3 +85,45 @@ def test_words_that_are_no_bits(frame, text, capsys):
 def test_the_warning_that_nothing_was_trained_stays(frame):
     with pytest.warns(UntrainedWarning):
         read(frame, 1)
+
+
+# --- files without flags ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", ["clean", "detect"])
+def test_a_file_without_flags_is_named(crmend_cli, level1, noisy, command):
+    frame = level1([("SCI", fits.getdata(noisy(), "SCI"))])
+    words = (command, frame, "--model", "tiny", "--threshold", "0.99", "--json")
+    done = crmend_cli(*words)
+    assert done.code == 0
+    assert len(done.json["warnings"]) == 1
+    assert "frame_L1.fits has no flag plane, expected one named" in done.json["warnings"][0]
+    words += ("--instrument", "generic", "--overwrite")
+    assert crmend_cli(*words).json["warnings"] == []
+
+
+def test_a_missing_flag_file_is_named_once(crmend_cli, level1, noisy):
+    frame = level1([("SCI", fits.getdata(noisy(), "SCI"))], name="CSST_MSC_x_08_img_L1.fits")
+    done = crmend_cli("clean", frame, "--model", "tiny", "--threshold", "0.99", "--json")
+    assert len(done.json["warnings"]) == 1
+    assert "its sibling CSST_MSC_x_08_flg_L1.fits does not exist" in done.json["warnings"][0]
+
+
+def test_flags_without_pixels_are_as_good_as_zeros(crmend_cli, level1, noisy):
+    """HST leaves planes that say nothing empty."""
+    empty = fits.ImageHDU(name="DQ")
+    keywords = {"TELESCOP": "HST", "INSTRUME": "ACS", "DETECTOR": "WFC"}
+    frame = level1(
+        [("SCI", fits.getdata(noisy(), "SCI")), ("DQ", empty)], keywords, bunit="ELECTRONS"
+    )
+    words = ("clean", frame, "--model", "tiny", "--threshold", "0.99", "--json")
+    assert crmend_cli(*words).json["warnings"] == []
+
+
+@pytest.mark.parametrize("command", ["clean", "detect"])
+def test_saturation_in_a_wrong_unit_is_noticed(crmend_cli, noisy, command):
+    frame = noisy(keywords={"SATURATE": 9.0})
+    done = crmend_cli(command, frame, "--model", "tiny", "--threshold", "0.99", "--json")
+    assert done.code == 0
+    assert len(done.json["warnings"]) == 1
+    assert "% of the pixels are excluded" in done.json["warnings"][0]

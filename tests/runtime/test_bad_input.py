@@ -68,6 +68,8 @@ def test_missing_file(fails, command, tmp_path):
 def test_folder_instead_of_file(fails, tmp_path):
     (tmp_path / "night").mkdir()
     fails(3, "is a folder", "clean", tmp_path / "night", "-o", tmp_path / "out.fits")
+    for name in ("", ".", "/"):
+        fails(3, "is a folder", "clean", name)
 
 
 @pytest.mark.parametrize("left", [0.1, 0.5, 0.9, 0.95])

@@ -92,6 +92,27 @@ def test_full_stderr(crmend_cli, tmp_path, monkeypatch, full_device):
         os.dup2(nowhere.fileno(), full_device.fileno())
 
 
+def test_closed_stderr(crmend_cli, noisy, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "stderr", None)
+    done = crmend_cli("clean", noisy(), *TINY, "--json")
+    assert done.code == 0
+    assert done.json["outputs"]["corrected"] == str(tmp_path / "frame_L1_crmend.fits")
+    wrong = crmend_cli("clean", "--nonsense", "--json")
+    assert (wrong.code, wrong.json["error"]["exit_code"]) == (2, 2)
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="this system has no /proc")
+def test_closed_streams_in_a_process_of_its_own():
+    program = (
+        "import os, sys; os.close(0); os.close(2); sys.stderr = None; from crmend import cli\n"
+        "ends = '/proc/self/fd/0', '/proc/self/fd/2'\n"
+        "cli._run = lambda words: print(*map(os.readlink, ends))\n"
+        "cli.main()"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)
+    assert done.stdout.decode().split() == [os.devnull] * 2
+
+
 # --- JSON ---------------------------------------------------------------------------
 
 

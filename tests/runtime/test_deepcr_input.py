@@ -160,7 +160,8 @@ def test_files_are_taken_to_electrons(pack, image, tmp_path, crmend_cli, monkeyp
         plane = fits.ImageHDU(values, name="SCI")
         plane.header["BUNIT"] = unit
         path = tmp_path / f"{unit}.fits"
-        fits.HDUList([primary, plane]).writeto(path)
+        dq = fits.ImageHDU(np.zeros(values.shape, np.int16), name="DQ")
+        fits.HDUList([primary, plane, dq]).writeto(path)
         done = crmend_cli("detect", path, "--model", name, "--json")
         assert done.code == 0, done.err
         assert done.json["warnings"] == []

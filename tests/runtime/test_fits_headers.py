@@ -5,7 +5,7 @@ import pytest
 from astropy.io import fits
 
 from crmend.errors import CrmendWarning, FileFormatError, UnknownInstrumentError
-from crmend.exposure import read_exposure, write_exposure
+from crmend.exposure import read_exposure, update_flags, write_exposure
 
 
 def spoil(path, card, keyword="SPOILED"):
@@ -122,3 +122,29 @@ def test_keywords_without_a_value_are_absent(level1, image, keyword):
     assert (exposure.band, exposure.unit) == (None, "ADU")
     assert exposure.exposure_time == (None if keyword == "EXPTIME" else 150.0)
     np.testing.assert_array_equal(exposure.image, image)
+
+
+@pytest.mark.parametrize("card", ["SPOILED = 'lo\tw'", "SPOILED = 'lo\0w'"])
+def test_control_characters_are_dropped_and_named(tmp_path, spoiled, card):
+    exposure = read_exposure(spoiled(card))
+    with pytest.warns(CrmendWarning, match=r"not carried over .* SPOILED with a tab"):
+        write_exposure(tmp_path / "out.fits", exposure)
+    header = fits.getheader(tmp_path / "out.fits", "SCI")
+    assert "SPOILED" not in header
+    assert header["BUNIT"] == "e/s"
+
+
+def test_control_characters_in_the_primary_and_the_flag_plane(tmp_path, level1, image):
+    hdu = fits.ImageHDU(np.zeros((3, 4), np.int32))
+    hdu.header["SPOILED"] = 1
+    path = level1([("SCI", image), ("FLAG", hdu)], {"OBSERVER": "me"})
+    spoil(spoil(path, "SPOILED = 'lo\tw'"), "OBSERVER= 'm\te'", "OBSERVER")
+    exposure = read_exposure(path)
+    with pytest.warns(CrmendWarning) as caught:
+        write_exposure(tmp_path / "out.fits", exposure)
+    said = " ".join(str(one.message) for one in caught)
+    assert "OBSERVER with a tab" in said
+    assert "SPOILED with a tab" in said
+    with pytest.warns(CrmendWarning, match="SPOILED with a tab"):
+        update_flags(path, exposure, np.ones((3, 4), np.bool_))
+    np.testing.assert_array_equal(fits.getdata(path, "FLAG"), 1 << 20)

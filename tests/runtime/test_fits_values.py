@@ -31,6 +31,30 @@ def test_blank_in_unsigned_images(level1, packed):
     np.testing.assert_array_equal(exposure.flag, [[0, 1], [2, 65535]])
 
 
+@pytest.mark.parametrize("packed", [False, True])
+def test_unsigned_64_bit(level1, packed):
+    values = np.array([[0, 1, 500], [2**40, 2**63 + 2**50, 9]], np.uint64)
+    hdu = fits.CompImageHDU(values, compression_type="GZIP_1") if packed else None
+    path = level1([("SCI", values if hdu is None else hdu), ("ERR", values), ("FLAG", values)])
+    options = {"do_not_scale_image_data": True, "disable_image_compression": True}
+    with fits.open(path, mode="update", **options) as hdus:
+        hdus[1].header["BLANK"] = 9 - 2**63
+        hdus[3].data[1, :2] = -(2**63) + 2, -(2**63) + 3
+    exposure = read_exposure(path)
+    expected = values.astype(np.float32)
+    np.testing.assert_array_equal(exposure.error, expected)
+    np.testing.assert_array_equal(exposure.flag, [[0, 1, 500], [2, 3, 9]])
+    expected[1, 2] = np.nan
+    np.testing.assert_array_equal(exposure.image, expected)
+
+
+def test_unnamed_weights_of_unsigned_64_bit(level1):
+    image = np.random.default_rng(2).normal(100.0, 0.05, (50, 60)).astype(np.float32)
+    path = level1([("", image), ("", np.full((50, 60), 400, np.uint64))], bunit="e/s")
+    profile = {"planes": {"error": "2"}}
+    np.testing.assert_array_equal(read_exposure(path, **profile).error, np.float32(0.05))
+
+
 @pytest.mark.parametrize(
     ("name", "value"), [("IVAR", NOISE**-2), ("VAR", NOISE**2), ("ERR", NOISE)]
 )

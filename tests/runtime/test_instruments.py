@@ -88,6 +88,7 @@ def test_unknown_instrument_names_choices_and_remedy(header):
     message = str(caught.value)
     assert ", ".join(available_instruments()) in message
     assert str(header.get("INSTRUME", "no TELESCOP")) in message
+    assert "Name one by instrument='generic' (--instrument generic)" in message
     assert isinstance(caught.value, CrmendError)
     assert isinstance(caught.value, LookupError)
 
@@ -97,10 +98,7 @@ def test_unknown_name():
         load_instrument("hubble")
 
 
-def test_own_profile(tmp_path):
-    path = tmp_path / "mine.toml"
-    path.write_text(
-        """
+OWN = """
 title = "mine"
 model_pack = "generic"
 trained = false
@@ -118,7 +116,11 @@ invalid = []
 saturated = []
 cosmic_ray = "cr"
 """
-    )
+
+
+def test_own_profile(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text(OWN)
     mine = load_instrument(str(path))
     assert (mine.name, mine.cr_bit, mine.planes["image"]) == ("mine", 2, ("SCI",))
 
@@ -129,6 +131,45 @@ def test_unusable_own_profile(tmp_path, content):
     path.write_text(content)
     with pytest.raises(FileFormatError, match="not a usable instrument profile"):
         load_instrument(str(path))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "match"),
+    [
+        ('unit = ["BUNIT"]', "", r"keywords.unit is missing, expected a list"),
+        ('exposure_time = ["EXPTIME"]', "", r"keywords.exposure_time is missing"),
+        ("gain_required = false", "gain_required = true", r"keywords.gain is missing"),
+        ("gain_required = false", "gain_required = 1", "gain_required is 1, expected true or"),
+        ('"ADU"', "5", "default_unit is 5, expected text"),
+        ('["sci"]', '"sci"', "planes.image is 'sci', expected a list"),
+        ("[planes]", "[planes]\nsky = []", "kind of a plane is 'sky', expected one of image"),
+        ("[keywords]", "[keywords]\ngain = [1]", r"keywords.gain is \[1\], expected a list"),
+        *(
+            ("cr = 2", f"cr = {value}", f"flags.cr is {value}, expected {what}")
+            for value, what in (
+                (4294967296, "a whole"), (-1, "a whole"), (0, "a whole"), (1.5, "a whole"),
+                ("'x'", "a whole"), (3, "one bit"),
+            )
+        ),
+        ("saturated = []", "saturated = ['full']", "name of a flag is 'full', expected one"),
+        ("saturated = []", "", "flag_roles.saturated is missing"),
+        ('"cr"', "['cr']", r"name of a flag is \['cr'\]"),
+        *(
+            ("[planes]", f"pixel_size_um = {value}\n[planes]", "expected a number above 0")
+            for value in ('"a"', -5, "nan", "inf", "true")
+        ),
+        ("[planes]", "pixel_sizes_um = {a = 0}\n[planes]", "pixel_sizes_um.a is 0"),
+        ("[planes]", "file_pattern = '('\n[planes]", "expected a regular expression"),
+        ("[planes]", "detector_digits = 0\n[planes]", "detector_digits is 0, expected a whole"),
+    ],
+)  # fmt: skip
+def test_entries_of_an_own_profile(tmp_path, old, new, match):
+    path = tmp_path / "mine.toml"
+    assert old in OWN
+    path.write_text(OWN.replace(old, new, 1))
+    with pytest.raises(FileFormatError, match=match) as caught:
+        load_instrument(str(path))
+    assert str(caught.value).startswith(f"{path} is not a usable instrument profile: ")
 
 
 def test_missing_own_profile(tmp_path):

@@ -134,12 +134,32 @@ def test_wrong_shapes_are_one_clear_error(packs):
         model.run(image, image)
 
 
-def test_sessions_are_shared_and_few(packs, no_sessions):
+def test_sessions_are_shared_and_few(packs, no_sessions, monkeypatch):
+    monkeypatch.setattr(_sessions, "_usable_cpus", lambda: 9)
     first = models.load_model("tiny", device="cpu", threads=1)
     assert models.load_model("tiny", device="cpu", threads=1)._session is first._session
     for threads in range(2, 9):
         models.load_model("tiny", device="cpu", threads=threads)
     assert len(_sessions._sessions) <= 4
+
+
+def test_there_are_no_more_threads_than_cpus(packs, monkeypatch):
+    monkeypatch.setattr(_sessions, "_usable_cpus", lambda: 3)
+    found = [
+        models.load_model("tiny", device="cpu", threads=n).threads for n in (2, 1024, None)
+    ]
+    assert found == [2, 3, 3]
+
+
+def test_onnxruntime_says_nothing_without_a_home(packs):
+    program = "from crmend import models; models.load_model('tiny', device='cpu').threads"
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=os.environ | {"HOME": "/proc/none", "XDG_CACHE_HOME": "/proc/none"},
+        capture_output=True,
+        check=True,
+    )
+    assert (done.stdout, done.stderr) == (b"", b"")
 
 
 @pytest.mark.parametrize("pack", ["tiny", "tiny_chips/01", "tiny_chips/02"])

@@ -207,3 +207,12 @@ def test_the_command_line_counts_and_can_do_without(field, command, crmend_cli, 
     assert counts == [[added, freed], [None, None]]
     assert cards[0] == [added, freed]
     assert not any(isinstance(card, int) for card in cards[1])
+
+
+def test_an_image_without_its_noise_has_no_psf():
+    """Of a sky clipped at two sigma 98 % are zero, and each peak looks like a star."""
+    noise = np.random.default_rng(0).normal(size=(300, 300))
+    image = np.where(noise < 2.0, 0.0, noise).astype(np.float32)
+    nothing = np.zeros(image.shape, bool)
+    cores = check_star_cores(image, nothing.copy(), nothing, nothing)
+    assert len(cores.psf) == cores.added == cores.freed == 0

@@ -86,6 +86,8 @@ def test_read_only_folder(read_only_folder, exposure):
         write_exposure(read_only_folder / "out.fits", exposure)
     assert isinstance(caught.value, OSError)
     assert list(read_only_folder.iterdir()) == []
+    with pytest.raises(OutputError, match="its folder is read-only"):
+        check_output(read_only_folder / "out.fits")
 
 
 @pytest.mark.parametrize("suffix", ["", ".gz"])

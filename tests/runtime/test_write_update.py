@@ -8,7 +8,7 @@ import pytest
 from astropy.io import fits
 
 from crmend.errors import FileFormatError, InvalidInputError, OutputError
-from crmend.exposure import read_exposure, update_flags
+from crmend.exposure import read_exposure, update_all_flags, update_flags
 
 FLAG = np.array([[0, 1, 2, 4], [8, 16, 32, 64], [128, 3, 0, 9]])
 MASK = np.array([[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0, 1]], bool)
@@ -123,6 +123,19 @@ def test_one_chip_of_two(level1, image):
     before = hdu_bytes(path)
     update_flags(path, read_exposure(path, extver=2), MASK)
     assert [i for i in range(5) if before[i] != hdu_bytes(path)[i]] == [4]
+
+
+def test_two_chips_in_one_step(level1, image):
+    path = level1([("SCI", image), ("FLAG", FLAG.astype("u2")), ("ERR", image)] * 2)
+    before = hdu_bytes(path)
+    chips = [read_exposure(path, extver=number) for number in (1, 2)]
+    with pytest.raises(InvalidInputError, match="cosmic-ray mask"):
+        update_all_flags(path, [(chips[0], MASK), (chips[1], MASK[:2])])
+    assert hdu_bytes(path) == before
+    assert update_all_flags(path, [(chips[1], ~MASK), (chips[0], MASK)]) == path
+    assert [i for i in range(7) if before[i] != hdu_bytes(path)[i]] == [2, 5]
+    np.testing.assert_array_equal(fits.getdata(path, 2), EXPECTED)
+    np.testing.assert_array_equal(fits.getdata(path, 5), FLAG + ~MASK * (1 << 20))
 
 
 def test_stale_checksums_are_dropped(tmp_path, level1, image):

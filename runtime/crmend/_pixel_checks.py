@@ -1,0 +1,117 @@
+"""Warnings about the pixels of a frame: most are excluded, or many share one value."""
+
+from __future__ import annotations
+
+import warnings
+from statistics import NormalDist
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crmend.errors import CrmendWarning
+
+MOST_EXCLUDED = 0.5
+"""Part of a frame that may be excluded before it is said."""
+
+LEAST_SHARE = 0.1
+"""Part of the valid pixels that a filled value has, at least, to be worth a warning."""
+
+_SAMPLES = 1_000_000
+_LEAST_PIXELS = 100
+_LEAST_REST = 0.01  # of the pixels; with fewer others the frame is constant, or counts photons
+_COMMON = 0.005  # pixels of another level of the same noise over those of this one, at least
+_NEXT = 1.5  # distance of such levels, over that of the closest two
+_COARSE = 0.5  # of the pixels; with so many the noise is far below a step
+_EXPECTED = 1 / 3  # pixels of the next level, over those of a Gaussian noise, at least
+
+
+def warn_of_pixels(image: NDArray[np.float32], excluded: NDArray[np.bool_]) -> None:
+    """Warn where the pixels of a frame are not what a network can judge.
+
+    Parameters
+    ----------
+    image : (ny, nx) float32 array
+    excluded : (ny, nx) bool array
+        True = invalid or saturated.
+
+    Warns
+    -----
+    CrmendWarning
+        More than half of the pixels are excluded, or many of the others have one and the same
+        value that noise does not explain.
+    """
+    part = np.count_nonzero(excluded) / excluded.size
+    if part > MOST_EXCLUDED:
+        warnings.warn(
+            f"{_percent(part)} of the pixels are excluded (NaN, infinite, bad or saturated), "
+            "expected a few: no cosmic ray is looked for there; check the flag plane and its "
+            "bits (bad_flags), and the unit of the saturation level",
+            CrmendWarning,
+            stacklevel=4,
+        )
+    step = max(1, -(-image.size // _SAMPLES))
+    filled = filled_value(image[::step][~excluded[::step]])
+    if filled is not None:
+        value, share = filled
+        warnings.warn(
+            f"{_percent(share)} of the valid pixels are exactly {value:g}, more than noise "
+            "explains: gaps that were filled, or values that were clipped, spoil the noise, "
+            "the PSF and the mask around them; set such pixels to NaN, or mark them in the "
+            "flag plane (bad_flags) or by invalid=",
+            CrmendWarning,
+            stacklevel=4,
+        )
+
+
+def filled_value(values: NDArray[np.float32]) -> tuple[float, float] | None:
+    """Return the value that most pixels share without being digitised noise, and its share.
+
+    A level of digitised noise has neighbours: levels one step away, and as many pixels on the
+    next as a Gaussian has that puts so many on one.
+
+    Parameters
+    ----------
+    values : (n,) float32 array
+        Finite.
+
+    Returns
+    -------
+    tuple of float and float, or None
+        None = there is none, or the frame is all but constant.
+    """
+    levels, counts = np.unique(values, return_counts=True)
+    shares = counts / max(values.size, 1)
+    for i in np.argsort(-shares, kind="stable"):
+        share = float(shares[i])
+        if counts[i] < _LEAST_PIXELS or not LEAST_SHARE <= share <= 1.0 - _LEAST_REST:
+            return None
+        if not _has_neighbours(levels.astype(np.float64), shares, int(i)):
+            return float(levels[i]), share
+    return None
+
+
+def _has_neighbours(levels: NDArray[np.float64], shares: NDArray[np.float64], i: int) -> bool:
+    """Say whether a level looks like one of digitised noise."""
+    common = shares >= _COMMON * shares[i]
+    steps = np.diff(levels[common])
+    if steps.size == 0:
+        return False
+    near = common & (np.abs(levels - levels[i]) < _NEXT * steps.min())
+    below, above = near[:i].any(), near[i + 1 :].any()
+    if below and above and shares[i] > _COARSE:
+        return True
+    near[i] = False
+    most = shares[near].max(initial=0.0)
+    return bool(most > _EXPECTED * _next_share(float(shares[i])))
+
+
+def _next_share(share: float) -> float:
+    """Return the share of the next level where a Gaussian's central one has so much."""
+    normal = NormalDist()
+    half_step = normal.inv_cdf(0.5 + share / 2.0)
+    return normal.cdf(3.0 * half_step) - normal.cdf(half_step)
+
+
+def _percent(part: float) -> str:
+    """Return a part in percent, not rounded up to all."""
+    return f"{min(100.0 * part, 99.99):.4g} %"

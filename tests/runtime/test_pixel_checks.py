@@ -1,0 +1,97 @@
+"""Frames whose pixels a network cannot judge give a warning, and real noise gives none."""
+
+import warnings
+
+import numpy as np
+import pytest
+
+import crmend
+from crmend._pixel_checks import filled_value, warn_of_pixels
+from crmend.errors import CrmendWarning
+
+SHAPE = (200, 300)
+
+
+def sky(noise=4.0, level=100.0):
+    """Return a sky with some stars."""
+    rng = np.random.default_rng(4)
+    image = rng.normal(level, noise, SHAPE)
+    y, x = np.indices(SHAPE)
+    for cx, cy in rng.uniform(0.0, 200.0, (40, 2)):
+        image += 90.0 * noise * np.exp(-((x - cx) ** 2 + (y - cy) ** 2) / 6.0)
+    return image.astype(np.float32)
+
+
+def with_gaps(image, value):
+    """Return the image with a fifth of its rows filled."""
+    image[:40] = value
+    return image
+
+
+@pytest.mark.parametrize(
+    ("image", "value", "share"),
+    [
+        (with_gaps(sky(), 0.0), 0.0, 0.2),
+        (with_gaps(sky(), -999.0), -999.0, 0.2),
+        (with_gaps(sky(level=0.0), 0.0), 0.0, 0.2),
+        (with_gaps(np.round(sky()), 0.0), 0.0, 0.2),
+        # The sky's own levels are more common than the value of the gaps.
+        (with_gaps(np.round(sky(noise=1.0)), 0.0), 0.0, 0.2),
+        (with_gaps(np.round(sky(noise=0.3)) * np.float32(0.1), 65535.0), 65535.0, 0.2),
+        (np.maximum(sky(level=0.0), 0.0), 0.0, 0.47),
+        (np.maximum(np.round(sky(noise=9.0, level=0.0)), 0.0), 0.0, 0.49),
+        (np.where(sky(level=0.0) < 8.0, np.float32(0.0), sky(level=0.0)), 0.0, 0.92),
+    ],
+)
+def test_filled_and_clipped_values_are_found(image, value, share):
+    found = filled_value(image.ravel())
+    assert found is not None
+    assert found == pytest.approx((value, share), abs=0.03)
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        sky(),
+        *(np.round(sky(noise)) for noise in (0.2, 0.3, 0.5, 0.8, 1.3, 2.0)),
+        *(np.round(sky(noise, level=100.5)) for noise in (0.2, 0.5, 1.0)),
+        np.floor(sky(20.0) / 64.0) * 64.0,
+        np.round(sky(0.7)) * np.float32(0.137) + np.float32(3.3),
+        np.random.default_rng(1).poisson(0.05, SHAPE).astype(np.float32),
+        np.random.default_rng(1).poisson(0.5, SHAPE).astype(np.float32),
+        np.full(SHAPE, 7.0, np.float32),
+        np.where(np.arange(60_000).reshape(SHAPE) % 200, np.float32(0.0), sky()),
+        with_gaps(sky(), np.nan)[40:],
+    ],
+)
+def test_digitised_noise_and_constants_are_none(image):
+    assert filled_value(image.ravel()) is None
+
+
+def test_no_pixel_at_all():
+    assert filled_value(np.empty(0, np.float32)) is None
+
+
+def test_one_warning_says_share_value_and_remedy():
+    image = with_gaps(sky(), -999.0)
+    with pytest.warns(CrmendWarning, match="exactly -999.*set such pixels to NaN") as caught:
+        crmend.detect(image, model="generic", device="cpu")
+    assert len(caught) == 1
+    assert "20 % of the valid pixels" in str(caught[0].message)
+
+
+def test_marked_gaps_are_silent():
+    image = with_gaps(sky(), 0.0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warn_of_pixels(image, image == 0.0)
+
+
+@pytest.mark.parametrize(("rows", "warns"), [(90, False), (110, True)])
+def test_most_pixels_excluded(rows, warns):
+    excluded = np.zeros(SHAPE, np.bool_)
+    excluded[:rows] = True
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        warn_of_pixels(sky(), excluded)
+    assert [str(one.message)[:27] for one in caught] == ["55 % of the pixels are excl"] * warns
