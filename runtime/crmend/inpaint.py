@@ -156,7 +156,7 @@ def inpaint(
     device : str
         ``auto``, ``cpu`` or ``cuda``.
     threads : int or None
-        CPU threads; None = as many as this process may use.
+        CPU threads, at most as many as this process may use CPUs; None = so many.
     batch : int
         Cutouts that the network sees at once: memory and speed, not the result.
     progress : callable or None
