@@ -214,9 +214,8 @@ def test_the_error_of_a_mended_pixel_is_the_networks(exported, network):
     mask[30:33, 33:38] = True
     columns = dict.fromkeys(SourceCatalog.__annotations__, np.array([np.nan]))
     one = SourceCatalog(**columns | {"x": np.array([32.0]), "y": np.array([32.0])})
-    found = inpaint(
-        image, mask, model="csst_msc/12", sources=one, error=np.full_like(image, 5.0)
-    )
+    error = np.full_like(image, 5.0)
+    found = inpaint(image, mask, model="csst_msc/12", sources=one, error=error, additive=False)
     scale = measure_scale(image, mask)
     filled = train_inpaint.first_fill((image - scale.background) / scale.noise, mask)
     arrays = network_inputs(filled[None], mask[None], ("image", "cr_mask", "profile"))
