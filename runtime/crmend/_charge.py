@@ -31,7 +31,7 @@ def limit_by_observed(
     fill: NDArray[np.float32],
     error: NDArray[np.float32],
     observed: NDArray[np.float32],
-    neighbours: NDArray[np.float32],
+    least: NDArray[np.float32],
     noise: float,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return what mended pixels held without their cosmic ray, and its uncertainty.
@@ -43,17 +43,18 @@ def limit_by_observed(
     observed : (n,) float32 array
         What the pixels held with the cosmic ray; NaN = not known, as is a value that more
         than half of the pixels share, which somebody wrote there.
-    neighbours : (n,) float32 array
-        Median error of the good neighbours.
+    least : (n,) float32 array
+        Uncertainty that none falls below: a pixel that hardly changes is no better known
+        than a median of the sky.
     noise : float
         Background noise of the image, > 0.
 
     Returns
     -------
     (n,) float32 arrays
-        Values, at most those observed, and 1-sigma uncertainties, at least those of the
-        neighbours; `fill` and `error` where the observed value is not known, far above, or
-        more than `NO_LIMIT` below.
+        Values, at most those observed, and 1-sigma uncertainties, at least `least` or
+        what they were; `fill` and `error` where the observed value is not known, far above,
+        or more than `NO_LIMIT` below.
     """
     value, sigma = fill.copy(), error.copy()
     with np.errstate(all="ignore"):
@@ -70,9 +71,8 @@ def limit_by_observed(
     mean = (weights * means).sum(axis=0)
     variance = (weights * (np.maximum(widths, 0.0) + (means - mean) ** 2)).sum(axis=0)
     value[used] = np.minimum(fill[used] + mean * error[used], observed[used])
-    # A pixel that hardly changes is no better measured than its neighbours.
-    least = np.minimum(error, neighbours)[used]
-    sigma[used] = np.maximum(error[used] * np.sqrt(variance), least)
+    floor = np.minimum(error, least)[used]
+    sigma[used] = np.maximum(error[used] * np.sqrt(variance), floor)
     return value, sigma
 
 

@@ -19,7 +19,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from crmend._charge import limit_by_observed
 from crmend._cutout_network import run_network
-from crmend._inputs import check_count, check_image, check_mask, check_shape
+from crmend._inputs import (
+    check_callable,
+    check_count,
+    check_flag,
+    check_image,
+    check_mask,
+    check_shape,
+)
 from crmend._kernels import MIN_GOOD, SKY_GOOD, adaptive_median
 from crmend._normalise import measure_scale
 from crmend._sky import fill_sky
@@ -183,6 +190,8 @@ def inpaint(
     bad = check_mask(invalid, mended.shape, "invalid")
     full = check_mask(saturated, mended.shape, "saturated")
     size = check_count(batch, "batch")
+    limited = check_flag(additive, "additive")
+    check_callable(progress, "progress")
     own_error = None if error is None else own_plane(error, mended.shape, "error")
     known = None if sources is None else as_catalog(sources)
     loaded = choose_model(detector, model, "inpaint", device, threads)
@@ -192,7 +201,7 @@ def inpaint(
         own_error = flat_error(mended, excluded | mask)
     done = inpaint_into(
         mended, own_error, mask, all_bad, excluded, loaded,
-        sources=known, batch=size, additive=additive, progress=progress,
+        sources=known, batch=size, additive=limited, progress=progress,
     )  # fmt: skip
     return Inpainted(mended, own_error, done.method, done.sources)
 
@@ -277,7 +286,7 @@ def inpaint_into(
     own = np.where(np.isfinite(own), own, guess)
     if additive:
         values, own = limit_by_observed(
-            values, own, observed[order], neighbours[order], scale.noise
+            values, own, observed[order], raised[order], scale.noise
         )
     image.flat[pixels], raised[order] = values, own
     error.flat[flat] = raised

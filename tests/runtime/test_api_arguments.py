@@ -301,3 +301,9 @@ def test_a_catalogue_of_another_field(image, x):
     catalog = Table({"x": [x, x], "y": [5.0, 6.0]})
     with pytest.warns(CrmendWarning, match="catalogue has no source on the image of 90 x 72"):
         crmend.clean(image, model="tiny", device="cpu", catalog=catalog)
+
+
+def test_switches_of_inpainting_are_checked(image):
+    for name, value in (("additive", "no"), ("progress", 5)):
+        with pytest.raises(InvalidInputError, match=f"{name} is {value!r}; expected"):
+            crmend.inpaint(image, image > 1000.0, model="tiny", device="cpu", **{name: value})

@@ -7,12 +7,12 @@ from scipy import integrate, stats
 from crmend._charge import FAINT_CHARGE, FAINT_SHARE, NO_LIMIT, limit_by_observed
 
 
-def limited(above, error=1.0, noise=1.0, fill=0.0, neighbours=0.01):
-    above, error, fill, neighbours = (
+def limited(above, error=1.0, noise=1.0, fill=0.0, least=0.01):
+    above, error, fill, least = (
         np.asarray(np.broadcast_to(x, np.shape(above)), np.float32)
-        for x in (above, error, fill, neighbours)
+        for x in (above, error, fill, least)
     )
-    return limit_by_observed(fill, error, fill + above * error, neighbours, noise)
+    return limit_by_observed(fill, error, fill + above * error, least, noise)
 
 
 def integrals(above, error, noise):
@@ -59,11 +59,11 @@ def test_values_stay_below_what_was_observed_and_grow_with_it():
     assert (np.diff(value) > 0).all()
 
 
-def test_errors_are_not_below_the_neighbours():
-    _, sigma = limited(np.linspace(-4.0, 11.0, 50), error=1.2, neighbours=0.9)
+def test_errors_are_not_below_the_least():
+    _, sigma = limited(np.linspace(-4.0, 11.0, 50), error=1.2, least=0.9)
     assert sigma.min() == pytest.approx(0.9)
     # Nor is an error raised that was below them to begin with.
-    _, sigma = limited(np.array([-2.0, 0.0]), error=0.5, neighbours=0.9)
+    _, sigma = limited(np.array([-2.0, 0.0]), error=0.5, least=0.9)
     np.testing.assert_array_equal(sigma, np.float32(0.5))
 
 

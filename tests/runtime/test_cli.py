@@ -3,9 +3,7 @@
 import io
 import json
 import os
-import resource
 import signal
-from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +17,6 @@ from crmend._cli_bar import Bar
 from crmend._cli_options import beside
 from crmend._provenance import Provenance
 from crmend._report import ChipReport, FrameReport
-from crmend.errors import OutputError
 
 CR_BIT = 1 << 20
 TINY = ("--model", "tiny", "--threshold", "0.99")
@@ -137,53 +134,6 @@ def test_update_flags_needs_a_flag_plane(crmend_cli, level1, noisy, tmp_path):
     assert not (tmp_path / "no_flag_crmend.fits").exists()
 
 
-def test_a_full_disk_leaves_the_input_as_it_was(crmend_cli, noisy, tmp_path):
-    frame, trial = noisy(), tmp_path / "trial.fits"
-    fits.append(frame, np.zeros((30, 40)), fits.Header({"EXTNAME": "CARRIED"}))
-    words = ("clean", frame, "--save-probability", *TINY, "-o")
-    assert crmend_cli(*words, trial).code == 0
-    content = frame.read_bytes()
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    # The input fits with its new flags, the output does not.
-    resource.setrlimit(resource.RLIMIT_FSIZE, (trial.stat().st_size - 1, before[1]))
-    try:
-        done = crmend_cli(*words, tmp_path / "out.fits", "--update-flags")
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert done.code == 5
-    assert frame.read_bytes() == content
-    assert sorted(tmp_path.iterdir()) == [frame, trial]
-
-
-@pytest.mark.parametrize("where", ["output", "input"])
-def test_a_read_only_folder_is_noticed_before_the_work(
-    crmend_cli, noisy, tmp_path, monkeypatch, read_only_folder, where
-):
-    frame = noisy()
-    if where == "input":
-        monkeypatch.setattr(_cli_clean, "check_folder", _refuse)
-    output = (read_only_folder if where == "output" else tmp_path) / "out.fits"
-    monkeypatch.setattr(_cli_clean, "clean_in_place", lambda *args: pytest.fail("too late"))
-    done = crmend_cli("clean", frame, "--update-flags", "-o", output, *TINY)
-    assert (done.code, "read-only" in done.err) == (5, True)
-
-
-def _refuse(path):
-    raise OutputError(f"{path} cannot be written: its folder is read-only")
-
-
-def test_flags_that_cannot_be_updated_leave_no_results(
-    crmend_cli, noisy, tmp_path, monkeypatch
-):
-    def fail(*args):
-        raise OutputError("the disk is full")
-
-    monkeypatch.setattr(_cli_clean, "update_all_flags", fail)
-    frame = noisy()
-    assert crmend_cli("clean", frame, "--update-flags", "--quicklook", *TINY).code == 5
-    assert list(tmp_path.iterdir()) == [frame]
-
-
 def test_quicklook(crmend_cli, noisy, tmp_path):
     done = crmend_cli("clean", noisy(), "-o", tmp_path / "out.fits", "--quicklook", *TINY)
     assert done.code == 0
@@ -213,27 +163,6 @@ def test_results_are_replaced_only_with_overwrite(crmend_cli, noisy, tmp_path):
     assert out.read_bytes() == b"precious"
     assert crmend_cli("clean", frame, "-o", out, "--overwrite", *TINY).code == 0
     assert ("SCI", 1) in planes(out)
-
-
-@pytest.mark.parametrize(
-    ("command", "option"),
-    [("clean", "--catalog"), ("clean", "--instrument"), ("detect", "--instrument")],
-)
-def test_no_input_is_replaced(crmend_cli, noisy, tmp_path, command, option):
-    if option == "--catalog":
-        given = tmp_path / "cat.fits"
-        Table({"x": [40.0], "y": [30.0]}).write(given)
-    else:
-        given = tmp_path / "my.toml"
-        profile = resources.files("crmend.instruments") / "csst_msc.toml"
-        given.write_bytes(profile.read_bytes())
-    content = given.read_bytes()
-    words = (command, noisy(), option, given, "--overwrite", *TINY, "-o")
-    done = crmend_cli(*words, given)
-    assert done.code == 5
-    assert f"is the input {given}" in done.err
-    assert given.read_bytes() == content
-    assert crmend_cli(*words, tmp_path / "out.fits").code == 0
 
 
 def test_several_chips_end_in_one_file(crmend_cli, noisy, tmp_path):

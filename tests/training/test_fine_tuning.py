@@ -25,6 +25,7 @@ from crmend_training.datasets import Reading, find_masked, load_masked  # noqa: 
 GENERIC = Reading(instrument="generic")
 ROOT = Path(__file__).parents[2]
 SIZE = 96
+EXPORT = ["export", "--detect", "D", "--calibration", "C", "--validation", "E"]
 
 
 def paint(rng):
@@ -181,21 +182,7 @@ def test_what_cannot_be_used_is_named_with_its_remedy(folder, damage, message):
         ),
         (["dataset", "inpaint", "E", "--masks", "M"], "got dataset inpaint"),
         (["calibrate", "--detect", "D", "--validation", "E"], "calibrate needs --recipe"),
-        (
-            [
-                "export",
-                "--detect",
-                "D",
-                "--calibration",
-                "C",
-                "--validation",
-                "E",
-                "--name",
-                "me",
-                "--generic-only",
-            ],
-            "leave out --generic-only",
-        ),
+        ([*EXPORT, "--name", "me", "--generic-only"], "leave out --generic-only"),
         (["calibrate", "--detect", "D"], "either --validation FOLDER or --generic-only"),
         (
             [
@@ -212,21 +199,11 @@ def test_what_cannot_be_used_is_named_with_its_remedy(folder, damage, message):
             "leave it out",
         ),
         (
-            ["export", "--detect", "D", "--calibration", "C", "--validation", "E"],
+            EXPORT,
             "without --name the packs are those of CSST",
         ),
         (
-            [
-                "export",
-                "--detect",
-                "D",
-                "--calibration",
-                "C",
-                "--validation",
-                "E",
-                "--name",
-                "me",
-            ],
+            [*EXPORT, "--name", "me"],
             "expected --masks",
         ),
     ],
