@@ -11,7 +11,6 @@ from astropy.table import Table
 from crmend import _cli_clean
 from crmend.errors import OutputError
 
-CR_BIT = 1 << 20
 TINY = ("--model", "tiny", "--threshold", "0.99")
 
 
