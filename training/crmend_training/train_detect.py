@@ -18,6 +18,19 @@ from crmend_training._machine import device_for_training
 from crmend_training.averaging import mean_of
 from crmend_training.losses import cross_entropy, detection_loss, source_weight
 from crmend_training.resident import HALO, ResidentBatches
+from crmend_training.simulate.cosmic_rays import Sharp, draw_sharp
+
+SHARP_EVENTS = (2e-5, 4e-4)
+"""Sharp events that are added, per pixel: one to twenty in a crop of 128², whose border counts."""
+
+SHARP_DIFFUSION = (0.02, 0.35)
+"""Their sigma [px]."""
+
+SHARP_CHARGE = (5.0, 2e4)
+"""Their charge per pixel of path [noise]."""
+
+SHARP_LABEL = 0.15
+"""Charge from which a pixel of theirs counts as hit [noise]: about 1 e- of CSST's noise."""
 
 
 @dataclass(frozen=True)
@@ -53,9 +66,12 @@ class DetectRecipe:
         What the weights that training starts from count in the final ones, 0…1: a mean keeps
         most of what either is better at (Wortsman et al. 2022, Robust fine-tuning of zero-shot
         models).
+    sharp : float
+        Share of the crops to which sharp points and tracks are added
+        (`simulate.cosmic_rays.Sharp`), from a few to 20,000 times the noise per pixel of path.
     resident : bool or None
         Keep the set where the network is and draw the crops there (`resident`); None = on a
-        GPU.
+        GPU, unless `sharp` is set: such batches cannot add events.
     """
 
     config: dict[str, Any]
@@ -70,6 +86,7 @@ class DetectRecipe:
     simulated: float | None = None
     on_sources: float = 0.0
     initial_share: float = 0.0
+    sharp: float = 0.0
     resident: bool | None = None
 
 
@@ -123,8 +140,25 @@ class DetectBatches:
             beyond = int(rng.integers(1, HALO + 1))
             image, mask, ignore = (mirrored(part, beyond) for part in (image, mask, ignore))
             ignore[:beyond] = True
+        if rng.random() < recipe.sharp:
+            image, mask = with_sharp_events(image, mask, rng)
         image = detect_input((turn(image) - offset) / noise)
         return image, turn(mask), turn(ignore)
+
+
+def with_sharp_events(
+    image: NDArray, mask: NDArray, rng: np.random.Generator
+) -> tuple[NDArray, NDArray]:
+    """Return a crop [noise units] and its mask after some sharp cosmic rays more."""
+    few, many = np.log(SHARP_EVENTS)
+    narrow, wide = np.log(SHARP_DIFFUSION)
+    sharp = Sharp(
+        events=np.exp(rng.uniform(few, many)),
+        diffusion=np.exp(rng.uniform(narrow, wide)),
+        charge=SHARP_CHARGE,
+    )
+    charge = draw_sharp(rng, image.shape, sharp)
+    return image + charge, mask | (charge > SHARP_LABEL)
 
 
 def mirrored(array: NDArray, beyond: int) -> NDArray:
@@ -166,7 +200,8 @@ def train(
     settle = _mean_with(paths.initial, recipe.initial_share) if recipe.initial_share else None
     device = device_for_training()
     kind: Callable[..., DetectBatches | ResidentBatches] = DetectBatches
-    if device.type == "cuda" if recipe.resident is None else recipe.resident:
+    on_gpu = device.type == "cuda" and not recipe.sharp
+    if on_gpu if recipe.resident is None else recipe.resident:
         kind = partial(ResidentBatches, device=device)
     run, batches, checks = _training.start_on(paths, recipe, kind)
     teacher = None if paths.teacher is None else _teacher(paths.teacher, run)

@@ -202,6 +202,22 @@ def draw_cosmic_rays(
     return CosmicRays(whole(charge, out=charge), _event_table(book))
 
 
+def draw_sharp(
+    rng: np.random.Generator, shape: tuple[int, int], sharp: Sharp
+) -> NDArray[np.float32]:
+    """Return the charge of sharp events alone, float32 of `shape`, in units of their charge.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+    shape : (int, int)
+    sharp : Sharp
+    """
+    charge = np.zeros(shape, dtype=np.float32)
+    _draw_sharp(rng, charge, sharp)
+    return charge
+
+
 def core_pixels_per_event(paper: PaperLaw) -> float:
     """Return the mean number of pixels on the core of a paper event, at least one.
 
