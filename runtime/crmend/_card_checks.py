@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from crmend import _deepcr_input, _normalise
+from crmend._views import VIEWS
 from crmend.errors import ModelError
 
 if TYPE_CHECKING:
@@ -34,6 +35,11 @@ def check_graph(graph: GraphCard, kind: str, path: Path) -> None:
         raise ModelError(
             f"{path}: card key '{kind}.seed_threshold' is {seed!r}; expected null, or a number "
             f"from the threshold, {threshold}, to 1. {REMEDY}"
+        )
+    if graph.views not in VIEWS:
+        raise ModelError(
+            f"{path}: card key '{kind}.views' is {graph.views}; expected one of "
+            f"{', '.join(map(str, VIEWS))}. {REMEDY}"
         )
     if graph.stride < 1 or graph.halo < 0:
         raise ModelError(

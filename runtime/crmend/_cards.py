@@ -155,6 +155,9 @@ class GraphCard:
     seed_threshold : float or None
         An 8-connected group of such pixels stays in cr_mask where its largest cr_probability
         is at least this (detect); None = every group stays.
+    views : int
+        How often the graph sees an image unless the user says (detect), see `crmend._views`;
+        thresholds and curve are for so many.
     """
 
     file: str
@@ -172,6 +175,7 @@ class GraphCard:
     parity: ParityCard
     curve: tuple[CurvePoint, ...] = ()
     seed_threshold: float | None = None
+    views: int = 1
 
     def threshold_for(self, precision: float) -> float:
         """Return the lowest threshold that gives a precision, between points of the curve.

@@ -12,13 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import erfcx
 
-FAINT_CHARGE = 1.7
-"""Charges of flagged pixels are of two kinds.  Faint ones, rims and what was flagged for
-nothing, fall off exponentially; this is their mean, in units of the background noise."""
-
-FAINT_SHARE = 16.0
-"""Bright ones have no preferred charge.  Close to none, faint charges are so many times as
-frequent."""
+CHARGES = ((16.0, 1.7), (1.2, 40.0), (0.01, np.inf))
+"""Charges of flagged pixels are a sum of exponentials: how frequent each is where charge is
+none, and its mean in units of the background noise.  Rims and what was flagged for nothing,
+most cosmic rays, and a few of any charge.  Their sum is much the same whatever lies below."""
 
 NO_LIMIT = -5.0
 """A value so far below the fill [sigma] is not that of a pixel with a cosmic ray."""
@@ -61,15 +58,15 @@ def limit_by_observed(
         above = (observed.astype(np.float64) - fill) / error
     used = (above > NO_LIMIT) & (above < _NO_MATTER) & ~_written_there(observed)
     high = above[used]
-    faint = error[used] / (noise * FAINT_CHARGE)
-    # The truth is normal below what was observed; of a faint charge, around `faint`.
-    flat, tail = _mills(high), _mills(high - faint)
-    share = FAINT_SHARE * flat / (FAINT_SHARE * flat + tail)
-    means = np.stack([-flat, faint - tail])
-    widths = np.stack([1.0 - flat * (high + flat), 1.0 - tail * (high - faint + tail)])
-    weights = np.stack([1.0 - share, share])
+    # The truth is normal below what was observed; of an exponential, around `shift`.
+    shift = np.stack([error[used] / (noise * charge) for _, charge in CHARGES])
+    ratio = _mills(high - shift)
+    weights = np.array([[share] for share, _ in CHARGES]) / ratio
+    weights /= weights.sum(axis=0)
+    means = shift - ratio
+    widths = np.maximum(1.0 - ratio * (high - means), 0.0)
     mean = (weights * means).sum(axis=0)
-    variance = (weights * (np.maximum(widths, 0.0) + (means - mean) ** 2)).sum(axis=0)
+    variance = (weights * (widths + (means - mean) ** 2)).sum(axis=0)
     value[used] = np.minimum(fill[used] + mean * error[used], observed[used])
     floor = np.minimum(error, least)[used]
     sigma[used] = np.maximum(error[used] * np.sqrt(variance), floor)

@@ -161,6 +161,7 @@ def _job(options: argparse.Namespace, output: Path | None) -> Job:
             seed_threshold=options.seed_threshold,
             target_precision=options.target_precision,
             quality=options.quality,
+            views=options.views,
             star_cores=options.star_cores,
             device=options.device,
             threads=options.threads,

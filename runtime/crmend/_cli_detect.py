@@ -16,7 +16,7 @@ from crmend._limits import Limits, choose_limits
 from crmend._memory import plan_work
 from crmend._provenance import Provenance
 from crmend._star_cores import StarCores, check_star_cores
-from crmend.detect import Detection, detect_into, wants_star_cores
+from crmend.detect import Detection, choose_views, detect_into, wants_star_cores
 from crmend.exposure import Exposure
 from crmend.models import Model, choose_model
 from crmend.pipeline import CleanOptions, cr_rate, options_for
@@ -69,6 +69,7 @@ def flag_in_place(exposure: Exposure, options: CleanOptions) -> Flagged:
     limits = choose_limits(
         model, chosen.threshold, chosen.seed_threshold, chosen.target_precision
     )
+    views = choose_views(model, chosen.views)
     judges = wants_star_cores(model, chosen.star_cores)
     sizes = plan_work(exposure.image.shape, chosen.memory)
     invalid = exposure.invalid
@@ -80,6 +81,7 @@ def flag_in_place(exposure: Exposure, options: CleanOptions) -> Flagged:
         excluded,
         model,
         limits=limits,
+        views=views,
         electrons_per_unit=exposure.electrons_per_unit,
         tile=sizes.tile,
         progress=None if chosen.progress is None else partial(chosen.progress, "detect"),
@@ -100,7 +102,8 @@ def flag_in_place(exposure: Exposure, options: CleanOptions) -> Flagged:
         flag = np.zeros(exposure.image.shape, dtype=np.int32)
     bit = np.int32(exposure.instrument.cr_bit)
     np.bitwise_or(flag, bit, out=flag, where=found.cr_mask)
-    provenance = _describe(exposure, found, cores, model, limits, time.perf_counter() - start)
+    seconds = time.perf_counter() - start
+    provenance = _describe(exposure, found, cores, model, limits, views, seconds)
     return Flagged(flag, found.cr_mask, found.cr_probability, provenance)
 
 
@@ -110,6 +113,7 @@ def _describe(
     cores: StarCores | None,
     model: Model,
     limits: Limits,
+    views: int,
     seconds: float,
 ) -> Provenance:
     """Return the figures of the detection."""
@@ -123,6 +127,7 @@ def _describe(
         inpaint_sha256=None,
         threshold=limits.threshold,
         seed_threshold=limits.seed_threshold,
+        views=views,
         provider=model.provider,
         cr_pixels=pixels,
         cr_events=events,

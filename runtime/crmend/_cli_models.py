@@ -44,6 +44,7 @@ class Listing:
                     "inpaint": card.inpaint.architecture,
                     "threshold": _default(card).threshold,
                     "seed_threshold": _default(card).seed_threshold,
+                    "views": _default(card).views,
                     "date": card.detect.training.date,
                 }
                 for card in self.cards

@@ -21,6 +21,7 @@ from crmend._cli_options import (
     probability,
 )
 from crmend._cli_output import CommandLineError
+from crmend._views import VIEWS
 
 _EPILOG = """\
 images and masks:
@@ -213,6 +214,13 @@ def _add_running(command: argparse.ArgumentParser) -> None:
         choices=tuple(QUALITIES),
         help="network that finds cosmic rays; fast takes a fraction of the time "
         "(default: the model card's)",
+    )
+    command.add_argument(
+        "--views",
+        type=int,
+        choices=VIEWS,
+        help="see the frame so many times, turned and mirrored, and average: more find better "
+        "and take as many times as long (default: the model card's)",
     )
     command.add_argument(
         "--star-cores",

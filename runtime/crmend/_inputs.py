@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from crmend._views import VIEWS
 from crmend.errors import InvalidInputError
 
 
@@ -153,6 +154,22 @@ def check_count(value: int, name: str) -> int:
     if not whole or value < 1:
         raise InvalidInputError(f"{name} is {value!r}; expected a whole number >= 1")
     return int(value)
+
+
+def check_views(views: int) -> int:
+    """Return how often a network sees an image.
+
+    Raises
+    ------
+    InvalidInputError
+        It is none of `crmend._views.VIEWS`.
+    """
+    whole = isinstance(views, int | np.integer) and not isinstance(views, bool)
+    if not whole or views not in VIEWS:
+        raise InvalidInputError(
+            f"views is {views!r}; expected one of {', '.join(map(str, VIEWS))}"
+        )
+    return int(views)
 
 
 def check_positive(value: float, name: str) -> float:

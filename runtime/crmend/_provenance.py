@@ -26,6 +26,8 @@ class Provenance:
         Probability from which a pixel counts as cosmic ray.
     seed_threshold : float or None
         Probability that the best pixel of its group must reach; None = groups do not matter.
+    views : int or None
+        How often the detection network saw the image; None = it differs from chip to chip.
     provider : str
         Execution provider that ran the graphs.
     cr_pixels, cr_events : int
@@ -50,6 +52,7 @@ class Provenance:
     inpaint_sha256: str | None
     threshold: float
     seed_threshold: float | None
+    views: int | None
     provider: str
     cr_pixels: int
     cr_events: int
@@ -78,6 +81,7 @@ class Provenance:
             ("CRMINPSH", self.inpaint_sha256, ""),
             ("CRMTHRES", _finite(self.threshold, 9), "cosmic-ray probability threshold"),
             ("CRMSEED", _finite(self.seed_threshold, 9), "probability that a group must reach"),
+            ("CRMVIEWS", self.views, "views of the image that were averaged"),
             ("CRMPROV", self.provider, "execution provider"),
             ("CRMNPIX", self.cr_pixels, "cosmic-ray pixels"),
             ("CRMNEVT", self.cr_events, "cosmic-ray events (connected pixels)"),
@@ -105,6 +109,7 @@ def combine(chips: Sequence[Provenance]) -> Provenance:
     chip is called "several".
     """
     seeds = {chip.seed_threshold for chip in chips}
+    views = {chip.views for chip in chips}
     rates = [chip.cr_rate for chip in chips if chip.cr_rate is not None]
     return Provenance(
         version=chips[0].version,
@@ -114,6 +119,7 @@ def combine(chips: Sequence[Provenance]) -> Provenance:
         inpaint_sha256=_common([chip.inpaint_sha256 for chip in chips]),
         threshold=math.nan if len({c.threshold for c in chips}) > 1 else chips[0].threshold,
         seed_threshold=math.nan if len(seeds) > 1 else chips[0].seed_threshold,
+        views=None if len(views) > 1 else chips[0].views,
         provider=_common([chip.provider for chip in chips]) or "",
         cr_pixels=sum(chip.cr_pixels for chip in chips),
         cr_events=sum(chip.cr_events for chip in chips),

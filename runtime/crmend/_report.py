@@ -205,6 +205,7 @@ def _running(chips: list[Provenance]) -> list[str]:
 
 
 def _limits(chip: Provenance) -> str:
-    """Return the threshold, and that of a group's best pixel where there is one."""
+    """Return the threshold, that of a group's best pixel, and the views, if there are such."""
     seed = "" if chip.seed_threshold is None else f" (groups {chip.seed_threshold:g})"
-    return f"{chip.threshold:g}{seed}"
+    views = "" if chip.views == 1 else f", {chip.views} views"
+    return f"{chip.threshold:g}{seed}{views}"

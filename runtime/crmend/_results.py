@@ -44,6 +44,8 @@ class Stats:
         Smallest cr_probability of a cosmic-ray pixel.
     seed_threshold : float or None
         Smallest cr_probability of the best pixel of a group; None = groups do not matter.
+    views : int
+        How often the detection network saw the image.
     """
 
     cr_pixels: int
@@ -63,6 +65,7 @@ class Stats:
     inpaint_sha256: str
     threshold: float
     seed_threshold: float | None
+    views: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,6 +113,7 @@ class CleanResult:
             inpaint_sha256=stats.inpaint_sha256,
             threshold=stats.threshold,
             seed_threshold=stats.seed_threshold,
+            views=stats.views,
             provider=stats.provider,
             cr_pixels=stats.cr_pixels,
             cr_events=stats.cr_events,

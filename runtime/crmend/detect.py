@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +16,7 @@ from crmend._inputs import (
     check_image,
     check_mask,
     check_positive,
+    check_views,
 )
 from crmend._kernels import FILL_HALF_WIDTH, fill_invalid
 from crmend._limits import Limits, choose_limits
@@ -24,6 +24,7 @@ from crmend._normalise import Scale, measure_scale
 from crmend._pixel_checks import warn_of_pixels
 from crmend._star_cores import check_star_cores
 from crmend._tiling import Progress, TileGrid, make_grid
+from crmend._views import RunGraph, in_views
 from crmend.errors import InvalidInputError
 from crmend.models import Model, choose_model
 
@@ -36,10 +37,6 @@ GPU_TILE = 1024
 
 TILE_PER_HALO = 16
 """A tile is at least so many halos wide: then what overlaps costs a quarter more, at most."""
-
-RunGraph = Callable[[NDArray[np.float32], bool], NDArray[np.float32]]
-"""Takes (1, 1, h, w) of `network_input` and whether it is the last tile; returns
-cr_probability of the same shape."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,6 +66,7 @@ def detect(
     seed_threshold: float | None = None,
     target_precision: float | None = None,
     quality: str | None = None,
+    views: int | None = None,
     star_cores: bool | None = None,
     electrons_per_unit: float | None = None,
     device: str = "auto",
@@ -103,6 +101,10 @@ def detect(
         the threshold comes from the curve on the model card, measured on simulated frames.
     quality : str or None
         ``reference`` or ``fast``; None = the card's default.
+    views : int or None
+        How often the network sees the image: 1, 2 (also turned by 180°), 4 (by quarters) or 8
+        (mirrored, too); the mean of the log-odds counts.  More are better and take as many
+        times as long; None = the card's.
     star_cores : bool or None
         Judge the cores of bright stars by the image's own PSF, where it has stars enough to
         tell it: pixels far above the fit to the rest of a star are cosmic rays whatever the
@@ -144,6 +146,7 @@ def detect(
     full = check_mask(saturated, pixels.shape, "saturated")
     loaded = choose_model(detector, model, "detect", device, threads, quality)
     limits = choose_limits(loaded, threshold, seed_threshold, target_precision)
+    seen = choose_views(loaded, views)
     factor = electrons_per_unit
     if factor is not None:
         factor = check_positive(factor, "electrons_per_unit")
@@ -155,8 +158,8 @@ def detect(
     excluded = all_bad if full is None else all_bad | full
     found = detect_into(
         pixels, all_bad, excluded, loaded,
-        limits=limits, electrons_per_unit=1.0 if factor is None else factor, tile=tile,
-        progress=progress,
+        limits=limits, views=seen, electrons_per_unit=1.0 if factor is None else factor,
+        tile=tile, progress=progress,
     )  # fmt: skip
     if judges:
         check_star_cores(
@@ -186,6 +189,24 @@ def wants_star_cores(model: Model, star_cores: bool | None) -> bool:
     return check_flag(star_cores, "star_cores")
 
 
+def choose_views(model: Model, views: int | None) -> int:
+    """Return how often the network sees the image, by the wish or by the card.
+
+    Parameters
+    ----------
+    model : Model
+        A detection graph.
+    views : int or None
+        As in `detect`.
+
+    Raises
+    ------
+    InvalidInputError
+        `views` is none of `crmend._views.VIEWS`.
+    """
+    return model.graph.views if views is None else check_views(views)
+
+
 def detect_into(
     image: NDArray[np.float32],
     invalid: NDArray[np.bool_],
@@ -193,6 +214,7 @@ def detect_into(
     model: Model,
     *,
     limits: Limits | None = None,
+    views: int | None = None,
     electrons_per_unit: float | None = 1.0,
     tile: int | None = None,
     progress: Progress | None = None,
@@ -215,7 +237,7 @@ def detect_into(
         As in `detect`; None = unknown.
     limits : Limits or None
         None = the card's.
-    tile, progress
+    views, tile, progress
         As in `detect`.
 
     Returns
@@ -253,7 +275,7 @@ def detect_into(
         invalid,
         _measure(image, invalid, excluded, model, electrons_per_unit),
         grid,
-        lambda x, last: model.run(x, last=last)[0],
+        in_views(lambda x, last: model.run(x, last=last)[0], choose_views(model, views)),
         cr_probability,
         progress,
     )

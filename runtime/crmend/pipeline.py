@@ -20,7 +20,7 @@ from crmend._memory import plan_work
 from crmend._results import CleanResult, Stats
 from crmend._star_cores import StarCores, check_star_cores
 from crmend._tiling import Progress
-from crmend.detect import detect_into, wants_star_cores
+from crmend.detect import choose_views, detect_into, wants_star_cores
 from crmend.exposure import Exposure
 from crmend.flags import CR_BIT
 from crmend.inpaint import NETWORK, Mending, flat_error, inpaint_into, own_copy, stopwatch
@@ -52,6 +52,8 @@ class CleanOptions:
         Instead of a threshold, see `crmend.detect`.
     quality : str or None
         Of detection: ``reference`` or ``fast``; None = the model card's default.
+    views : int or None
+        How often the detection network sees the image, see `crmend.detect`.
     star_cores : bool or None
         Judge the cores of bright stars by the image's own PSF, see `crmend.detect`.
     catalog : SourceCatalog, astropy Table, structured array, str, Path or None
@@ -75,6 +77,7 @@ class CleanOptions:
     seed_threshold: float | None = None
     target_precision: float | None = None
     quality: str | None = None
+    views: int | None = None
     star_cores: bool | None = None
     catalog: CatalogLike | None = None
     device: str = "auto"
@@ -107,6 +110,7 @@ def clean(
     seed_threshold: float | None = None,
     target_precision: float | None = None,
     quality: str | None = None,
+    views: int | None = None,
     star_cores: bool | None = None,
     catalog: CatalogLike | None = None,
     device: str = "auto",
@@ -122,9 +126,9 @@ def clean(
         From `crmend.read_exposure`, or an image in any linear unit (for deepCR's networks: in
         electrons), of any real dtype; not changed.  NaN and infinite pixels count as invalid,
         and stay.
-    detector, model, threshold, seed_threshold, target_precision, quality, star_cores, catalog
+    detector, model, threshold, seed_threshold, target_precision, quality, views, star_cores
         See `CleanOptions`.  An array needs `detector` or `model`.
-    device, threads, memory, progress
+    catalog, device, threads, memory, progress
         See `CleanOptions`.
 
     Returns
@@ -148,8 +152,8 @@ def clean(
         most pixels are excluded, or many share one value that noise does not explain.
     """
     options = CleanOptions(
-        detector, model, threshold, seed_threshold, target_precision, quality, star_cores,
-        catalog, device, threads, memory, progress,
+        detector, model, threshold, seed_threshold, target_precision, quality, views,
+        star_cores, catalog, device, threads, memory, progress,
     )  # fmt: skip
     if not isinstance(exposure, Exposure):
         image = own_copy(exposure)
@@ -225,6 +229,7 @@ def _clean(
     limits = choose_limits(
         finder, options.threshold, options.seed_threshold, options.target_precision
     )
+    views = choose_views(finder, options.views)
     judges = wants_star_cores(finder, options.star_cores)
     catalog = None if options.catalog is None else as_catalog(options.catalog, frame.header)
     if catalog is not None:
@@ -234,7 +239,7 @@ def _clean(
     with stopwatch(seconds, "detect"):
         found = detect_into(
             frame.image, invalid, excluded, finder,
-            limits=limits, tile=sizes.tile, electrons_per_unit=factor,
+            limits=limits, views=views, tile=sizes.tile, electrons_per_unit=factor,
             progress=_stage(options.progress, "detect"),
         )  # fmt: skip
     cores = None
@@ -261,7 +266,7 @@ def _clean(
         seconds[stage] = seconds.get(stage, 0.0) + spent
     stats = Stats(
         **_count(frame, found.cr_mask, cores, mended),
-        **_describe(finder, inpainter, limits),
+        **_describe(finder, inpainter, limits, views),
         seconds=seconds | {"total": time.perf_counter() - start},
     )
     return CleanResult(
@@ -315,7 +320,7 @@ def cr_rate(
     return events / (pixels * pixel_size_um**2 / _UM2_PER_CM2 * exposure_time)
 
 
-def _describe(finder: Model, inpainter: Model, limits: Limits) -> dict[str, Any]:
+def _describe(finder: Model, inpainter: Model, limits: Limits, views: int) -> dict[str, Any]:
     """Return what `Stats` says about the models."""
     return {
         "provider": finder.provider,
@@ -325,4 +330,5 @@ def _describe(finder: Model, inpainter: Model, limits: Limits) -> dict[str, Any]
         "inpaint_sha256": inpainter.graph.sha256,
         "threshold": limits.threshold,
         "seed_threshold": limits.seed_threshold,
+        "views": views,
     }

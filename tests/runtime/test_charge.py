@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import integrate, stats
 
-from crmend._charge import FAINT_CHARGE, FAINT_SHARE, NO_LIMIT, limit_by_observed
+from crmend._charge import CHARGES, NO_LIMIT, limit_by_observed
 
 
 def limited(above, error=1.0, noise=1.0, fill=0.0, least=0.01):
@@ -20,7 +20,7 @@ def integrals(above, error, noise):
 
     def density(t):
         charge = (above - t) * error / noise
-        return stats.norm.pdf(t) * (FAINT_SHARE * np.exp(-charge / FAINT_CHARGE) + 1.0)
+        return stats.norm.pdf(t) * sum(n * np.exp(-charge / mean) for n, mean in CHARGES)
 
     low = min(above, 0.0) - 12.0
     moments = [
@@ -94,16 +94,20 @@ def test_draws_from_the_model_are_nearer_to_the_truth_and_their_errors_hold():
     error = rng.uniform(1.0, 4.0, n).astype(np.float32)
     fill = rng.normal(50.0, 20.0, n).astype(np.float32)
     truth = fill + error * rng.normal(0.0, 1.0, n)
-    # Faint and bright charges in the assumed ratio: bright ones are flat up to `top`.
+    # Charges in the assumed shares; those of any charge are flat up to `top`.
     top = 300.0
-    faint = rng.random(n) < FAINT_SHARE * FAINT_CHARGE / (FAINT_SHARE * FAINT_CHARGE + top)
-    charge = np.where(faint, rng.exponential(FAINT_CHARGE, n), rng.uniform(0.0, top, n))
+    longest = np.array([min(mean, top) for _, mean in CHARGES])
+    pixels = np.array([share for share, _ in CHARGES]) * longest
+    kind = rng.choice(len(CHARGES), n, p=pixels / pixels.sum())
+    flat = np.isinf([mean for _, mean in CHARGES])[kind]
+    charge = longest[kind] * np.where(flat, rng.random(n), rng.exponential(1.0, n))
     observed = (truth + charge).astype(np.float32)
     value, sigma = limit_by_observed(fill, error, observed, np.full(n, 0.01, np.float32), 1.0)
     off = value - truth
+    limits = observed < fill + 12.0 * error
     near = observed < fill + 2.0 * error
     before, after = (np.sqrt(np.mean((x / error)[near] ** 2)) for x in (fill - truth, off))
     assert after < 0.75 * before
-    assert abs(np.mean(off / error)) < 0.01
+    assert abs(np.mean((off / error)[limits])) < 0.01
     assert np.mean(np.abs(off) < sigma) == pytest.approx(0.69, abs=0.02)
     assert np.mean(np.abs(off) < 2 * sigma) == pytest.approx(0.95, abs=0.01)

@@ -379,8 +379,8 @@ def test_chips_may_differ_in_threshold():
             extver=n, detector=None, band=None, shape=(10, 10), stages={"read": 0.5},
             provenance=Provenance(
                 version="0", **models, **counts, inpaint_sha256=None, threshold=0.3 * n,
-                seed_threshold=None if n == 1 else 0.9, provider="CPU", pixels_network=1,
-                pixels_median=2, seconds=1.0,
+                seed_threshold=None if n == 1 else 0.9, views=2 * n - 1, provider="CPU",
+                pixels_network=1, pixels_median=2, seconds=1.0,
             ),
         )
         for n in (1, 2)
@@ -391,6 +391,7 @@ def test_chips_may_differ_in_threshold():
     assert answer["total"]["seed_threshold"] is None
     assert (answer["total"]["cr_pixels"], answer["total"]["cr_events"]) == (6, 4)
     text = report.as_text()
-    assert "threshold 0.3 0.6 (groups 0.9)" in text
+    assert "threshold 0.3 0.6 (groups 0.9), 3 views" in text
+    assert answer["total"]["views"] is None
     assert "3.00 %" in text
     assert text.count("1.25") == 1

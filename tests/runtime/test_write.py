@@ -31,6 +31,7 @@ PROVENANCE = Provenance(
     inpaint_sha256="cd" * 32,
     threshold=0.53,
     seed_threshold=0.97,
+    views=2,
     provider="CPUExecutionProvider",
     cr_pixels=12,
     cr_events=3,

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from crmend._views import VIEWS
 from crmend_training import _cli_import, _cli_masked
 from crmend_training.recipe import load_recipe
 
@@ -29,6 +30,13 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     _add_generic_only(calibrate)
     calibrate.add_argument(
         "--recipe", help="its simulated frames choose too (needed without --masks)"
+    )
+    calibrate.add_argument(
+        "--views",
+        type=int,
+        choices=VIEWS,
+        default=1,
+        help="how often the networks see a frame, turned and mirrored; the cards will say so",
     )
     calibrate.add_argument("--out", required=True, help="JSON file")
     _cli_masked.add_options(calibrate)
@@ -103,7 +111,7 @@ def _calibrate(options: argparse.Namespace) -> None:
     frames_of = _validation_frames(options)
     found = {}
     for kind, weights in _weights(options).items():
-        found[kind] = calibrate.operating_points(weights, frames_of())
+        found[kind] = calibrate.operating_points(weights, frames_of(), options.views)
         for name, point in sorted(found[kind].items()):
             print(
                 f"{kind} {name}: threshold {point.threshold}, of groups "

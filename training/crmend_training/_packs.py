@@ -65,12 +65,15 @@ class Choice:
         Figure or test-set name by metric name.
     seed_threshold : float or None
         On the best cr_probability of a group (detection); None = groups do not matter.
+    views : int
+        How often the graph sees an image (detection).
     """
 
     threshold: float | None = None
     curve: tuple[CurvePoint, ...] = ()
     metrics: Mapping[str, float | str] = field(default_factory=dict)
     seed_threshold: float | None = None
+    views: int = 1
 
 
 def limits_of(one: Choice | GraphCard) -> tuple[float, ...]:
@@ -247,6 +250,7 @@ def _graph_card(one: PackGraph, sha256: str) -> GraphCard:
         parity=graph.parity,
         curve=choice.curve,
         seed_threshold=settled(choice.seed_threshold),
+        views=choice.views,
     )
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crmend._cards import CurvePoint
+from crmend._views import RunGraph, in_views
 from crmend.exposure import read_exposure
 from crmend_training import datasets, evaluate, networks, validate
 from crmend_training._training import Weights, load_network
@@ -58,6 +59,8 @@ class OperatingPoint:
         For the card.
     seed_threshold : float or None
         Smallest probability of the best pixel of a group (`crmend.detect`).
+    views : int
+        How often the network saw the frames, and will see others.
     """
 
     threshold: float
@@ -67,6 +70,7 @@ class OperatingPoint:
     frames: int
     curve: tuple[CurvePoint, ...] = ()
     seed_threshold: float | None = None
+    views: int = 1
 
 
 class _Counts:
@@ -132,7 +136,7 @@ def masked_frames(
 
 
 def operating_points(
-    weights: Weights, frames: Iterable[ValidationFrame]
+    weights: Weights, frames: Iterable[ValidationFrame], views: int = 1
 ) -> dict[str, OperatingPoint]:
     """Return the operating point of ``generic`` and of every detector that has frames.
 
@@ -143,16 +147,16 @@ def operating_points(
     share those of all their frames together, since few frames would fit their own skies and
     CR rates rather than the detector.  Frames named ``generic`` choose for the base weights;
     without any, all frames do.  Probabilities come from the network itself, run through the
-    runtime's tiling.
+    runtime's tiling in so many `views` (`crmend.detect`).
     """
     counters: dict[str, list[_Counts]] = {}
-    runs: dict[Path, tuple[validate.RunGraph, tuple[int, int]]] = {}
+    runs: dict[Path, tuple[RunGraph, tuple[int, int]]] = {}
     for frame in frames:
         checkpoint = weights.of(frame.name)
         if checkpoint not in runs:
             network, config = load_network(checkpoint)
             field = (networks.halo_of(config), network.stride)
-            runs[checkpoint] = validate.network_runner(network), field
+            runs[checkpoint] = in_views(validate.network_runner(network), views), field
         probability = validate.tiled_probability(frame.image, *runs[checkpoint], TILE)
         counters.setdefault(frame.name, []).append(_Counts(frame, probability))
     shared = [c for name, group in counters.items() if name not in weights.own for c in group]
@@ -162,7 +166,10 @@ def operating_points(
         if name not in weights.own and name != "generic" for c in group
     ]  # fmt: skip
     return {
-        name: _point(group, group if name in weights.own or name == "generic" else detectors)
+        name: dataclasses.replace(
+            _point(group, group if name in weights.own or name == "generic" else detectors),
+            views=views,
+        )
         for name, group in counters.items()
     }
 

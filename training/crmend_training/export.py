@@ -266,7 +266,7 @@ def choice_of(point: OperatingPoint, *, masked: bool = False) -> Choice:
             "precision": point.precision,
             "calibration_error": point.calibration_error,
         }
-        return Choice(point.threshold, point.curve, figures, point.seed_threshold)
+        return Choice(point.threshold, point.curve, figures, point.seed_threshold, point.views)
     return Choice(
         point.threshold,
         point.curve,
@@ -278,6 +278,7 @@ def choice_of(point: OperatingPoint, *, masked: bool = False) -> Choice:
             "calibration_error": point.calibration_error,
         },
         point.seed_threshold,
+        point.views,
     )
 
 

@@ -21,7 +21,7 @@ from crmend_training.resident import HALO, ResidentBatches
 from crmend_training.simulate.cosmic_rays import Sharp, draw_sharp
 
 SHARP_EVENTS = (2e-5, 4e-4)
-"""Sharp events that are added, per pixel: one to twenty in a crop of 128², whose border counts."""
+"""Sharp events that are added, per pixel: 1 to 20 in a crop of 128² and its border."""
 
 SHARP_DIFFUSION = (0.02, 0.35)
 """Their sigma [px]."""
