@@ -14,8 +14,9 @@ cr_probability of the same shape."""
 VIEWS = (1, 2, 4, 8)
 """How many there may be: the image; turned by 180°; by quarters; all of it mirrored, too."""
 
-_TURNS = ((0, False), (2, False), (1, False), (3, False))
-_ALL_TURNS = (*_TURNS, *((quarter, True) for quarter, _ in _TURNS))
+_QUARTERS = (0, 2, 1, 3)
+TURNS = tuple((quarter, mirrored) for mirrored in (False, True) for quarter in _QUARTERS)
+"""Quarters by which each view is turned, and whether it is mirrored left to right then."""
 
 _LARGEST_ODDS = 1e6  # single precision knows no probability between 1 - 6e-8 and 1
 
@@ -34,11 +35,10 @@ def in_views(run: RunGraph, views: int) -> RunGraph:
     """
     if views == 1:
         return run
-    turns = _ALL_TURNS[:views]
 
     def run_views(image: NDArray[np.float32], last: bool) -> NDArray[np.float32]:
         total = np.zeros(image.shape, dtype=np.float32)
-        for number, (quarter, mirrored) in enumerate(turns, start=1):
+        for number, (quarter, mirrored) in enumerate(TURNS[:views], start=1):
             seen = np.rot90(image, quarter, axes=(-2, -1))
             seen = np.ascontiguousarray(seen[..., ::-1] if mirrored else seen)
             found = run(seen, last and number == views)

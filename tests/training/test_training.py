@@ -7,6 +7,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from crmend._tiling import reflect  # noqa: E402
+from crmend._views import VIEWS, in_views  # noqa: E402
 from crmend_training import (  # noqa: E402
     _training,
     datasets,
@@ -14,6 +15,7 @@ from crmend_training import (  # noqa: E402
     recipe,
     train_detect,
     train_inpaint,
+    validate,
     widening,
 )
 
@@ -262,3 +264,42 @@ def test_network_input_goes_back_to_noise_units():
     image = np.array([[-3.0, 0.0, 1.5, 4e4]], np.float32)
     back = train_detect.noise_units(torch.from_numpy(train_detect.detect_input(image)))
     np.testing.assert_allclose(back.numpy(), image, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("views", VIEWS)
+def test_a_teacher_sees_what_the_runtime_shows_it_in_several_views(views):
+    torch.manual_seed(3)
+    network = networks.build({"architecture": "folded", "width": 8, "depth": 2}).eval()
+    crops = np.random.default_rng(4).normal(size=(1, 1, 32, 32)).astype(np.float32)
+    expected = in_views(validate.network_runner(network), views)(crops, True)
+    found = train_detect.mean_logits(network, torch.from_numpy(crops), views)
+    np.testing.assert_allclose(torch.sigmoid(found).numpy(), expected, atol=1e-5)
+
+
+def test_sharp_events_are_added_and_labelled(rng):
+    image = rng.normal(0.0, 1.0, (128, 128)).astype(np.float32)
+    mask = np.zeros(image.shape, bool)
+    mask[5, 5] = True
+    more, both = train_detect.with_sharp_events(image, mask, np.random.default_rng(6))
+    added = more - image
+    assert both[5, 5]
+    assert 0 < both.sum() < 0.1 * both.size
+    assert added.min() >= 0.0
+    # Float rounding of bright pixels aside, what is labelled is what was added.
+    np.testing.assert_array_equal(both & ~mask, (added > train_detect.SHARP_LABEL) & ~mask)
+    assert (mask.sum(), image.max() < 10.0) == (1, True)
+
+
+def test_batches_hold_sharp_events_where_the_recipe_says_so(sets):
+    def masks(share):
+        batches = train_detect.DetectBatches(
+            sets / "detect",
+            [0, 1, 2],
+            train_detect.DetectRecipe(config={}, crop=64, sharp=share),
+        )
+        image, mask, _ = batches.draw(np.random.default_rng(2))
+        return float(image.max()), float(mask.sum())
+
+    plain, sharp = masks(0.0), masks(1.0)
+    assert sharp[0] > plain[0] + 1.0
+    assert sharp[1] > plain[1]

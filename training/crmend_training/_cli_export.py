@@ -31,13 +31,14 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     calibrate.add_argument(
         "--recipe", help="its simulated frames choose too (needed without --masks)"
     )
-    calibrate.add_argument(
-        "--views",
-        type=int,
-        choices=VIEWS,
-        default=1,
-        help="how often the networks see a frame, turned and mirrored; the cards will say so",
-    )
+    for kind in ("detect", "fast"):
+        calibrate.add_argument(
+            f"--{kind}-views",
+            type=int,
+            choices=VIEWS,
+            default=1,
+            help="how often it sees a frame, turned and mirrored, and will by default",
+        )
     calibrate.add_argument("--out", required=True, help="JSON file")
     _cli_masked.add_options(calibrate)
     calibrate.set_defaults(run=_calibrate)
@@ -106,12 +107,14 @@ def _weights(options: argparse.Namespace) -> dict[str, Any]:
 
 def _calibrate(options: argparse.Namespace) -> None:
     """Choose thresholds on validation frames and write them with their curves."""
+    from crmend._cards import FAST
     from crmend_training import calibrate
 
     frames_of = _validation_frames(options)
     found = {}
+    views = {"detect": options.detect_views, FAST: options.fast_views}
     for kind, weights in _weights(options).items():
-        found[kind] = calibrate.operating_points(weights, frames_of(), options.views)
+        found[kind] = calibrate.operating_points(weights, frames_of(), views[kind])
         for name, point in sorted(found[kind].items()):
             print(
                 f"{kind} {name}: threshold {point.threshold}, of groups "

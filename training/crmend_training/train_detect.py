@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from crmend import _normalise
+from crmend._views import TURNS
 from crmend_training import _training, datasets
 from crmend_training._machine import device_for_training
 from crmend_training.averaging import mean_of
@@ -56,6 +57,8 @@ class DetectRecipe:
         at random, the one with the largest loss when it was last seen.
     distil : float
         Weight of the teacher's probabilities in what is learnt, if there is a teacher.
+    teacher_views : int
+        How often the teacher sees a crop, turned and mirrored (`crmend.detect`): 1, 2, 4 or 8.
     simulated : float or None
         Share of the crops from frames that were drawn for the set (`datasets.generic_frame`,
         `datasets.zoo_frame`), where it has others too; None = as their stamps' share.
@@ -83,6 +86,7 @@ class DetectRecipe:
     border: float = 0.1
     hard: float = 0.0
     distil: float = 0.5
+    teacher_views: int = 1
     simulated: float | None = None
     on_sources: float = 0.0
     initial_share: float = 0.0
@@ -211,8 +215,7 @@ def train(
         target = mask
         with run.autocast():
             if teacher is not None:
-                with torch.no_grad():
-                    soft = torch.sigmoid(teacher.logits(image).float())
+                soft = torch.sigmoid(mean_logits(teacher, image, recipe.teacher_views))
                 target = (1.0 - recipe.distil) * mask + recipe.distil * soft
             logits = run.network.logits(image).float()
         losses = cross_entropy(logits, target, ignore)
@@ -225,6 +228,26 @@ def train(
         return pixel_scores(run.network, checks, np.random.default_rng(0))
 
     return _training.train(run, schedule, loss_of_batch, validate, paths.out, settle=settle)
+
+
+@torch.no_grad()
+def mean_logits(network: torch.nn.Module, image: torch.Tensor, views: int) -> torch.Tensor:
+    """Return the mean log-odds of square crops over so many views, as `crmend._views`.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+    image : (n, 1, h, h) tensor
+        Network input.
+    views : int
+        One of `crmend._views.VIEWS`.
+    """
+    total = torch.zeros_like(image, dtype=torch.float32)
+    for quarter, mirrored in TURNS[:views]:
+        seen = torch.rot90(image, quarter, dims=(-2, -1))
+        found = network.logits(seen.flip(-1) if mirrored else seen).float()
+        total += torch.rot90(found.flip(-1) if mirrored else found, -quarter, dims=(-2, -1))
+    return total / views
 
 
 def _mean_with(initial: Path | None, share: float) -> Callable[[_training.Run], None]:
