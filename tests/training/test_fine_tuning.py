@@ -222,7 +222,8 @@ def test_the_pack_generic_can_be_made_alone(tmp_path):
     weights = ROOT / "exported_models" / "checkpoints"
     detect = ["--detect", str(weights / "detect" / "generic.pt"), "--recipe", str(recipe)]
     chosen, packs = tmp_path / "chosen.json", tmp_path / "packs"
-    assert cli.main(["calibrate", "--generic-only", *detect, "--out", str(chosen)]) == 0
+    seen = ["--detect-views", "2"]
+    assert cli.main(["calibrate", "--generic-only", *detect, *seen, "--out", str(chosen)]) == 0
     points = json.loads(chosen.read_text())["detect"]
     assert points.keys() == {"generic"}
     pairs = tmp_path / "pairs"
@@ -236,6 +237,7 @@ def test_the_pack_generic_can_be_made_alone(tmp_path):
     assert [path.name for path in packs.iterdir()] == ["generic"]
     card = json.loads((packs / "generic" / "card.json").read_text())
     assert card["detect"]["threshold"] == points["generic"]["threshold"]
+    assert card["detect"]["views"] == 2
 
 
 @pytest.mark.parametrize("name", ["generic", "../x", "SAAO", "a/b", ""])

@@ -292,11 +292,8 @@ def test_sharp_events_are_added_and_labelled(rng):
 
 def test_batches_hold_sharp_events_where_the_recipe_says_so(sets):
     def masks(share):
-        batches = train_detect.DetectBatches(
-            sets / "detect",
-            [0, 1, 2],
-            train_detect.DetectRecipe(config={}, crop=64, sharp=share),
-        )
+        recipe = train_detect.DetectRecipe(config={}, crop=64, sharp=share)
+        batches = train_detect.DetectBatches(sets / "detect", [0, 1, 2], recipe)
         image, mask, _ = batches.draw(np.random.default_rng(2))
         return float(image.max()), float(mask.sum())
 
