@@ -29,8 +29,12 @@ from crmend._moffat import MOFFAT, moffat_light, moffat_parts, moffat_slopes
 __all__ = ["DISK", "MOFFAT", "POINT", "draw_source", "fit_source"]
 
 HALF_WIDTHS = (7, 7, 6)
-"""Half width of the square that a fit sees [px], of `POINT`, `DISK` and `MOFFAT`; the next
-tables go by model, too."""
+"""Half width of the square that a fit sees [px], of `POINT`, `DISK` and `MOFFAT`, at least;
+the next tables go by model, too."""
+
+LEAST_SEEN = 0.5
+"""Part of the pixels of that square that are not lost, at least: below a large hole the square
+grows until it has so many."""
 
 DRAWN = 20
 """Half width of the square that a point or a disk is drawn in [px]."""
@@ -103,7 +107,7 @@ def fit_source(
     """
     ny, nx = stamp.shape
     row, column = ny // 2, nx // 2
-    reach = min(HALF_WIDTHS[kind], row, column, ny - 1 - row, nx - 1 - column)
+    reach = _reach(lost, HALF_WIDTHS[kind])
     size = 2 * reach + 1
     weight = np.zeros((size, size))
     normal = np.empty((N, N))
@@ -185,6 +189,24 @@ def fit_source(
         if (not better or gain < 1e-3) and step >= 4:
             break
     return cost
+
+
+@njit
+def _reach(lost: NDArray[np.bool_], least: int) -> int:
+    """Return the half width of the square around the middle that a fit sees."""
+    ny, nx = lost.shape
+    row, column = ny // 2, nx // 2
+    largest: int = min(row, column, ny - 1 - row, nx - 1 - column)
+    reach: int = min(least, largest)
+    while reach < largest:
+        seen = 0
+        for j in range(row - reach, row + reach + 1):
+            for i in range(column - reach, column + reach + 1):
+                seen += not lost[j, i]
+        if seen >= LEAST_SEEN * (2 * least + 1) ** 2:
+            break
+        reach += 1
+    return reach
 
 
 @njit

@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from crmend._charge import limit_by_observed
 from crmend._cutout_network import run_network
+from crmend._holes import fill_holes
 from crmend._inputs import (
     check_callable,
     check_count,
@@ -262,6 +263,7 @@ def inpaint_into(
         for plane, level in ((image, scale.background), (error, scale.noise)):
             adaptive_median(plane, cr_mask, excluded, MIN_GOOD, level, plane, spread)
         neighbours = error.flat[flat]
+        fill_holes(image, cr_mask, scale)
     with stopwatch(seconds, "sources"):
         sources, psf, plan = find_targets(
             image, cr_mask, invalid, excluded, scale,

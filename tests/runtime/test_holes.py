@@ -1,0 +1,108 @@
+"""Holes of large cosmic rays, filled before sources are looked for."""
+
+import numpy as np
+import pytest
+
+import crmend
+from crmend._holes import DEEP, fill_holes
+from crmend._normalise import Scale
+
+LEVEL = 100.0
+SCALE = Scale(background=80.0, noise=5.0)
+"""The level of the frames is four of the noise above its background: light everywhere."""
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(11)
+
+
+def disk(shape, y, x, radius):
+    rows, columns = np.indices(shape)
+    return np.hypot(rows - y, columns - x) < radius
+
+
+@pytest.fixture
+def sky(rng):
+    return rng.normal(LEVEL, SCALE.noise, (120, 140)).astype(np.float32)
+
+
+def test_a_hole_continues_a_plane(sky):
+    rows, columns = np.indices(sky.shape)
+    # In asinh a plane is no plane: one that is small against the softening is.
+    plane = (LEVEL + 0.1 * (rows - 60) + 0.05 * (columns - 70)).astype(np.float32)
+    hole = disk(sky.shape, 60, 70, 8.0)
+    image = np.where(hole, np.float32(LEVEL), plane)
+    fill_holes(image, hole, SCALE)
+    np.testing.assert_allclose(image, plane, atol=0.3)
+
+
+@pytest.mark.parametrize("width", [2 * DEEP, 2 * DEEP + 1])
+def test_only_holes_with_a_deep_pixel_are_written(sky, width):
+    mask = np.zeros(sky.shape, bool)
+    mask[40 : 40 + width, 50 : 50 + width] = True
+    mask[80:82, 20:90] = True
+    image = np.where(mask, np.float32(SCALE.background), sky)
+    before = image.copy()
+    fill_holes(image, mask, SCALE)
+    changed = image != before
+    assert not changed[~mask].any()
+    assert not changed[80:82].any()
+    assert changed.any() == (width > 2 * DEEP)
+
+
+def test_long_holes_are_filled_piece_by_piece_up_to_the_edge(sky):
+    mask = np.zeros(sky.shape, bool)
+    mask[56:65] = True
+    image = np.where(mask, np.float32(LEVEL + 30.0), sky)
+    fill_holes(image, mask, SCALE)
+    assert np.abs(image[mask] - LEVEL).max() < 6.0 * SCALE.noise
+    mask[:] = True
+    fill_holes(image, mask, SCALE)
+    assert np.isfinite(image).all()
+
+
+def test_without_light_around_it_a_hole_stays(sky):
+    hole = disk(sky.shape, 60, 70, 8.0)
+    image = np.where(hole, np.float32(LEVEL), sky)
+    before = image.copy()
+    fill_holes(image, hole, Scale(background=LEVEL, noise=5.0))
+    np.testing.assert_array_equal(image, before)
+
+
+def test_nan_around_a_hole_stays_and_does_not_spread(sky):
+    hole = disk(sky.shape, 60, 70, 8.0)
+    image = np.where(hole, np.float32(SCALE.background), sky)
+    image[60, 78] = np.nan
+    fill_holes(image, hole, SCALE)
+    assert np.isnan(image).sum() == 1
+
+
+def test_a_galaxy_below_a_blob_is_found_and_mended(rng):
+    rows, columns = np.indices((256, 256))
+    radius = np.hypot(rows - 128.3, columns - 127.6)
+    clean = 100.0 + 300.0 * np.exp(-radius / 4.0)
+    for y, x in [(y, x) for y in range(30, 250, 63) for x in range(30, 250, 63)]:
+        distance = np.hypot(rows - y + rng.uniform(), columns - x + rng.uniform())
+        clean += 3000.0 * np.exp(-0.5 * (distance / 1.1) ** 2)
+    clean = (clean + rng.normal(0.0, 5.0, radius.shape)).astype(np.float32)
+    blob = disk(clean.shape, 129, 127, 7.8)
+    image = clean + np.float32(3000.0) * blob
+    done = crmend.inpaint(image, blob, model="generic")
+    missing = (clean - done.image)[blob].sum()
+    assert np.hypot(done.sources.x - 127.6, done.sources.y - 128.3).min() < 1.0
+    assert (done.method[blob] == 2).all()
+    assert abs(missing) < 0.2 * (clean - 100.0)[blob].sum()
+    np.testing.assert_array_equal(done.image[~blob], image[~blob])
+
+
+def test_blobs_on_the_sky_make_no_sources(rng):
+    clean = rng.normal(100.0, 5.0, (512, 512)).astype(np.float32)
+    mask = np.zeros(clean.shape, bool)
+    for y in range(40, 500, 48):
+        for x in range(40, 500, 48):
+            mask |= disk(mask.shape, y, x, 7.8)
+    done = crmend.inpaint(clean + np.float32(2000.0) * mask, mask, model="generic")
+    assert len(done.sources) == 0
+    spread = np.std((done.image - 100.0)[mask]) / 5.0
+    assert spread < 1.1
