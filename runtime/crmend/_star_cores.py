@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crmend._fit import POINT, N, draw_source, fit_source
+from crmend._holes import fill_holes
 from crmend._kernels import MIN_GOOD, adaptive_median
 from crmend._normalise import Scale, measure_scale, to_noise_units
 from crmend._psf import LEAST_PEAK, measure_psf
@@ -171,12 +172,13 @@ def _filled(
     excluded: NDArray[np.bool_],
     scale: Scale,
 ) -> Iterator[None]:
-    """Let the CR pixels of an image hold medians meanwhile."""
+    """Let the CR pixels of an image hold medians meanwhile, those of holes what continues."""
     flat = np.flatnonzero(cr_mask)
     own = image.flat[flat]
     spread = np.empty(flat.size, dtype=np.float32)
     try:
         adaptive_median(image, cr_mask, excluded, MIN_GOOD, scale.background, image, spread)
+        fill_holes(image, cr_mask, scale)
         yield
     finally:
         image.flat[flat] = own

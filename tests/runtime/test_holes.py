@@ -6,6 +6,7 @@ import pytest
 import crmend
 from crmend._holes import DEEP, fill_holes
 from crmend._normalise import Scale
+from crmend._star_cores import check_star_cores
 
 LEVEL = 100.0
 SCALE = Scale(background=80.0, noise=5.0)
@@ -78,7 +79,9 @@ def test_nan_around_a_hole_stays_and_does_not_spread(sky):
     assert np.isnan(image).sum() == 1
 
 
-def test_a_galaxy_below_a_blob_is_found_and_mended(rng):
+@pytest.fixture
+def field(rng):
+    """Return a clean field of stars with a galaxy in its middle, and a blob that covers that."""
     rows, columns = np.indices((256, 256))
     radius = np.hypot(rows - 128.3, columns - 127.6)
     clean = 100.0 + 300.0 * np.exp(-radius / 4.0)
@@ -86,7 +89,11 @@ def test_a_galaxy_below_a_blob_is_found_and_mended(rng):
         distance = np.hypot(rows - y + rng.uniform(), columns - x + rng.uniform())
         clean += 3000.0 * np.exp(-0.5 * (distance / 1.1) ** 2)
     clean = (clean + rng.normal(0.0, 5.0, radius.shape)).astype(np.float32)
-    blob = disk(clean.shape, 129, 127, 7.8)
+    return clean, disk(clean.shape, 129, 127, 7.8)
+
+
+def test_a_galaxy_below_a_blob_is_found_and_mended(field):
+    clean, blob = field
     image = clean + np.float32(3000.0) * blob
     done = crmend.inpaint(image, blob, model="generic")
     missing = (clean - done.image)[blob].sum()
@@ -94,6 +101,16 @@ def test_a_galaxy_below_a_blob_is_found_and_mended(rng):
     assert (done.method[blob] == 2).all()
     assert abs(missing) < 0.2 * (clean - 100.0)[blob].sum()
     np.testing.assert_array_equal(done.image[~blob], image[~blob])
+
+
+def test_the_judge_of_stars_finds_it_too_and_frees_nothing(field):
+    clean, blob = field
+    image, mask = clean + np.float32(3000.0) * blob, blob.copy()
+    before, none = image.copy(), np.zeros(blob.shape, bool)
+    cores = check_star_cores(image, mask, none, none)
+    assert np.hypot(cores.sources.x - 127.6, cores.sources.y - 128.3).min() < 3.0
+    assert cores.freed == 0
+    np.testing.assert_array_equal(image, before)
 
 
 def test_blobs_on_the_sky_make_no_sources(rng):
