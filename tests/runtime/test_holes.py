@@ -81,7 +81,7 @@ def test_nan_around_a_hole_stays_and_does_not_spread(sky):
 
 @pytest.fixture
 def field(rng):
-    """Return a clean field of stars with a galaxy in its middle, and a blob that covers that."""
+    """Return a clean field of stars with a galaxy in its middle, and a blob on that."""
     rows, columns = np.indices((256, 256))
     radius = np.hypot(rows - 128.3, columns - 127.6)
     clean = 100.0 + 300.0 * np.exp(-radius / 4.0)
