@@ -18,6 +18,7 @@ from crmend._cli_bar import Bar
 from crmend._cli_detect import flag_in_place
 from crmend._cli_options import beside
 from crmend._fits import check_exists
+from crmend._fits_output import check_holds_bits
 from crmend._fits_write import atomic_output, check_folder, check_output
 from crmend._instruments import available_instruments, load_instrument
 from crmend._normalise import measure_scale
@@ -239,6 +240,7 @@ class _Work:
                 "out, the flags stand in the output"
             )
         if self._job.update_flags:
+            check_holds_bits(exposure, exposure.planes["flag"].label)
             check_folder(exposure.planes["flag"].path.resolve())
         return exposure
 

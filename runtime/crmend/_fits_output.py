@@ -262,12 +262,23 @@ def _flag_plane(path: Path, exposure: Exposure, cr_mask: NDArray[np.bool_]) -> P
             f"the cosmic-ray mask has dtype {cr_mask.dtype}, expected bool; "
             "use mask.astype(bool)"
         )
+    check_holds_bits(exposure, layout.flag.label)
+    return layout.flag
+
+
+def check_holds_bits(exposure: Exposure, name: str) -> None:
+    """Check that a bit can be set in the flag plane of that name.
+
+    Raises
+    ------
+    FileFormatError
+        It holds one code per pixel.
+    """
     if exposure.instrument.flag_codes:
         raise FileFormatError(
-            f"the flag plane {layout.flag.label} holds one code per pixel, into which no bit "
-            "can be ORed; write the flags to a file of their own instead (crmend detect)"
+            f"the flag plane {name} holds one code per pixel, into which no bit can be ORed; "
+            "write the flags to a file of their own instead (crmend detect)"
         )
-    return layout.flag
 
 
 def source_files(exposure: Exposure) -> list[Path]:

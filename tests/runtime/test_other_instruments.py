@@ -145,6 +145,22 @@ def test_decam_codes_cannot_be_updated_in_place(tmp_path):
 
 
 @untrained
+def test_decam_codes_are_refused_before_any_work(tmp_path, crmend_cli, monkeypatch):
+    def work(*arguments, **named):
+        raise AssertionError("cosmic rays were looked for")
+
+    monkeypatch.setattr("crmend._cli_clean.flag_in_place", work)
+    frame = decam(tmp_path)
+    files = sorted(tmp_path.iterdir())
+    done = crmend_cli(
+        "detect", frame, "--update-flags", "--save-probability", "--model", "tiny"
+    )
+    assert done.code == 3
+    assert "one code per pixel" in done.err
+    assert sorted(tmp_path.iterdir()) == files
+
+
+@untrained
 @pytest.mark.parametrize("strange", [16, 9, 1024])
 def test_decam_bits_of_old_versions_are_refused(tmp_path, strange):
     with pytest.raises(FileFormatError, match=rf"holds {strange}, expected one of the codes"):
