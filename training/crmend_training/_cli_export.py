@@ -95,13 +95,17 @@ def _add_checkpoints(command: argparse.ArgumentParser, kinds: tuple[str, ...]) -
 def _weights(options: argparse.Namespace) -> dict[str, Any]:
     """Return the checkpoints that the options name, by kind."""
     from crmend._cards import FAST
-    from crmend_training._training import Weights
+    from crmend_training._training import Weights, read_checkpoint
+    from crmend_training.networks import FINDERS, MENDERS
 
     weights = {"detect": Weights.found(options.detect, options.detect_own)}
     if options.fast is not None:
         weights[FAST] = Weights.found(options.fast, options.fast_own)
     if getattr(options, "inpaint", None) is not None:
         weights["inpaint"] = Weights.found(options.inpaint, options.inpaint_own)
+    for kind, one in weights.items():
+        for path in (one.base, *one.own.values()):
+            read_checkpoint(path, MENDERS if kind == "inpaint" else FINDERS)
     return weights
 
 
@@ -129,6 +133,8 @@ def _validation_frames(options: argparse.Namespace) -> Callable[[], Iterable[Val
     from crmend_training import calibrate, datasets
 
     _cli_masked.check(options)
+    if options.generic_only and options.masks is not None:
+        raise ValueError("--masks is for exposures of --validation: leave out --generic-only")
     if (options.validation is None) != options.generic_only:
         raise ValueError("calibrate needs either --validation FOLDER or --generic-only")
     if options.masks is not None:
@@ -143,14 +149,15 @@ def _validation_frames(options: argparse.Namespace) -> Callable[[], Iterable[Val
     if options.recipe is None:
         raise ValueError("calibrate needs --recipe, or exposures of your own with --masks")
     pairs = [] if options.generic_only else datasets.find_pairs(Path(options.validation))
-    generic = load_recipe(options.recipe).dataset["generic"]
+    generic = load_recipe(options.recipe).generic
     # Those of other instruments follow, by seed, the ones that the data set has.
-    first = generic["seed"] + generic["frames"]
-    seeds = range(first, first + min(48, generic["frames"]))
-    shape, sigma = tuple(generic["shape"]), generic.get("label_sigma", 0.0)
+    first = generic.seed + generic.frames
+    seeds = range(first, first + min(48, generic.frames))
     return lambda: itertools.chain(
         calibrate.read_frames(pairs),
-        calibrate.generic_frames(seeds, shape, sigma, measured=generic.get("measured", False)),
+        calibrate.generic_frames(
+            seeds, generic.shape, generic.label_sigma, measured=generic.measured
+        ),
     )
 
 
