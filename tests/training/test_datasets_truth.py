@@ -189,6 +189,25 @@ def test_truth_says_what_it_expects(stack, tmp_path, capsys):
     assert not out.exists()
 
 
+def test_truth_of_several_chips_has_a_plane_for_each(stack, tmp_path):
+    from crmend_training.datasets import Reading, find_masked, load_masked
+
+    images = stack[0]
+    for number in range(3):
+        hdus = [fits.PrimaryHDU()]
+        for ver in (1, 2):
+            hdus.append(fits.ImageHDU(images[number][:: 3 - 2 * ver], name="SCI", ver=ver))
+        fits.HDUList(hdus).writeto(tmp_path / f"{number}.fits")
+    paths = [str(path) for path in sorted(tmp_path.glob("*.fits"))]
+    assert main(["truth", *paths, "--out", str(tmp_path)]) == 0
+    found = find_masked(tmp_path, tmp_path, Reading("generic"))
+    assert [one.name for one in found][:2] == ["0 chip 1", "0 chip 2"]
+    upright, flipped = (load_masked(one, Reading("generic")).cr > 0 for one in found[:2])
+    assert upright.sum() > 20
+    # The kernel is symmetric, but for rounding.
+    assert (upright != flipped[::-1]).sum() <= 0.1 * upright.sum()
+
+
 def test_a_library_gets_the_name_that_was_asked_for(darks, tmp_path, capsys):
     paths = []
     for number, dark in enumerate(darks[0]):

@@ -438,7 +438,7 @@ def test_a_set_is_kept_only_if_it_was_made_with_the_same_settings(tiny, tmp_path
 
 def test_a_set_of_another_kind_is_not_broken_and_not_read(sets):
     before = (sets / "detect" / "set.json").read_bytes()
-    with pytest.raises(ValueError, match="a set of detect/.*expected a folder for each set"):
+    with pytest.raises(ValueError, match=r"a set of detect/.*expected a folder for each set"):
         datasets.build_inpainting_set([], sets / "detect")
     assert (sets / "detect" / "set.json").read_bytes() == before
     with pytest.raises(ValueError, match="expected one with inpaint/image: make it with"):

@@ -10,7 +10,7 @@ import json
 import sys
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,11 +21,13 @@ from tqdm import tqdm
 
 from crmend._cli_options import positive_count, positive_number
 from crmend.errors import CrmendWarning
+from crmend.exposure import count_extvers
 from crmend_training import _cli_masked, datasets
 from crmend_training._sections import ZooSection
 from crmend_training.recipe import DETECTORS, Recipe, load_recipe
 
 if TYPE_CHECKING:
+    from crmend_training.datasets.multi_exposure import Comparison
     from crmend_training.datasets.science import ScienceSettings
 
 _Task = tuple[Callable[..., datasets.Frame], tuple[Any, ...]]
@@ -251,21 +253,36 @@ def _truth(options: argparse.Namespace) -> None:
             f"several exposures are named {', '.join(twice)}, and so would their masks be; "
             "expected different names"
         )
-    exposures = [datasets.read_any(path) for path in paths]
+    chips = {count_extvers(path, instrument="generic") for path in paths}
+    if len(chips) > 1:
+        raise ValueError(f"the exposures hold {sorted(chips)} images; expected as many in each")
     limit = np.inf if options.saturation is None else options.saturation
-    found = compare_exposures(
-        [e.image for e in exposures],
-        [e.invalid | e.saturated | (e.image >= limit) for e in exposures],
-        MultiExposureSettings(gain=options.gain),
-    )
+    settings = MultiExposureSettings(gain=options.gain)
+    masks = []
+    for chip in range(1, chips.pop() + 1):
+        exposures = [datasets.read_any(path, extver=chip) for path in paths]
+        masks.append(
+            compare_exposures(
+                [e.image for e in exposures],
+                [e.invalid | e.saturated | (e.image >= limit) for e in exposures],
+                settings,
+            )
+        )
     out = Path(options.out)
     out.mkdir(parents=True, exist_ok=True)
-    for path, one in zip(paths, found, strict=True):
-        target = out / f"{datasets.stem_of(path)}_crtruth.fits"
-        planes = [
-            fits.ImageHDU(one.mask.astype(np.uint8), name="CRTRUTH"),
-            fits.ImageHDU(one.unsure.astype(np.uint8), name="UNSURE"),
-            fits.ImageHDU(one.charge.astype(np.float32), name="CHARGE"),
+    for stem, own in zip(stems, zip(*masks, strict=True), strict=True):
+        target = out / f"{stem}_crtruth.fits"
+        _write_truth(target, own)
+        print(f"{target}: {sum(int(one.mask.sum()) for one in own)} CR pixels")
+
+
+def _write_truth(path: Path, chips: Sequence[Comparison]) -> None:
+    """Write the masks of an exposure's chips, by EXTVER."""
+    hdus = [fits.PrimaryHDU()]
+    for ver, one in enumerate(chips, 1):
+        hdus += [
+            fits.ImageHDU(one.mask.astype(np.uint8), name="CRTRUTH", ver=ver),
+            fits.ImageHDU(one.unsure.astype(np.uint8), name="UNSURE", ver=ver),
+            fits.ImageHDU(one.charge.astype(np.float32), name="CHARGE", ver=ver),
         ]
-        fits.HDUList([fits.PrimaryHDU(), *planes]).writeto(target, overwrite=True)
-        print(f"{target}: {int(one.mask.sum())} CR pixels")
+    fits.HDUList(hdus).writeto(path, overwrite=True)

@@ -16,7 +16,7 @@ from crmend_training import _cli_import, _cli_masked
 from crmend_training.recipe import load_recipe
 
 if TYPE_CHECKING:
-    from crmend_training.calibrate import ValidationFrame
+    from crmend_training.calibrate import OperatingPoint, ValidationFrame
 
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
@@ -164,6 +164,8 @@ def _validation_frames(options: argparse.Namespace) -> Callable[[], Iterable[Val
 def _export(options: argparse.Namespace) -> None:
     """Write packs: the built-in ones, or with ``--name`` one of the user's own."""
     _cli_masked.check(options)
+    if options.quality == "fast" and options.fast is None:
+        raise ValueError("--quality fast needs --fast, the checkpoint of the fast network")
     if options.name is not None:
         if options.generic_only:
             raise ValueError("--name makes a pack of your own: leave out --generic-only")
@@ -176,11 +178,11 @@ def _export(options: argparse.Namespace) -> None:
         )
     from crmend._instruments import load_instrument
     from crmend.exposure import read_exposure
-    from crmend_training import calibrate, datasets, export
+    from crmend_training import datasets, export
 
     pairs = datasets.find_pairs(Path(options.validation))
     bands = {f"{int(k):02d}": v for k, v in load_instrument("csst_msc").bands.items()}
-    points = calibrate.load(Path(options.calibration))
+    points = _points(options)
     choices = {
         kind: {name: export.choice_of(point) for name, point in group.items()}
         for kind, group in points.items()
@@ -209,7 +211,7 @@ def _export_own(options: argparse.Namespace) -> None:
     export.check_name(options.name)
     found, reading = _cli_masked.find(options.validation, options)
     frames = [frame.image for frame in calibrate.masked_frames(found[:2], reading)]
-    points = calibrate.load(Path(options.calibration))
+    points = _points(options)
     out = Path(options.out)
     card = export.export_own(
         options.name,
@@ -222,6 +224,21 @@ def _export_own(options: argparse.Namespace) -> None:
     )
     print(f"{card.name} written to {out / card.name}: threshold {card.detect.threshold}")
     _cli_import.say_how_to_use(out, card.name)
+
+
+def _points(options: argparse.Namespace) -> dict[str, dict[str, OperatingPoint]]:
+    """Return the thresholds of every network that finds cosmic rays."""
+    from crmend._cards import FAST
+    from crmend_training import calibrate
+
+    points = calibrate.load(Path(options.calibration))
+    for kind in ("detect",) if options.fast is None else ("detect", FAST):
+        if "generic" not in points.get(kind, {}):
+            raise ValueError(
+                f"{options.calibration} has no threshold of generic for {kind}; expected what "
+                "calibrate writes for the same --detect and --fast"
+            )
+    return points
 
 
 def _validate(options: argparse.Namespace) -> None:
