@@ -116,3 +116,10 @@ def test_simulate_resumes_frames_of_the_same_settings_only(tmp_path, capsys):
     assert cli.main([*one, "--shape", "64x80"]) == 3
     assert "((64, 64), 'mid', 'paper', ''); now they are ((64, 80)" in capsys.readouterr().err
     assert frame.stat().st_mtime_ns == before
+
+
+def test_every_bundled_recipe_can_be():
+    names = [f.name for f in resources.files("crmend_training.recipes").iterdir()]
+    recipes = [load_recipe(name) for name in names if name.endswith(".toml")]
+    assert len(recipes) > 20
+    assert all(r.simulate or r.dataset or r.trainings for r in recipes)

@@ -302,6 +302,7 @@ def test_batches_hold_sharp_events_where_the_recipe_says_so(sets):
     assert sharp[0] > plain[0] + 1.0
     assert sharp[1] > plain[1]
 
+
 # --- what is refused ------------------------------------------------------------------------
 
 TINY = """
