@@ -178,7 +178,7 @@ def inpaint(
     Raises
     ------
     InvalidInputError
-        An argument has the wrong shape, dtype or range, or no pixel is left to mend from.
+        An argument has the wrong shape, dtype or range.
     MissingFileError, FileFormatError
         The table of sources cannot be read.
     UnknownDetectorError, ModelError, DeviceError, MissingRuntimeError
@@ -198,11 +198,6 @@ def inpaint(
     loaded = choose_model(detector, model, "inpaint", device, threads)
     all_bad = ~np.isfinite(mended) if bad is None else ~np.isfinite(mended) | bad
     excluded = all_bad if full is None else all_bad | full
-    if mask.any() and (excluded | mask).all():
-        raise InvalidInputError(
-            f"no pixel is left to mend from: all {mask.size} are in cr_mask, NaN, bad or "
-            "saturated. True in cr_mask is a cosmic ray; is it inverted?"
-        )
     if own_error is None:
         own_error = flat_error(mended, excluded | mask)
     done = inpaint_into(

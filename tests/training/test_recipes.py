@@ -55,7 +55,7 @@ def test_no_two_recipes_share_a_seed(name):
         (
             '"deepcr"',
             '"unetplusplus"',
-            "section detect: architecture 'unetplusplus' is unknown",
+            "section detect: architecture 'unetplusplus' is for another",
         ),
         ("stamp = 128", "stamps = 128", "section dataset.detect has unknown keys stamps"),
         ("frames = 1\nshape", "frame = 1\nshape", "dataset.generic has unknown keys frame;"),

@@ -378,7 +378,7 @@ def test_a_resumed_training_still_tells_where_it_began(tiny, tmp_path):
         (["--detectors", "8"], "--detectors is for the stage fine_detect, not for detect"),
         (["--from", "NOWHERE"], "does not exist; expected a checkpoint"),
         (["--from", "tiny.toml"], "cannot be read as a checkpoint"),
-        (["--teacher", "mender.pt"], "architecture 'unetplusplus' is unknown here"),
+        (["--teacher", "mender.pt"], "architecture 'unetplusplus' is for another task"),
     ],
 )
 def test_a_training_says_what_it_expects(tiny, tmp_path, capsys, arguments, message):
@@ -413,7 +413,8 @@ def test_a_checkpoint_of_another_kind_is_refused_before_frames_are_read(tmp_path
     detect = ["--detect", str(tmp_path / "mender.pt"), "--generic-only", "--recipe", "smoke"]
     assert cli.main(["calibrate", *detect, "--out", str(out)]) == 3
     assert (
-        "'unetplusplus' is unknown here; expected deepcr or folded" in capsys.readouterr().err
+        "'unetplusplus' is for another task; expected deepcr or folded"
+        in capsys.readouterr().err
     )
 
 

@@ -401,8 +401,7 @@ def check_config(config: Mapping[str, Any], known: Sequence[str] = FINDERS + MEN
     """
     architecture = config.get("architecture")
     if architecture not in known:
-        raise ValueError(
-            f"architecture {architecture!r} is unknown here; expected {' or '.join(known)}"
-        )
+        what = "is for another task" if architecture in _ARCHITECTURES else "is unknown"
+        raise ValueError(f"architecture {architecture!r} {what}; expected {' or '.join(known)}")
     options = {name: value for name, value in config.items() if name != "architecture"}
     checked(options, _ARCHITECTURES[architecture], f"config of {architecture}")
