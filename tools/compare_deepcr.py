@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 import crmend
 from crmend.errors import CrmendWarning
 from crmend_training import deepcr_import
+from crmend_training._script import run as run_script
 from crmend_training.deepcr_import import HALO, PACK, Published
 
 EDGE = 2
@@ -268,4 +269,4 @@ def _draw(
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

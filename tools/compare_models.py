@@ -19,6 +19,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from crmend_training import _cli_masked, compare_models
+from crmend_training._script import run as run_script
 from crmend_training.compare_figures import draw_events
 from crmend_training.compare_models import Score
 from crmend_training.evaluate_real import INSTRUMENTS, RealFrame, read_instrument
@@ -52,6 +53,12 @@ def sets(options: argparse.Namespace) -> Iterator[tuple[str, list[RealFrame]]]:
     if options.real is None:
         found, reading = _cli_masked.find(options.frames, options)
         wanted = [one for one in found if fnmatch(one.name, options.only)]
+        if not wanted:
+            names = ", ".join(one.name for one in found[:3])
+            raise ValueError(
+                f"no exposure in {options.frames} matches --only {options.only}; there are "
+                f"{names} …"
+            )
         yield Path(options.frames).name, compare_models.read_masked(wanted, reading)
         return
     for instrument in INSTRUMENTS:
@@ -100,4 +107,4 @@ def parse() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

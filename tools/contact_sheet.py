@@ -26,6 +26,7 @@ import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
 
+from crmend_training._script import run as run_script
 from crmend_training.simulate import (
     DETECTOR_BANDS,
     FIELDS,
@@ -271,4 +272,4 @@ def _padded(picture):
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -17,6 +17,8 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
+from crmend._cli_options import positive_count
+from crmend_training._script import run as run_script
 from crmend_training.datasets import read_image
 from crmend_training.simulate.cosmic_rays import SUBPIXEL, Slab, draw_cosmic_rays
 from crmend_training.statistics import (
@@ -61,8 +63,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--truth", type=Path, nargs="+", help="cosmic-ray truth files [e-/px]")
-    source.add_argument("--simulate", type=int, metavar="N", help="frames of each law")
-    parser.add_argument("--size", type=int, default=2048, help="of simulated frames [px]")
+    source.add_argument(
+        "--simulate", type=positive_count, metavar="N", help="frames of each law"
+    )
+    parser.add_argument(
+        "--size", type=positive_count, default=2048, help="of simulated frames [px]"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path(), help="folder")
     options = parser.parse_args()
@@ -190,4 +196,4 @@ def _draw_events(axis, results, column, edges, published) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

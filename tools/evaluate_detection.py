@@ -26,6 +26,7 @@ import numpy as np
 from crmend_training import datasets
 from crmend_training import evaluate_figures as figures
 from crmend_training import evaluate_report as report
+from crmend_training._script import run as run_script
 from crmend_training.evaluate_detection import StratumScores, score_frames, teacher_rows
 from crmend_training.evaluate_lookalikes import CLASSES, QUALITY_KINDS, pooled_zoo, score_zoo
 from crmend_training.evaluate_peers import RealScores, score_instrument
@@ -208,4 +209,4 @@ def draw_instrument(name: str, scores: RealScores, out: Path) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -25,6 +25,7 @@ from tqdm import tqdm
 
 import crmend
 from crmend_training import datasets, evaluate
+from crmend_training._script import run as run_script
 from crmend_training.mending_bound import hole_bound, optics_of
 from crmend_training.simulate.optics import Optics
 
@@ -349,4 +350,4 @@ def _row(chosen: list[dict]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -39,6 +39,7 @@ from crmend_training import (
     mending_sheet,
     mending_summary,
 )
+from crmend_training._script import run as run_script
 
 SECTIONS = ("science", "frames", "sigma", "sky", "policy", "speed")
 DRAWN_PEERS = ("5×5 median", "biharmonic")
@@ -243,4 +244,4 @@ def summarise(collected: Collected) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

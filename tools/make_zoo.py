@@ -18,6 +18,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
+from crmend_training._script import run as run_script
 from crmend_training.zoo import Zoo, make_zoo, write_asset, write_zoo
 
 
@@ -65,4 +66,4 @@ def draw_picture(zoo: Zoo, path: Path) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -17,6 +17,7 @@ import numpy as np
 from tqdm import tqdm
 
 from crmend_training import classical_fills, datasets, mending_frames, mending_sheet
+from crmend_training._script import run as run_script
 
 
 def main() -> None:
@@ -69,4 +70,4 @@ def parse() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

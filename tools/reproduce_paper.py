@@ -1,9 +1,8 @@
 """Reproduce the paper's Figures 2 to 7 and Table 1 on our simulation; write one report.
 
-    python tools/reproduce_paper.py --frames 1 --size 1024 --out report     # a first look
-    python tools/reproduce_paper.py --out report                            # the recipe's
-    frames python tools/reproduce_paper.py --frames-folder FRAMES --out report     # existing
-    frames
+    python tools/reproduce_paper.py --frames 1 --size 1024 --out report   # a first look
+    python tools/reproduce_paper.py --out report                          # the recipe's frames
+    python tools/reproduce_paper.py --frames-folder FRAMES --out report   # existing frames
 
 Simulates frames that no training saw, runs `crmend.clean` on them, measures, and writes
 ``report.html`` (images embedded), ``figures/`` (PNG, SVG), ``tables/`` (CSV) and ``results/``

@@ -22,7 +22,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 from tqdm import tqdm
 
+from crmend._cli_options import positive_count
 from crmend_training import closure
+from crmend_training._script import run as run_script
 from crmend_training.closure import Estimate
 from crmend_training.simulate import BANDS, DETECTOR_BANDS, SimulationConfig, simulate_exposure
 
@@ -57,8 +59,10 @@ def main() -> None:
     parser.add_argument(
         "--detectors", default="bands", help="bands (one chip each), all (18), or 8,9,…"
     )
-    parser.add_argument("--size", type=int, default=1024, help="of a frame [px]")
-    parser.add_argument("--frames", type=int, default=4, help="of each kind, at least")
+    parser.add_argument("--size", type=positive_count, default=1024, help="of a frame [px]")
+    parser.add_argument(
+        "--frames", type=positive_count, default=4, help="of each kind, at least"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path(), help="folder")
     options = parser.parse_args()
@@ -308,4 +312,4 @@ def _draw_psf(results, out) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -17,6 +17,7 @@ _LISTS_OF_TEXT = ("positions", "detectors")
 _TABLES_OF_TEXT = ("siblings", "bands")
 _TABLES_OF_LISTS = ("planes", "keywords", "match")
 _KEYWORDS = ("unit", "exposure_time")
+_QUANTITIES = (*_KEYWORDS, "detector", "band", "gain", "read_noise", "saturation")
 _ROLES = ("invalid", "saturated", "cosmic_ray")
 
 
@@ -60,6 +61,9 @@ def check_profile(table: Mapping[str, Any], kinds: tuple[str, ...], most_flags: 
     _require(_is_count(digits), "detector_digits", digits, "a whole number of at least 1")
     for name in (*table["planes"], *table.get("siblings", ()), *table.get("positions", ())):
         _require(name in kinds, "the kind of a plane", name, f"one of {', '.join(kinds)}")
+    for within, known in (("keywords", _QUANTITIES), ("flag_roles", _ROLES)):
+        for name in table[within]:
+            _require(name in known, f"an entry of {within}", name, f"one of {', '.join(known)}")
     wanted = (*_KEYWORDS, "gain") if table.get("gain_required") else _KEYWORDS
     for name in wanted:
         keys = table["keywords"].get(name)

@@ -153,6 +153,8 @@ def test_unusable_own_profile(tmp_path, content):
         ),
         ("saturated = []", "saturated = ['full']", "name of a flag is 'full', expected one"),
         ("saturated = []", "", "flag_roles.saturated is missing"),
+        ("[flags]", "saturaton = ['MAX']\n[flags]", "of keywords is 'saturaton', expected one"),
+        ("saturated = []", "saturated = []\nbad = []", "flag_roles is 'bad', expected one"),
         ('"cr"', "['cr']", r"name of a flag is \['cr'\]"),
         *(
             ("[planes]", f"pixel_size_um = {value}\n[planes]", "expected a number above 0")

@@ -152,6 +152,74 @@ def test_masks_alone_are_a_list_in_the_order_of_the_images(stack):
         multi_exposure.multi_exposure_truth(images[:2])
 
 
+def test_three_exposures_are_enough(stack):
+    """One of three is more than a quarter of them, and yet no part of the chip."""
+    images, truths, _, hot = (part[:3] if isinstance(part, list) else part for part in stack)
+    settings = multi_exposure.MultiExposureSettings(gain=1.0)
+    found = multi_exposure.compare_exposures(images, settings=settings)
+    hits = events = 0
+    for one, truth in zip(found, truths, strict=True):
+        labels, count = ndimage.label(truth & ~one.unsure, np.ones((3, 3)))
+        hits += len(set(labels[one.mask]) - {0})
+        events += count
+        assert not (one.mask & hot).any()
+    assert events >= 30
+    assert hits / events >= 0.9
+
+
+def test_an_exposure_without_a_usable_pixel_is_named(stack):
+    images = stack[0][:3]
+    images[1] = np.full_like(images[1], np.nan)
+    with pytest.raises(InvalidInputError, match="exposure 2 of 3 has no usable pixel"):
+        multi_exposure.compare_exposures(images)
+
+
+def test_truth_says_what_it_expects(stack, tmp_path, capsys):
+    paths = []
+    for name, image in zip("abc", stack[0], strict=False):
+        (tmp_path / name).mkdir()
+        paths.append(str(tmp_path / name / "same.fits"))
+        fits.writeto(paths[-1], image)
+    out = tmp_path / "masks"
+    assert main(["truth", *paths, "--out", str(out)]) == 3
+    assert "several exposures are named same" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["truth", *paths, "--gain", "-1", "--out", str(out)])
+    assert "'-1' is no number above 0" in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_truth_of_several_chips_has_a_plane_for_each(stack, tmp_path):
+    from crmend_training.datasets import Reading, find_masked, load_masked
+
+    images = stack[0]
+    for number in range(3):
+        hdus = [fits.PrimaryHDU()]
+        for ver in (1, 2):
+            hdus.append(fits.ImageHDU(images[number][:: 3 - 2 * ver], name="SCI", ver=ver))
+        fits.HDUList(hdus).writeto(tmp_path / f"{number}.fits")
+    paths = [str(path) for path in sorted(tmp_path.glob("*.fits"))]
+    assert main(["truth", *paths, "--out", str(tmp_path)]) == 0
+    found = find_masked(tmp_path, tmp_path, Reading("generic"))
+    assert [one.name for one in found][:2] == ["0 chip 1", "0 chip 2"]
+    upright, flipped = (load_masked(one, Reading("generic")).cr > 0 for one in found[:2])
+    assert upright.sum() > 20
+    # The kernel is symmetric, but for rounding.
+    assert (upright != flipped[::-1]).sum() <= 0.1 * upright.sum()
+
+
+def test_a_library_gets_the_name_that_was_asked_for(darks, tmp_path, capsys):
+    paths = []
+    for number, dark in enumerate(darks[0]):
+        paths.append(str(tmp_path / f"{number}.fits"))
+        header = fits.Header({"EXPTIME": 600.0, "BUNIT": "electron"})
+        fits.writeto(paths[-1], dark, header)
+    assert main(["harvest", *paths, "--out", str(tmp_path / "library")]) == 3
+    assert "does not end in .npz" in capsys.readouterr().err
+    assert main(["harvest", *paths, "--out", str(tmp_path / "new" / "library.npz")]) == 0
+    assert (tmp_path / "new" / "library.npz").is_file()
+
+
 # --- scientific test set -----------------------------------------------------------------
 
 NAME = "CSST_MSC_MS_{}_20280101000000_20280101000230_10100000001_08_L{}_V01.fits"
@@ -331,9 +399,11 @@ def test_the_command_tells_gaps_and_keeps_a_complete_set(tmp_path, rng, capsys):
     assert "warning: detector 8, galaxy of 19 mag: none that is isolated" in told.err
     assert main([*command, "--resume"]) == 0
     assert "is complete" in capsys.readouterr().out
+    assert main([*command, "--resume", "--types", "any"]) == 3
+    assert "make the set anew without --resume" in capsys.readouterr().err
     recipe.write_text("[dataset.science]\nmagnitude = [19.0]\n")
     assert main(command) != 0
-    assert "unknown ['magnitude']" in capsys.readouterr().err
+    assert "dataset.science has unknown keys magnitude" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ torch = pytest.importorskip("torch")
 
 import crmend  # noqa: E402
 import crmend.cli  # noqa: E402
+from crmend.errors import ModelError  # noqa: E402
 from crmend.models import load_card, verify  # noqa: E402
 from crmend_training import (  # noqa: E402
     _training,
@@ -206,6 +207,15 @@ def test_what_cannot_be_used_is_named_with_its_remedy(folder, damage, message):
             [*EXPORT, "--name", "me"],
             "expected --masks",
         ),
+        ([*EXPORT, "--name", "me", "--quality", "fast"], "--quality fast needs --fast"),
+        (
+            ["calibrate", "--detect", "D", "--generic-only", "--masks", "M"],
+            "leave out --generic-only",
+        ),
+        (
+            ["dataset", "detect", "E", "--plane", "image=1", "--plane", "image=2"],
+            "the image plane is named twice",
+        ),
     ],
 )
 def test_options_that_do_not_go_together_are_refused(arguments, message, capsys):
@@ -238,6 +248,43 @@ def test_the_pack_generic_can_be_made_alone(tmp_path):
     card = json.loads((packs / "generic" / "card.json").read_text())
     assert card["detect"]["threshold"] == points["generic"]["threshold"]
     assert card["detect"]["views"] == 2
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("nonsense", "is not what `crmend-train calibrate` writes"),
+        ('{"detect": {"generic": {}}}', "is not what `crmend-train calibrate` writes"),
+        ("{}", "has no threshold of generic for detect"),
+    ],
+)
+def test_what_calibrate_did_not_write_makes_no_pack(folder, tmp_path, capsys, content, message):
+    (tmp_path / "chosen.json").write_text(content)
+    start = _training.start({"architecture": "deepcr", "hidden": 4}, 1, {"recipe": "r"}, None)
+    _training.save(start, tmp_path / "start.pt", final=True)
+    exposures, packs = str(folder / "exposures"), tmp_path / "packs"
+    assert cli.main([
+        "export", "--name", "mine", "--detect", str(tmp_path / "start.pt"), "--recipe", "r",
+        "--calibration", str(tmp_path / "chosen.json"), "--validation", exposures,
+        "--masks", str(folder / "masks"), "--instrument", "generic", "--out", str(packs),
+    ]) == 3  # fmt: skip
+    assert message in capsys.readouterr().err
+    assert not packs.exists()
+
+
+def test_a_pack_whose_card_cannot_be_leaves_the_one_before(tmp_path):
+    info = {"recipe": "r", "seed": 1, "data_fingerprint": "0", "commit": "c", "date": "d"}
+    start = _training.start({"architecture": "deepcr", "hidden": 4}, 1, info, None)
+    _training.save(start, tmp_path / "start.pt", final=True)
+    own = ("mine", {"detect": tmp_path / "start.pt"}, tmp_path / "packs", info)
+    choices = {"detect": export.Choice(0.5)}
+    export.export_own(*own, choices=choices)
+    before = {path: path.read_bytes() for path in (tmp_path / "packs" / "mine").iterdir()}
+    with pytest.raises(ModelError, match="'default_quality' is 'fast'"):
+        export.export_own(*own, choices={"detect": export.Choice(0.6)}, quality=("fast", ""))
+    assert {
+        path: path.read_bytes() for path in (tmp_path / "packs" / "mine").iterdir()
+    } == before
 
 
 @pytest.mark.parametrize("name", ["generic", "../x", "SAAO", "a/b", ""])

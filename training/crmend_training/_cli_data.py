@@ -5,22 +5,30 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import functools
+import itertools
 import json
 import sys
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from astropy.io import fits
 from tqdm import tqdm
 
+from crmend._cli_options import positive_count, positive_number
 from crmend.errors import CrmendWarning
+from crmend.exposure import count_extvers
 from crmend_training import _cli_masked, datasets
-from crmend_training.recipe import DETECTORS, load_recipe
+from crmend_training._sections import ZooSection
+from crmend_training.recipe import DETECTORS, Recipe, load_recipe
+
+if TYPE_CHECKING:
+    from crmend_training.datasets.multi_exposure import Comparison
+    from crmend_training.datasets.science import ScienceSettings
 
 _Task = tuple[Callable[..., datasets.Frame], tuple[Any, ...]]
 
@@ -46,7 +54,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         help="of a science set: star, galaxy, any (default star galaxy; "
         "any = four sources per detector whatever their type, as in the paper)",
     )
-    command.add_argument("--jobs", type=int, default=2, help="processes (default 2)")
+    command.add_argument("--jobs", type=positive_count, default=2, help="processes (default 2)")
     command.add_argument(
         "--resume", action="store_true", help="keep a set that is complete already"
     )
@@ -62,7 +70,9 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
 
     command = commands.add_parser("truth", help="CR truth from exposures of one field")
     command.add_argument("exposures", nargs="+", help="three or more FITS files")
-    command.add_argument("--gain", type=float, default=1.0, help="e- per unit (default 1)")
+    command.add_argument(
+        "--gain", type=positive_number, default=1.0, help="e- per unit (default 1)"
+    )
     command.add_argument(
         "--saturation",
         type=float,
@@ -85,20 +95,37 @@ def _dataset(options: argparse.Namespace) -> None:
         raise ValueError(f"--types and --seed are of science sets, not of {options.kind} sets")
     if options.recipe is None:
         raise ValueError(f"dataset {options.kind} needs --recipe")
+    recipe = load_recipe(options.recipe)
+    tasks += _drawn_tasks(recipe, options.kind)
+    made_with = _made_with(recipe, options, len(tasks))
     if options.resume and (Path(options.out) / "set.json").is_file():
         # It is written last.
+        datasets.check_made_with(Path(options.out), made_with)
         print(f"{options.out} is complete")
         return
-    section = load_recipe(options.recipe).dataset
-    tasks += _drawn_tasks(section, options.kind)
     build = {
         "detect": datasets.build_detection_set,
         "inpaint": datasets.build_inpainting_set,
     }[options.kind]
     frames = _in_order(tasks, options.jobs)
     bar = tqdm(frames, desc="data set", total=len(tasks), disable=None)
-    info = build(bar, Path(options.out), **section[options.kind])
+    settings = recipe.dataset.get(options.kind, {})
+    info = build(bar, Path(options.out), **settings, made_with=made_with)
     print(json.dumps(info["counts"] | {"fingerprint": info["fingerprint"]}, indent=1))
+
+
+def _made_with(recipe: Recipe, options: argparse.Namespace, frames: int) -> dict[str, Any]:
+    """Return what a set depends on, beside the files themselves, as JSON would have it."""
+    made_with = {
+        "kind": options.kind,
+        "frames": frames,
+        "settings": recipe.dataset.get(options.kind, {}),
+        "generic": dataclasses.asdict(recipe.generic),
+        "zoo": dataclasses.asdict(recipe.dataset.get("zoo", ZooSection())),
+        "reading": [options.instrument, options.plane, options.gain],
+    }
+    parsed: dict[str, Any] = json.loads(json.dumps(made_with))
+    return parsed
 
 
 def _frame_tasks(options: argparse.Namespace) -> list[_Task]:
@@ -126,21 +153,17 @@ def _science(pairs: list[datasets.Pair], options: argparse.Namespace) -> None:
     from crmend_training.datasets.science_files import INDEX
 
     out = Path(options.out)
+    recipe = load_recipe(options.recipe).dataset if options.recipe else {}
+    given = {"types": options.types, "seed": options.seed}
+    settings = dataclasses.replace(
+        recipe.get("science", ScienceSettings()),
+        **{name: value for name, value in given.items() if value is not None},
+    )
     if options.resume and (out / INDEX).is_file():
         # It is written last.
+        _check_index(out / INDEX, settings)
         print(f"{out} is complete")
         return
-    recipe = load_recipe(options.recipe).dataset if options.recipe else {}
-    section = recipe.get("science", {})
-    section |= {} if options.types is None else {"types": options.types}
-    section |= {} if options.seed is None else {"seed": options.seed}
-    known = {field.name for field in dataclasses.fields(ScienceSettings)}
-    if unknown := set(section) - known:
-        raise ValueError(
-            f"recipe {options.recipe!r}, section dataset.science: unknown {sorted(unknown)}; "
-            f"expected some of {sorted(known)}"
-        )
-    settings = ScienceSettings(**section)
     with warnings.catch_warnings():
         # They are told below, without the line of code that they come from.
         warnings.simplefilter("ignore", CrmendWarning)
@@ -153,25 +176,37 @@ def _science(pairs: list[datasets.Pair], options: argparse.Namespace) -> None:
     print(f"{len(files)} sources, {len(rows) - len(files)} gaps; see {out / INDEX}")
 
 
-def _drawn_tasks(section: dict[str, Any], kind: str) -> list[_Task]:
+def _check_index(index: Path, settings: ScienceSettings) -> None:
+    """Refuse a complete science set of other types or magnitudes."""
+    from crmend_training.datasets.science_files import read_index
+
+    found = {(row.type, row.wanted) for row in read_index(index)}
+    wanted = set(itertools.product(settings.types, map(float, settings.magnitudes)))
+    if found != wanted:
+        raise ValueError(
+            f"{index} is of {sorted(found)}, now {sorted(wanted)} are asked for; make the set "
+            "anew without --resume, or give another --out"
+        )
+
+
+def _drawn_tasks(recipe: Recipe, kind: str) -> list[_Task]:
     """Return the frames of a recipe that are drawn for the set alone, not read from files.
 
     The zoo is for detection: it has no cosmic rays.
     """
-    generic = section["generic"]
-    shape = tuple(generic["shape"])
-    seeds = range(generic["seed"], generic["seed"] + generic["frames"])
+    generic = recipe.generic
+    seeds = range(generic.seed, generic.seed + generic.frames)
     draw = functools.partial(
         datasets.generic_frame,
-        shape=shape,
-        label_sigma=generic.get("label_sigma", 0.0),
-        measured=generic.get("measured", False),
+        shape=generic.shape,
+        label_sigma=generic.label_sigma,
+        measured=generic.measured,
     )
     tasks: list[_Task] = [(draw, (seed,)) for seed in seeds]
-    zoo = section.get("zoo", {"seed": 0, "frames": 0})
-    for number in range(zoo["frames"] if kind == "detect" else 0):
+    zoo = recipe.dataset.get("zoo", ZooSection())
+    for number in range(zoo.frames if kind == "detect" else 0):
         detector = DETECTORS[number % len(DETECTORS)]
-        tasks.append((datasets.zoo_frame, (zoo["seed"] + number, detector)))
+        tasks.append((datasets.zoo_frame, (zoo.seed + number, detector)))
     return tasks
 
 
@@ -194,9 +229,14 @@ def _harvest(options: argparse.Namespace) -> None:
     times = sorted({time for _, time in darks})
     if len(times) > 1:
         raise ValueError(f"the darks were exposed for {times} s; expected one exposure time")
+    out = Path(options.out)
+    if out.suffix != ".npz":
+        # numpy would add it.
+        raise ValueError(f"--out {out} does not end in .npz; expected such as library.npz")
+    out.parent.mkdir(parents=True, exist_ok=True)
     names = [Path(path).name for path in options.darks]
     library = harvest_darks([image for image, _ in darks], times[0], sources=names)
-    library.save(Path(options.out))
+    library.save(out)
     print(f"{len(library)} cosmic rays from {len(darks)} darks written to {options.out}")
 
 
@@ -207,21 +247,42 @@ def _truth(options: argparse.Namespace) -> None:
     )
 
     paths = [Path(path) for path in options.exposures]
-    exposures = [datasets.read_any(path) for path in paths]
+    stems = [datasets.stem_of(path) for path in paths]
+    if twice := sorted({stem for stem in stems if stems.count(stem) > 1}):
+        raise ValueError(
+            f"several exposures are named {', '.join(twice)}, and so would their masks be; "
+            "expected different names"
+        )
+    chips = {count_extvers(path, instrument="generic") for path in paths}
+    if len(chips) > 1:
+        raise ValueError(f"the exposures hold {sorted(chips)} images; expected as many in each")
     limit = np.inf if options.saturation is None else options.saturation
-    found = compare_exposures(
-        [e.image for e in exposures],
-        [e.invalid | e.saturated | (e.image >= limit) for e in exposures],
-        MultiExposureSettings(gain=options.gain),
-    )
+    settings = MultiExposureSettings(gain=options.gain)
+    masks = []
+    for chip in range(1, chips.pop() + 1):
+        exposures = [datasets.read_any(path, extver=chip) for path in paths]
+        masks.append(
+            compare_exposures(
+                [e.image for e in exposures],
+                [e.invalid | e.saturated | (e.image >= limit) for e in exposures],
+                settings,
+            )
+        )
     out = Path(options.out)
     out.mkdir(parents=True, exist_ok=True)
-    for path, one in zip(paths, found, strict=True):
-        target = out / f"{datasets.stem_of(path)}_crtruth.fits"
-        planes = [
-            fits.ImageHDU(one.mask.astype(np.uint8), name="CRTRUTH"),
-            fits.ImageHDU(one.unsure.astype(np.uint8), name="UNSURE"),
-            fits.ImageHDU(one.charge.astype(np.float32), name="CHARGE"),
+    for stem, own in zip(stems, zip(*masks, strict=True), strict=True):
+        target = out / f"{stem}_crtruth.fits"
+        _write_truth(target, own)
+        print(f"{target}: {sum(int(one.mask.sum()) for one in own)} CR pixels")
+
+
+def _write_truth(path: Path, chips: Sequence[Comparison]) -> None:
+    """Write the masks of an exposure's chips, by EXTVER."""
+    hdus = [fits.PrimaryHDU()]
+    for ver, one in enumerate(chips, 1):
+        hdus += [
+            fits.ImageHDU(one.mask.astype(np.uint8), name="CRTRUTH", ver=ver),
+            fits.ImageHDU(one.unsure.astype(np.uint8), name="UNSURE", ver=ver),
+            fits.ImageHDU(one.charge.astype(np.float32), name="CHARGE", ver=ver),
         ]
-        fits.HDUList([fits.PrimaryHDU(), *planes]).writeto(target, overwrite=True)
-        print(f"{target}: {int(one.mask.sum())} CR pixels")
+    fits.HDUList(hdus).writeto(path, overwrite=True)

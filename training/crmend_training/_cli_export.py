@@ -16,7 +16,7 @@ from crmend_training import _cli_import, _cli_masked
 from crmend_training.recipe import load_recipe
 
 if TYPE_CHECKING:
-    from crmend_training.calibrate import ValidationFrame
+    from crmend_training.calibrate import OperatingPoint, ValidationFrame
 
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
@@ -95,13 +95,17 @@ def _add_checkpoints(command: argparse.ArgumentParser, kinds: tuple[str, ...]) -
 def _weights(options: argparse.Namespace) -> dict[str, Any]:
     """Return the checkpoints that the options name, by kind."""
     from crmend._cards import FAST
-    from crmend_training._training import Weights
+    from crmend_training._training import Weights, read_checkpoint
+    from crmend_training.networks import FINDERS, MENDERS
 
     weights = {"detect": Weights.found(options.detect, options.detect_own)}
     if options.fast is not None:
         weights[FAST] = Weights.found(options.fast, options.fast_own)
     if getattr(options, "inpaint", None) is not None:
         weights["inpaint"] = Weights.found(options.inpaint, options.inpaint_own)
+    for kind, one in weights.items():
+        for path in (one.base, *one.own.values()):
+            read_checkpoint(path, MENDERS if kind == "inpaint" else FINDERS)
     return weights
 
 
@@ -129,6 +133,8 @@ def _validation_frames(options: argparse.Namespace) -> Callable[[], Iterable[Val
     from crmend_training import calibrate, datasets
 
     _cli_masked.check(options)
+    if options.generic_only and options.masks is not None:
+        raise ValueError("--masks is for exposures of --validation: leave out --generic-only")
     if (options.validation is None) != options.generic_only:
         raise ValueError("calibrate needs either --validation FOLDER or --generic-only")
     if options.masks is not None:
@@ -143,20 +149,23 @@ def _validation_frames(options: argparse.Namespace) -> Callable[[], Iterable[Val
     if options.recipe is None:
         raise ValueError("calibrate needs --recipe, or exposures of your own with --masks")
     pairs = [] if options.generic_only else datasets.find_pairs(Path(options.validation))
-    generic = load_recipe(options.recipe).dataset["generic"]
+    generic = load_recipe(options.recipe).generic
     # Those of other instruments follow, by seed, the ones that the data set has.
-    first = generic["seed"] + generic["frames"]
-    seeds = range(first, first + min(48, generic["frames"]))
-    shape, sigma = tuple(generic["shape"]), generic.get("label_sigma", 0.0)
+    first = generic.seed + generic.frames
+    seeds = range(first, first + min(48, generic.frames))
     return lambda: itertools.chain(
         calibrate.read_frames(pairs),
-        calibrate.generic_frames(seeds, shape, sigma, measured=generic.get("measured", False)),
+        calibrate.generic_frames(
+            seeds, generic.shape, generic.label_sigma, measured=generic.measured
+        ),
     )
 
 
 def _export(options: argparse.Namespace) -> None:
     """Write packs: the built-in ones, or with ``--name`` one of the user's own."""
     _cli_masked.check(options)
+    if options.quality == "fast" and options.fast is None:
+        raise ValueError("--quality fast needs --fast, the checkpoint of the fast network")
     if options.name is not None:
         if options.generic_only:
             raise ValueError("--name makes a pack of your own: leave out --generic-only")
@@ -169,11 +178,11 @@ def _export(options: argparse.Namespace) -> None:
         )
     from crmend._instruments import load_instrument
     from crmend.exposure import read_exposure
-    from crmend_training import calibrate, datasets, export
+    from crmend_training import datasets, export
 
     pairs = datasets.find_pairs(Path(options.validation))
     bands = {f"{int(k):02d}": v for k, v in load_instrument("csst_msc").bands.items()}
-    points = calibrate.load(Path(options.calibration))
+    points = _points(options)
     choices = {
         kind: {name: export.choice_of(point) for name, point in group.items()}
         for kind, group in points.items()
@@ -202,7 +211,7 @@ def _export_own(options: argparse.Namespace) -> None:
     export.check_name(options.name)
     found, reading = _cli_masked.find(options.validation, options)
     frames = [frame.image for frame in calibrate.masked_frames(found[:2], reading)]
-    points = calibrate.load(Path(options.calibration))
+    points = _points(options)
     out = Path(options.out)
     card = export.export_own(
         options.name,
@@ -215,6 +224,21 @@ def _export_own(options: argparse.Namespace) -> None:
     )
     print(f"{card.name} written to {out / card.name}: threshold {card.detect.threshold}")
     _cli_import.say_how_to_use(out, card.name)
+
+
+def _points(options: argparse.Namespace) -> dict[str, dict[str, OperatingPoint]]:
+    """Return the thresholds of every network that finds cosmic rays."""
+    from crmend._cards import FAST
+    from crmend_training import calibrate
+
+    points = calibrate.load(Path(options.calibration))
+    for kind in ("detect",) if options.fast is None else ("detect", FAST):
+        if "generic" not in points.get(kind, {}):
+            raise ValueError(
+                f"{options.calibration} has no threshold of generic for {kind}; expected what "
+                "calibrate writes for the same --detect and --fast"
+            )
+    return points
 
 
 def _validate(options: argparse.Namespace) -> None:

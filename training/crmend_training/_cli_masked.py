@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from crmend._cli_options import plane, positive_number
+from crmend._cli_options import contradiction, plane, positive_number
 from crmend_training.datasets.masked import Masked, Reading, find_masked
 
 
@@ -52,8 +52,10 @@ def check(options: argparse.Namespace) -> None:
     Raises
     ------
     ValueError
-        Such an option was given without ``--masks``.
+        Such an option was given without ``--masks``, or a plane twice.
     """
+    if twice := contradiction(options):
+        raise ValueError(twice)
     given = {
         "--instrument": options.instrument,
         "--plane": options.plane,

@@ -8,10 +8,12 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from astropy.io import fits
 from tqdm import tqdm
 
+from crmend._cli_options import positive_count
 from crmend_training import simulate
-from crmend_training.recipe import DETECTORS, Recipe, load_recipe
+from crmend_training.recipe import Recipe, load_recipe
 from crmend_training.simulate import LAWS, SimulationConfig
 
 
@@ -20,17 +22,24 @@ def add_command(commands: argparse._SubParsersAction) -> None:
     command = commands.add_parser("simulate", help="write Level 1 + CR-truth pairs")
     command.add_argument("--recipe", help="recipe file or bundled name")
     command.add_argument("--out", required=True, help="folder for the pairs")
-    command.add_argument("--jobs", type=int, default=2, help="processes (default 2)")
+    command.add_argument("--jobs", type=positive_count, default=2, help="processes (default 2)")
     command.add_argument("--seed", type=int, default=0, help="added to the recipe's seed")
     command.add_argument(
         "--detector", type=int, help="of a recipe, this chip only; without one, a frame of it"
     )
-    command.add_argument("--shape", default="1024x1024", help="rows x columns of that frame")
-    command.add_argument("--field", default="mid", help="star density of that frame")
-    command.add_argument("--law", default="paper", choices=LAWS)
+    command.add_argument(
+        "--shape", type=_shape, help="rows x columns of that frame (default 1024x1024)"
+    )
+    command.add_argument(
+        "--field",
+        choices=sorted(simulate.FIELDS),
+        help="star density of that frame (default mid)",
+    )
+    command.add_argument(
+        "--law", choices=LAWS, help="of the cosmic rays of that frame (default paper)"
+    )
     command.add_argument(
         "--without",
-        default="",
         metavar="EFFECTS",
         help=f"effects to leave out of that frame, of {','.join(simulate.EFFECTS)}",
     )
@@ -48,6 +57,14 @@ def add_command(commands: argparse._SubParsersAction) -> None:
     command.set_defaults(run=_simulate)
 
 
+def _shape(text: str) -> tuple[int, int]:
+    """Return rows and columns from ``2048x1024``."""
+    rows, _, columns = text.partition("x")
+    if not (rows.isdecimal() and columns.isdecimal()):
+        raise argparse.ArgumentTypeError(f"{text!r} is no shape; expected such as 2048x1024")
+    return int(rows), int(columns)
+
+
 @dataclass(frozen=True)
 class _Job:
     """One frame to simulate."""
@@ -60,20 +77,18 @@ class _Job:
 
 def _recipe_configs(recipe: Recipe, seed: int) -> list[SimulationConfig]:
     """Return the frames of a recipe; fields, and laws within each field, take turns."""
-    section = recipe.simulate
-    fields, laws = section["fields"], section["laws"]
-    frames = itertools.product(
-        section.get("detectors", DETECTORS), range(section["frames_per_detector"])
-    )
+    section = recipe.frames
+    fields, laws = section.fields, section.laws
+    frames = itertools.product(section.detectors, range(section.frames_per_detector))
     return [
         SimulationConfig(
             detector,
-            tuple(section["shape"]),
-            seed=section["seed"] + seed + 1000 * detector + number,
+            section.shape,
+            seed=section.seed + seed + 1000 * detector + number,
             field=fields[i % len(fields)],
             # After all fields the law is another one: every pair of them comes up.
             law=laws[(i % len(fields) + i // len(fields)) % len(laws)],
-            without=tuple(section.get("without", ())),
+            without=section.without,
         )
         for i, (detector, number) in enumerate(frames)
     ]
@@ -83,14 +98,13 @@ def _single_config(options: argparse.Namespace) -> SimulationConfig:
     """Return the frame that the options describe."""
     if options.detector is None:
         raise ValueError("simulate needs --recipe or --detector")
-    ny, nx = (int(n) for n in options.shape.split("x"))
-    without = tuple(name for name in options.without.split(",") if name)
+    without = tuple(name.strip() for name in (options.without or "").split(",") if name.strip())
     return SimulationConfig(
         options.detector,
-        (ny, nx),
+        options.shape or (1024, 1024),
         seed=options.seed,
-        field=options.field,
-        law=options.law,
+        field=options.field or "mid",
+        law=options.law or "paper",
         without=without,
         brighter_fatter=options.brighter_fatter,
     )
@@ -101,16 +115,36 @@ def _simulate_one(job: _Job) -> Path:
     clean = job.folder / simulate.file_name(job.config, "NCR", 1)
     # The Level 1 file is written last: where it is, the others are.
     if job.resume and level1.is_file() and (clean.is_file() or not job.keep_clean):
+        _check_same(level1, job.config)
         return level1
     exposure = simulate.simulate_exposure(job.config)
     return simulate.write_pair(exposure, job.folder, without_cr=job.keep_clean)[0]
 
 
+def _check_same(level1: Path, config: SimulationConfig) -> None:
+    """Refuse a frame of the same name that was simulated with other settings."""
+    with fits.open(level1) as hdus:
+        head, shape = hdus[0].header, hdus["SCI"].shape
+    found = (shape, head["SIMFIELD"], head["SIMCRLAW"], head["SIMOFF"])
+    wanted = (config.shape, config.field, config.law, ",".join(config.without))
+    if found != wanted:
+        raise ValueError(
+            f"{level1} has shape, field, law and effects left out {found}; now they are "
+            f"{wanted}: simulate anew without --resume, or give another --out"
+        )
+
+
 def _simulate(options: argparse.Namespace) -> None:
     keep_clean = options.keep_clean
     if options.recipe is not None:
+        one_frame = ("shape", "field", "law", "without", "brighter_fatter")
+        if given := [name for name in one_frame if getattr(options, name)]:
+            raise ValueError(
+                f"--{', --'.join(given).replace('_', '-')} would change what the recipe says; "
+                "expected --recipe alone, or --detector and no recipe"
+            )
         recipe = load_recipe(options.recipe)
-        keep_clean = keep_clean or recipe.simulate.get("keep_clean", False)
+        keep_clean = keep_clean or recipe.frames.keep_clean
         configs = _recipe_configs(recipe, options.seed)
         if options.detector is not None:
             configs = [c for c in configs if c.detector == options.detector]

@@ -59,12 +59,16 @@ def _train(options: argparse.Namespace) -> None:
     from crmend_training import _training, train_detect, train_inpaint
 
     recipe = load_recipe(options.recipe)
+    stage, out = options.stage or options.kind, Path(options.out)
+    if options.detectors is not None and not stage.startswith("fine_"):
+        raise ValueError(f"--detectors is for the stage fine_{options.kind}, not for {stage}")
+    if not options.resume:
+        _refuse_finished(out)
     train = {"detect": train_detect.train, "inpaint": train_inpaint.train}[options.kind]
-    stage = options.stage or options.kind
     settings, schedule = recipe.settings(stage), recipe.schedule(stage, options.budget)
     paths = _training.Paths(
         Path(options.set),
-        Path(options.out),
+        out,
         options.resume,
         None if options.initial is None else Path(options.initial),
         None if getattr(options, "teacher", None) is None else Path(options.teacher),
@@ -74,8 +78,13 @@ def _train(options: argparse.Namespace) -> None:
         print(json.dumps(train(paths, settings, schedule).info, indent=1))
         return
     detectors = _training.detectors_of(paths.folder)
+    if not detectors:
+        raise ValueError(
+            f"{paths.folder} has no frame of a CSST detector; expected some: {stage} trains "
+            "a network for each"
+        )
     if options.detectors is not None:
-        wanted = [f"{int(number):02d}" for number in options.detectors.split(",")]
+        wanted = [number.strip().zfill(2) for number in options.detectors.split(",")]
         if missing := sorted(set(wanted) - set(detectors)):
             raise ValueError(
                 f"{paths.folder} has no frame of detector {', '.join(missing)}; expected some "
@@ -90,6 +99,16 @@ def _train(options: argparse.Namespace) -> None:
         run = train(own, settings, schedule)
         shutil.copyfile(own.out / "final.pt", final)
         print(f"{detector}: {json.dumps(run.info['validation'])}", flush=True)
+
+
+def _refuse_finished(out: Path) -> None:
+    """Keep what a training has left in a folder, or in the folders of its detectors."""
+    for name in ("checkpoint.pt", "*/checkpoint.pt", "final.pt", "[0-9][0-9].pt"):
+        if found := next(out.glob(name), None):
+            raise ValueError(
+                f"{found} is of an earlier training; use --resume to go on with it, or another "
+                "--out"
+            )
 
 
 def _average(options: argparse.Namespace) -> None:

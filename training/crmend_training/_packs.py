@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import tempfile
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -160,23 +161,25 @@ def export_pack(
     Raises
     ------
     crmend.errors.ModelError
-        The pack as written does not reproduce torch's reference outputs.
+        The pack does not reproduce torch's reference outputs, or its card cannot be; nothing
+        is written then.
     """
-    folder = out.joinpath(*(part for part in (identity.instrument, identity.detector) if part))
-    folder.mkdir(parents=True, exist_ok=True)
-    cards, reference = {}, {}
+    place = Path(*(part for part in (identity.instrument, identity.detector) if part))
+    cards, reference, files = {}, {}, {}
     for one in graphs:
         content = _stamped(one.graph, identity)
-        _replace(folder / f"{one.graph.kind}.onnx", content)
+        files[f"{one.graph.kind}.onnx"] = content
         cards[one.graph.kind] = _graph_card(one, hashlib.sha256(content).hexdigest())
         reference |= one.graph.reference
     card = ModelCard(
         identity.instrument, identity.detector, identity.band,
         **cards, default_quality=quality[0], quality_note=quality[1],
     )  # fmt: skip
-    _replace(folder / REFERENCE_FILE, _npz(reference))
-    _replace(folder / "card.json", card.to_json().encode())
-    check_pack(folder)
+    files |= {REFERENCE_FILE: _npz(reference), "card.json": card.to_json().encode()}
+    with tempfile.TemporaryDirectory() as draft:
+        _write(Path(draft) / place, files)
+        check_pack(Path(draft) / place)
+    _write(out / place, files)
     return card
 
 
@@ -266,8 +269,10 @@ def _npz(arrays: Mapping[str, NDArray[np.float32]]) -> bytes:
     return archive_buffer.getvalue()
 
 
-def _replace(path: Path, content: bytes) -> None:
-    """Write a file under a temporary name, then rename it."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_bytes(content)
-    temporary.replace(path)
+def _write(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Write files under temporary names, then rename them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+        temporary = folder / f"{name}.tmp"
+        temporary.write_bytes(content)
+        temporary.replace(folder / name)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import pickle
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 
 from crmend_training import datasets
 from crmend_training._machine import device_for_training, fast_bfloat16, keep_memory
-from crmend_training.networks import FoldedNet, build
+from crmend_training.networks import FINDERS, MENDERS, FoldedNet, build, check_config
 from crmend_training.widening import widen
 
 
@@ -42,6 +43,13 @@ class Schedule:
     budget: float
     rate: float = 2e-3
     checkpoint_every: float = 60.0
+
+    def __post_init__(self) -> None:
+        if self.steps < 0 or not self.budget > 0.0 or not self.rate > 0.0:
+            raise ValueError(
+                f"steps is {self.steps}, budget {self.budget:g} s, rate {self.rate:g}; "
+                "expected 0 steps or more, a time and a rate above 0"
+            )
 
     def progress(self, step: int, elapsed: float) -> float:
         """Return the finished fraction in 0…1, by steps or by time, whichever leads."""
@@ -106,11 +114,28 @@ def start(
         run.info["initial"] = state["info"]
     if resume is not None and resume.is_file():
         state = _load(resume, config)
+        _check_resumed(resume, state["info"], run.info)
+        run.info = state["info"] | run.info
         network.load_state_dict(state["state_dict"])
         optimiser.load_state_dict(state["optimiser"])
         run.rng.bit_generator.state = state["rng"]
         run.step, run.elapsed, run.history = state["step"], state["elapsed"], state["history"]
     return run
+
+
+def _check_resumed(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Refuse to go on where data, seed or first weights are not those of the checkpoint."""
+    for key in ("data_fingerprint", "seed"):
+        if key in now and now[key] != before.get(key):
+            raise ValueError(
+                f"{path} was trained with {key} {before.get(key)}, now it is {now[key]}; give "
+                "the data set and recipe of before, or another --out"
+            )
+    if "initial" in now and now["initial"] != before.get("initial"):
+        raise ValueError(
+            f"{path} did not start from the weights of --from; leave that out to go on, or "
+            "give another --out"
+        )
 
 
 def _load_matching(network: nn.Module, weights: dict[str, Tensor]) -> None:
@@ -128,7 +153,7 @@ def _forget_uncertainty(weights: dict[str, Tensor]) -> None:
 
 def _load(path: Path, config: dict[str, Any], *, widths: bool = True) -> dict[str, Any]:
     """Read a checkpoint and refuse one of another network, or only of another width."""
-    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=False)
+    state = read_checkpoint(path)
     free: dict[str, Any] = {"sigma": None}
     if not widths:
         free |= {"filters": None, "profile": None, "sigma_filters": None}
@@ -205,8 +230,41 @@ class Weights:
 
 def load_network(checkpoint: Path) -> tuple[nn.Module, dict[str, Any]]:
     """Return the network of a checkpoint as `network_of` does, and its configuration."""
-    saved = torch.load(checkpoint, map_location="cpu", weights_only=False)
+    saved = read_checkpoint(checkpoint)
     return network_of(saved), saved["config"]
+
+
+_NO_CHECKPOINT = (
+    OSError, RuntimeError, EOFError, pickle.UnpicklingError, LookupError, TypeError,
+)  # fmt: skip
+
+
+def read_checkpoint(path: Path, known: Sequence[str] = FINDERS + MENDERS) -> dict[str, Any]:
+    """Read what `write_checkpoint` wrote, of a network of one of the `known` architectures.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such file.
+    ValueError
+        It is no checkpoint, or one of another network.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist; expected a checkpoint")
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=False)
+        check_config(state["config"], known)
+        missing = {"state_dict", "info"} - set(state)
+    except _NO_CHECKPOINT as error:
+        raise ValueError(
+            f"{path} cannot be read as a checkpoint ({error}); expected what "
+            "a training writes, such as final.pt"
+        ) from error
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    if missing:
+        raise ValueError(f"{path} lacks {', '.join(sorted(missing))}; expected a checkpoint")
+    return state
 
 
 def network_of(saved: Mapping[str, Any]) -> nn.Module:
@@ -258,6 +316,26 @@ def stacked(rows: list[tuple[Any, ...]]) -> tuple[Tensor, ...]:
         torch.from_numpy(np.stack(column)[:, None].astype(np.float32))
         for column in zip(*rows, strict=True)
     )
+
+
+def check_settings(recipe: Any, shares: tuple[str, ...]) -> None:
+    """Refuse a crop or a batch of nothing, a negative seed, and shares outside of 0…1."""
+    for name, least in (("seed", 0), ("crop", 1), ("batch", 1)):
+        if getattr(recipe, name) < least:
+            raise ValueError(f"{name} is {getattr(recipe, name)}; expected at least {least}")
+    for name in shares:
+        share = getattr(recipe, name)
+        if share is not None and not 0.0 <= share <= 1.0:
+            raise ValueError(f"{name} is {share}; expected a share between 0 and 1")
+
+
+def check_crop(crop: int, stride: int, side: int) -> None:
+    """Refuse crops that a network cannot halve, or that do not fit into their images."""
+    if crop % stride or crop > side:
+        raise ValueError(
+            f"crop is {crop}; expected a multiple of {stride}, which this network needs, and "
+            f"at most {side} px, which the data set's images hold"
+        )
 
 
 def save(run: Run, path: Path, *, final: bool = False) -> None:

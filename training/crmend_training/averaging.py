@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from crmend_training._training import write_checkpoint
+from crmend_training._training import read_checkpoint, write_checkpoint
 
 
 def average(checkpoints: Sequence[Path], shares: Sequence[float], out: Path) -> dict[str, Any]:
@@ -42,7 +42,7 @@ def average(checkpoints: Sequence[Path], shares: Sequence[float], out: Path) -> 
         )
     if not all(share > 0.0 for share in shares):
         raise ValueError(f"shares {list(shares)}: expected numbers above 0")
-    saved = [torch.load(path, map_location="cpu", weights_only=False) for path in checkpoints]
+    saved = [read_checkpoint(path) for path in checkpoints]
     first = saved[0]
     for path, one in zip(checkpoints, saved, strict=True):
         if one["config"] != first["config"]:

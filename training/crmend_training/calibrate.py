@@ -216,16 +216,27 @@ def save(points: Mapping[str, Mapping[str, OperatingPoint]], path: Path) -> None
 
 
 def load(path: Path) -> dict[str, dict[str, OperatingPoint]]:
-    """Read what `save` wrote."""
-    return {
-        kind: {
-            name: OperatingPoint(
-                **{**point, "curve": tuple(CurvePoint(**row) for row in point["curve"])}
-            )
-            for name, point in group.items()
+    """Read what `save` wrote.
+
+    Raises
+    ------
+    ValueError
+        The file holds something else.
+    """
+    try:
+        return {
+            kind: {
+                name: OperatingPoint(
+                    **{**point, "curve": tuple(CurvePoint(**row) for row in point["curve"])}
+                )
+                for name, point in group.items()
+            }
+            for kind, group in json.loads(path.read_text()).items()
         }
-        for kind, group in json.loads(path.read_text()).items()
-    }
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"{path} is not what `crmend-train calibrate` writes ({error}); make it anew"
+        ) from error
 
 
 def best_f1(curve: evaluate.Curve) -> float:

@@ -6,6 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from crmend._cli_options import positive_count
+from crmend.errors import CrmendError
 from crmend_training import _cli_data, _cli_export, _cli_import, _cli_simulate, _cli_train
 from crmend_training.recipe import STAGES, Recipe, load_recipe
 
@@ -15,7 +17,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         options.run(options)
-    except (ValueError, OSError, LookupError) as error:
+    except (CrmendError, ValueError, OSError, LookupError) as error:
         print(f"crmend-train: {error}", file=sys.stderr)
         return 3
     return 0
@@ -29,8 +31,11 @@ def _all(options: argparse.Namespace) -> None:
     work = Path(options.work)
     if not options.resume and work.is_dir() and any(work.iterdir()):
         raise ValueError(f"{work} is not empty; use --resume to go on in it, or another --work")
-    parser = _parser()
-    for step in _steps(load_recipe(options.recipe), options, work):
+    parser, recipe = _parser(), load_recipe(options.recipe)
+    for stage in recipe.trainings:
+        # A budget that cannot be is told before anything is simulated.
+        recipe.schedule(stage, options.budget)
+    for step in _steps(recipe, options, work):
         print("crmend-train", *step, flush=True)
         chosen = parser.parse_args(step)
         chosen.run(chosen)
@@ -93,7 +98,7 @@ def _parser() -> argparse.ArgumentParser:
     everything.add_argument(
         "--work", default="crmend_training_run", help="folder for all of it"
     )
-    everything.add_argument("--jobs", type=int, default=2)
+    everything.add_argument("--jobs", type=positive_count, default=2)
     everything.set_defaults(run=_all)
     return parser
 

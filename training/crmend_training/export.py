@@ -41,7 +41,7 @@ from crmend_training._packs import (
     installed_mender,
     limits_of,
 )
-from crmend_training._training import Weights, load_network, network_of
+from crmend_training._training import Weights, load_network, network_of, read_checkpoint
 from crmend_training.calibrate import OperatingPoint
 
 __all__ = ["Choice", "choice_of", "export_all", "export_own", "prepare", "validate_packs"]
@@ -234,7 +234,7 @@ def prepare(
     ValueError
         `training` and the checkpoint's info lack a key.
     """
-    saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    saved = read_checkpoint(checkpoint)
     network = network_of(saved)
     origin = _training_info({**training, **saved["info"]}, checkpoint)
     architecture = saved["config"]["architecture"]
@@ -297,8 +297,13 @@ def validate_packs(
     ------
     crmend_training.validate.ParityError
         A graph does not do what its network does.
+    FileNotFoundError
+        The folder holds no pack.
     """
-    for path in sorted(packs.rglob("card.json")):
+    cards = sorted(packs.rglob("card.json"))
+    if not cards:
+        raise FileNotFoundError(f"no card.json below {packs}; expected a folder of model packs")
+    for path in cards:
         card = parse_card(path.read_text(encoding="utf-8"), path)
         for kind in (kind for kind in card.kinds if kind in weights):
             network, _ = load_network(weights[kind].of(card.detector or "generic"))

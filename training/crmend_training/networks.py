@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import itertools
 import warnings
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from crmend_training._sections import checked
 
 BYTES_FROM = 2**15
 """Weights of one layer from which on its graph holds them as bytes (0.3 % of the largest)."""
@@ -371,16 +374,34 @@ def build(config: dict[str, Any]) -> nn.Module:
     Raises
     ------
     ValueError
-        The architecture is unknown.
+        The architecture is unknown, or its configuration has another key or type.
     """
-    options = dict(config)
-    architecture = options.pop("architecture")
-    if architecture == "deepcr":
-        return DeepCRNet(**options)
-    if architecture == "folded":
-        return FoldedNet(**options)
-    if architecture == "unetplusplus":
-        return UNetPlusPlus(**{**options, "filters": tuple(options["filters"])})
-    raise ValueError(
-        f"architecture {architecture!r} is unknown; expected deepcr, folded or unetplusplus"
-    )
+    check_config(config)
+    options = {k: tuple(v) if k == "filters" else v for k, v in config.items()}
+    return _ARCHITECTURES[options.pop("architecture")](**options)
+
+
+_ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
+    "deepcr": DeepCRNet,
+    "folded": FoldedNet,
+    "unetplusplus": UNetPlusPlus,
+}
+
+FINDERS, MENDERS = ("deepcr", "folded"), ("unetplusplus",)
+"""Architectures that find cosmic rays, and that mend them."""
+
+
+def check_config(config: Mapping[str, Any], known: Sequence[str] = FINDERS + MENDERS) -> None:
+    """Refuse what describes none of the `known` architectures.
+
+    Raises
+    ------
+    ValueError
+        The architecture is another, or its configuration has another key or type.
+    """
+    architecture = config.get("architecture")
+    if architecture not in known:
+        what = "is for another task" if architecture in _ARCHITECTURES else "is unknown"
+        raise ValueError(f"architecture {architecture!r} {what}; expected {' or '.join(known)}")
+    options = {name: value for name, value in config.items() if name != "architecture"}
+    checked(options, _ARCHITECTURES[architecture], f"config of {architecture}")

@@ -173,23 +173,18 @@ def plan_configs(plan: Plan) -> list[SimulationConfig]:
     ValueError
         The recipe has no ``[simulate]`` section.
     """
-    section = load_recipe(plan.recipe).simulate
-    if not section:
-        raise ValueError(
-            f"recipe {plan.recipe!r} has no section [simulate]; expected one with seed, shape, "
-            "fields and laws, such as recipe 'paper'"
-        )
-    fields, laws = section["fields"], section["laws"]
-    shape = tuple(section["shape"]) if plan.size is None else (plan.size, plan.size)
-    count = section["frames_per_detector"] if plan.frames is None else plan.frames
+    section = load_recipe(plan.recipe).frames
+    fields, laws = section.fields, section.laws
+    shape = section.shape if plan.size is None else (plan.size, plan.size)
+    count = section.frames_per_detector if plan.frames is None else plan.frames
     return [
         SimulationConfig(
             detector,
             shape,
-            seed=section["seed"] + _SEED_STEP * plan.seed + 1000 * detector + number,
+            seed=section.seed + _SEED_STEP * plan.seed + 1000 * detector + number,
             field=fields[(DETECTORS.index(detector) + number) % len(fields)],
             law=laws[number % len(laws)],
-            without=tuple(section.get("without", ())),
+            without=section.without,
         )
         for number in range(count)
         for detector in plan.detectors

@@ -4,52 +4,105 @@ from __future__ import annotations
 
 import re
 import tomllib
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from crmend_training._sections import (
+    DETECTORS,
+    GenericSection,
+    SimulateSection,
+    ZooSection,
+    checked,
+    table,
+)
 from crmend_training._training import Schedule
+from crmend_training.datasets import build_detection_set, build_inpainting_set
+from crmend_training.datasets.science import ScienceSettings
+from crmend_training.networks import FINDERS, MENDERS, check_config
 from crmend_training.train_detect import DetectRecipe
 from crmend_training.train_inpaint import InpaintRecipe
 
-DETECTORS = (6, 7, 8, 9, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 22, 23, 24, 25)
-"""The 18 imaging detectors (chips 10 and 21 in 6–25 are spectroscopic; csster/csst)."""
+__all__ = ["DETECTORS", "STAGES", "Recipe", "load_recipe", "parse_time"]
 
 STAGES = ("teacher", "detect", "fast", "fine_detect", "inpaint", "fine_inpaint")
 """Trainings of a recipe, in their order; those that begin with ``fine_`` make a network for
 each detector, from the base's weights."""
 
-_SECTIONS = {"simulate", "dataset", *STAGES}
-_SCHEDULE = {"steps", "budget", "rate"}
+_SECTIONS = ("simulate", "dataset", *STAGES)
+_SCHEDULE = ("steps", "rate", "budget")
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
+_T = TypeVar("_T")
+_BUILDERS = {"detect": build_detection_set, "inpaint": build_inpainting_set}
+_OTHERS = {"generic": GenericSection, "zoo": ZooSection, "science": ScienceSettings}
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """One parsed recipe; `trainings` holds the sections of its `STAGES`."""
+    """One parsed recipe, all of it checked.
+
+    Attributes
+    ----------
+    name : str
+    simulate : SimulateSection or None
+        None = it simulates nothing.
+    dataset : dict
+        By section: ``detect`` and ``inpaint`` are keywords of what builds such sets,
+        ``generic`` a `GenericSection`, ``zoo`` a `ZooSection`, ``science`` `ScienceSettings`.
+    trainings : dict
+        Settings and schedule of its `STAGES`.
+    """
 
     name: str
-    simulate: dict[str, Any]
+    simulate: SimulateSection | None
     dataset: dict[str, Any]
-    trainings: dict[str, dict[str, Any]]
+    trainings: dict[str, tuple[DetectRecipe | InpaintRecipe, Schedule]]
+
+    @property
+    def frames(self) -> SimulateSection:
+        """Return what to simulate.
+
+        Raises
+        ------
+        ValueError
+            The recipe does not say it.
+        """
+        if self.simulate is None:
+            raise ValueError(
+                f"recipe {self.name!r} has no section [simulate]; expected one with seed, "
+                "shape, frames_per_detector, fields and laws, such as recipe 'paper'"
+            )
+        return self.simulate
+
+    @property
+    def generic(self) -> GenericSection:
+        """Return which frames of other instruments to draw.
+
+        Raises
+        ------
+        ValueError
+            The recipe does not say it.
+        """
+        if "generic" not in self.dataset:
+            raise ValueError(
+                f"recipe {self.name!r} has no section [dataset.generic]; expected one with "
+                "seed, frames (0 = none) and shape, such as recipe 'fine_tune'"
+            )
+        section: GenericSection = self.dataset["generic"]
+        return section
 
     def settings(self, stage: str) -> DetectRecipe | InpaintRecipe:
         """Return the settings of one training."""
-        kind = InpaintRecipe if stage.endswith("inpaint") else DetectRecipe
-        section = self._training(stage)
-        return kind(**{k: v for k, v in section.items() if k not in _SCHEDULE})
+        return self._training(stage)[0]
 
     def schedule(self, stage: str, budget: str | None = None) -> Schedule:
         """Return steps, budget and rate of one training; ``budget`` overrides the file's."""
-        section = self._training(stage)
-        return Schedule(
-            steps=section["steps"],
-            budget=parse_time(budget or section["budget"]),
-            rate=section["rate"],
-        )
+        schedule = self._training(stage)[1]
+        return schedule if budget is None else replace(schedule, budget=parse_time(budget))
 
-    def _training(self, stage: str) -> dict[str, Any]:
+    def _training(self, stage: str) -> tuple[DetectRecipe | InpaintRecipe, Schedule]:
         if stage not in self.trainings:
             raise ValueError(
                 f"recipe {self.name!r} has no section {stage!r}; it has "
@@ -66,30 +119,85 @@ def load_recipe(name: str) -> Recipe:
     FileNotFoundError
         Neither a file nor a bundled recipe has that name.
     ValueError
-        A section is unknown.
+        It is no TOML; a section or a key is unknown, a key is missing, or a value cannot be.
     """
     path = Path(name)
-    if not path.is_file():
+    if path.is_file():
+        content = path.read_bytes()
+    else:
         bundled = resources.files("crmend_training.recipes")
         candidate = bundled / f"{path.stem}.toml"
         if not candidate.is_file():
             known = sorted(f.name for f in bundled.iterdir() if f.name.endswith(".toml"))
             raise FileNotFoundError(f"recipe {name!r} is no file and not one of {known}")
-        text = candidate.read_text()
-    else:
-        text = path.read_text()
-    sections = tomllib.loads(text)
-    unknown = set(sections) - _SECTIONS
-    if unknown:
+        content = candidate.read_bytes()
+    try:
+        return _parsed(path.stem, tomllib.loads(content.decode()))
+    except ValueError as error:
+        raise ValueError(f"recipe {name!r}: {error}") from error
+
+
+def _parsed(name: str, sections: Mapping[str, Any]) -> Recipe:
+    """Check every section of a recipe."""
+    if unknown := sorted(set(sections) - set(_SECTIONS)):
         raise ValueError(
-            f"recipe {name!r} has unknown sections {unknown}; expected {_SECTIONS}"
+            f"unknown sections {', '.join(unknown)}; expected some of {', '.join(_SECTIONS)}"
         )
+    simulate = sections.get("simulate")
     return Recipe(
-        path.stem,
-        sections.get("simulate", {}),
-        sections.get("dataset", {}),
-        {stage: sections[stage] for stage in STAGES if stage in sections},
+        name,
+        None if simulate is None else _built(SimulateSection, simulate, "simulate"),
+        _dataset(sections.get("dataset", {})),
+        {
+            stage: _read_training(stage, sections[stage])
+            for stage in STAGES
+            if stage in sections
+        },
     )
+
+
+def _dataset(sections: object) -> dict[str, Any]:
+    """Check the sections of data sets."""
+    sections = table(sections, "section dataset")
+    if unknown := sorted(set(sections) - {*_BUILDERS, *_OTHERS}):
+        raise ValueError(
+            f"unknown sections dataset.{', dataset.'.join(unknown)}; expected some of "
+            f"{', '.join((*_BUILDERS, *_OTHERS))}"
+        )
+    given = ("frames", "folder", "made_with")
+    return {
+        name: checked(section, _BUILDERS[name], f"section dataset.{name}", given)
+        if name in _BUILDERS
+        else _built(_OTHERS[name], section, f"dataset.{name}")
+        for name, section in sections.items()
+    }
+
+
+def _read_training(stage: str, section: Any) -> tuple[DetectRecipe | InpaintRecipe, Schedule]:
+    """Return settings and schedule of one training."""
+    kind = InpaintRecipe if stage.endswith("inpaint") else DetectRecipe
+    section = table(section, f"section {stage}")
+    schedule = {key: value for key, value in section.items() if key in _SCHEDULE}
+    settings = {key: value for key, value in section.items() if key not in _SCHEDULE}
+    built = _built(kind, settings, stage), _built(_schedule, schedule, stage)
+    try:
+        check_config(built[0].config, MENDERS if kind is InpaintRecipe else FINDERS)
+    except ValueError as error:
+        raise ValueError(f"section {stage}: {error}") from error
+    return built
+
+
+def _schedule(steps: int, rate: float, budget: str) -> Schedule:
+    return Schedule(steps, parse_time(budget), rate)
+
+
+def _built(kind: Callable[..., _T], section: object, name: str) -> _T:
+    """Return what a section describes; its errors name the section."""
+    keywords = checked(section, kind, f"section {name}")
+    try:
+        return kind(**keywords)
+    except ValueError as error:
+        raise ValueError(f"section {name}: {error}") from error
 
 
 def parse_time(text: str) -> float:

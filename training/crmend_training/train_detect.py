@@ -18,6 +18,7 @@ from crmend_training import _training, datasets
 from crmend_training._machine import device_for_training
 from crmend_training.averaging import mean_of
 from crmend_training.losses import cross_entropy, detection_loss, source_weight
+from crmend_training.networks import FINDERS
 from crmend_training.resident import HALO, ResidentBatches
 from crmend_training.simulate.cosmic_rays import Sharp, draw_sharp
 
@@ -92,6 +93,16 @@ class DetectRecipe:
     initial_share: float = 0.0
     sharp: float = 0.0
     resident: bool | None = None
+
+    def __post_init__(self) -> None:
+        _training.check_settings(self, ("border", "hard", "distil", "simulated", "sharp"))
+        low, high = self.noise_range
+        if not 0.0 < low <= high or self.offset < 0.0 or self.on_sources < 0.0:
+            raise ValueError(
+                f"noise_range is {self.noise_range}, offset {self.offset}, on_sources "
+                f"{self.on_sources}; expected two numbers above 0 in their order, and none "
+                "below 0"
+            )
 
 
 class DetectBatches:
@@ -208,6 +219,8 @@ def train(
     if on_gpu if recipe.resident is None else recipe.resident:
         kind = partial(ResidentBatches, device=device)
     run, batches, checks = _training.start_on(paths, recipe, kind)
+    side = datasets.load_column(paths.folder, "detect/mask").shape[1]
+    _training.check_crop(recipe.crop, run.network.stride, side)
     teacher = None if paths.teacher is None else _teacher(paths.teacher, run)
 
     def loss_of_batch(run: _training.Run) -> torch.Tensor:
@@ -257,7 +270,7 @@ def _mean_with(initial: Path | None, share: float) -> Callable[[_training.Run], 
             f"initial_share is {share} and the weights to start from {initial}; expected a "
             "number between 0 and 1, and a checkpoint (--from)"
         )
-    first = torch.load(initial, map_location="cpu", weights_only=False)["state_dict"]
+    first = _training.read_checkpoint(initial)["state_dict"]
 
     def settle(run: _training.Run) -> None:
         with torch.no_grad():
@@ -271,8 +284,9 @@ def _mean_with(initial: Path | None, share: float) -> Callable[[_training.Run], 
 
 def _teacher(checkpoint: Path, run: _training.Run) -> torch.nn.Module:
     """Return the teacher where the student is; the checkpoint is noted in the run's info."""
-    run.info["teacher"] = torch.load(checkpoint, map_location="cpu", weights_only=False)["info"]
-    network, _ = _training.load_network(checkpoint)
+    saved = _training.read_checkpoint(checkpoint, FINDERS)
+    run.info["teacher"] = saved["info"]
+    network = _training.network_of(saved)
     return network.to(run.device, memory_format=torch.channels_last)
 
 

@@ -65,6 +65,12 @@ class InpaintRecipe:
     only_sigma: bool = False
     blind: float = 0.15
 
+    def __post_init__(self) -> None:
+        _training.check_settings(self, ("central", "grown", "thinned", "off_centre", "blind"))
+        for name in ("shift", "others", "alpha", "sigma_weight"):
+            if not getattr(self, name) >= 0.0:
+                raise ValueError(f"{name} is {getattr(self, name)}; expected at least 0")
+
 
 class InpaintBatches:
     """Injects CRs into source cutouts; draws batches of (filled, mask, truth)."""
@@ -186,6 +192,8 @@ def train(
 ) -> _training.Run:
     """Train, checkpoint into ``paths.out`` and return the finished run."""
     run, batches, checks = _training.start_on(paths, recipe, InpaintBatches)
+    side = datasets.CUTOUT - 2 * (recipe.off_centre > 0.0)
+    _training.check_crop(recipe.crop, 2 ** (len(run.network.filters) - 1), side)
     if recipe.only_sigma:
         if not recipe.config.get("sigma", False):
             raise ValueError("only_sigma is true and sigma is not; expected both")

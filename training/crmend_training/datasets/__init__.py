@@ -55,7 +55,12 @@ from crmend_training.datasets.inpainting import (
 )
 from crmend_training.datasets.loader import prefetch
 from crmend_training.datasets.masked import Masked, Reading, find_masked, load_masked, stem_of
-from crmend_training.datasets.storage import load_column, load_info, split_frames
+from crmend_training.datasets.storage import (
+    check_made_with,
+    load_column,
+    load_info,
+    split_frames,
+)
 
 __all__ = [
     "CUTOUT",
@@ -67,6 +72,7 @@ __all__ = [
     "Reading",
     "build_detection_set",
     "build_inpainting_set",
+    "check_made_with",
     "cosmic_ray_cutouts",
     "detection_stamps",
     "few_of",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,6 +72,7 @@ def build_detection_set(
     stamp: int = 256,
     stamps_per_frame: int | None = STAMPS_PER_FRAME,
     seed: int = 0,
+    made_with: Mapping[str, Any] | None = None,
 ) -> dict:
     """Write a detection set made of frames, and return what its ``set.json`` says.
 
@@ -85,7 +87,18 @@ def build_detection_set(
         See `detection_stamps`; None = all.
     seed : int
         Which stamps are kept depends on it and on the frame's number.
+    made_with : mapping or None
+        For `storage.check_made_with`.
+
+    Raises
+    ------
+    ValueError
+        A stamp or the number of stamps is none, or a frame is smaller than a stamp.
     """
+    if stamp < 1 or (stamps_per_frame is not None and stamps_per_frame < 1):
+        raise ValueError(
+            f"stamp is {stamp}, stamps_per_frame {stamps_per_frame}; expected at least 1"
+        )
     with SetWriter(Path(folder), _COLUMNS) as writer:
         for number, frame in enumerate(frames):
             index = writer.add_frame(frame.name, frame.place)
@@ -95,4 +108,4 @@ def build_detection_set(
                 writer.add("detect/mask", mask)
                 writer.add("detect/ignore", ignore)
                 writer.add("detect/frame", index)
-        return writer.finish()
+        return writer.finish(made_with)

@@ -160,7 +160,7 @@ def read_image(path: Path) -> NDArray[np.float32]:
     raise ValueError(f"{path} holds no 2-D image")
 
 
-def read_any(path: Path, gain: float | None = None) -> Exposure:
+def read_any(path: Path, gain: float | None = None, extver: int = 1) -> Exposure:
     """Read an exposure of any instrument, without a word on whether a network suits it.
 
     Parameters
@@ -168,10 +168,12 @@ def read_any(path: Path, gain: float | None = None) -> Exposure:
     path : Path
     gain : float or None
         e-/ADU, for files in ADU whose header does not say it.
+    extver : int
+        Number of the chip, from 1.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", CrmendWarning)
-        return read_exposure(path, instrument="generic", gain=gain)
+        return read_exposure(path, instrument="generic", extver=extver, gain=gain)
 
 
 def load_frame(pair: Pair) -> Frame:

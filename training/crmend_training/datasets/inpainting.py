@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -212,6 +213,7 @@ def build_inpainting_set(
     sources_per_frame: int = 150,
     crs_per_frame: int = 300,
     beyond_per_frame: int = 25,
+    made_with: Mapping[str, Any] | None = None,
 ) -> dict:
     """Write an inpainting set made of frames, and return what its ``set.json`` says.
 
@@ -224,7 +226,19 @@ def build_inpainting_set(
         At most; the paper takes about 150 sources.
     beyond_per_frame : int
         Faint sources and sources at the frame's edges, so many each; 0 = the paper's alone.
+    made_with : mapping or None
+        For `storage.check_made_with`.
+
+    Raises
+    ------
+    ValueError
+        A number is below 0.
     """
+    if min(sources_per_frame, crs_per_frame, beyond_per_frame) < 0:
+        raise ValueError(
+            f"sources_per_frame is {sources_per_frame}, crs_per_frame {crs_per_frame}, "
+            f"beyond_per_frame {beyond_per_frame}; expected none below 0"
+        )
     with SetWriter(Path(folder), _COLUMNS) as writer:
         for frame in frames:
             index = writer.add_frame(frame.name, frame.place)
@@ -240,4 +254,4 @@ def build_inpainting_set(
                 writer.add("inpaint/cr", values)
                 writer.add("inpaint/crmask", mask)
                 writer.add("inpaint/crframe", index)
-        return writer.finish()
+        return writer.finish(made_with)

@@ -49,7 +49,8 @@ class MultiExposureSettings:
     largest_shift : int
         Exposures lie within so many pixels of the first [px].
     fixed : float
-        What stands out in more than this share of the exposures is part of the chip.
+        What stands out in more than this share of the exposures, and in more than one, is part
+        of the chip.
     model_error : float
         Error of the model relative to its light: 0.01 was chosen on the SAAO frames, whose
         false positives without it lie on bright stars.
@@ -115,7 +116,7 @@ def compare_exposures(
     Raises
     ------
     InvalidInputError
-        Fewer than three exposures, or shapes that differ.
+        Fewer than three exposures, shapes that differ, or one without a usable pixel.
     """
     settings = settings or MultiExposureSettings()
     shapes = {image.shape for image in images}
@@ -127,6 +128,11 @@ def compare_exposures(
     bad = [~np.isfinite(image) for image in images]
     if invalid is not None:
         bad = [one | other for one, other in zip(bad, invalid, strict=True)]
+    if empty := [number for number, one in enumerate(bad, 1) if one.all()]:
+        raise InvalidInputError(
+            f"exposure {empty[0]} of {len(bad)} has no usable pixel: all are NaN, bad or "
+            "saturated; expected another saturation level, or the exposure left out"
+        )
     flat, noise = _flattened(images, bad)
     shifts = _shifts(flat, settings.largest_shift)
     significances, residuals = [], []
@@ -134,7 +140,9 @@ def compare_exposures(
         residual, sigma = _against_others(k, flat, noise, bad, shifts, settings)
         residuals.append(residual)
         significances.append(np.where(bad[k], 0.0, residual / sigma).astype(np.float32))
-    fixed = np.mean([s > settings.unsure for s in significances], axis=0) > settings.fixed
+    standing = np.sum([s > settings.unsure for s in significances], axis=0)
+    # One of three is more than a quarter, but what only one shows is no part of the chip.
+    fixed = standing > max(1.0, settings.fixed * len(images))
     return [
         _decide(residual, significance, one_bad, fixed, settings)
         for residual, significance, one_bad in zip(residuals, significances, bad, strict=True)

@@ -29,13 +29,19 @@ class SetWriter:
     Parameters
     ----------
     folder : Path
-        Made where it does not exist; columns of the same name are overwritten.
+        Made where it does not exist; a set of the same columns is overwritten.
     columns : mapping of str to (coding, dtype)
         `PLAIN` columns are stored as `dtype`; for the other codings it is ignored.
+
+    Raises
+    ------
+    ValueError
+        The folder holds a set of other columns.
     """
 
     def __init__(self, folder: Path, columns: Mapping[str, tuple[str, Any]]):
         self.folder = Path(folder)
+        _make_room(self.folder, columns)
         self.columns = {name: _Column(self.folder, name, *how) for name, how in columns.items()}
         self.names: list[str] = []
         self.places: list[Place] = []
@@ -57,8 +63,11 @@ class SetWriter:
         """Append one row to a column; rows of a column have one shape."""
         self.columns[column].append(np.asarray(row))
 
-    def finish(self) -> dict:
-        """Close the columns, write ``set.json`` and return what it says."""
+    def finish(self, made_with: Mapping[str, Any] | None = None) -> dict:
+        """Close the columns, write ``set.json`` and return what it says.
+
+        `made_with` is noted there, for `check_made_with`.
+        """
         digest = hashlib.sha256(_normalise.NAME.encode())
         for name, column in self.columns.items():
             column.close()
@@ -75,8 +84,40 @@ class SetWriter:
             "counts": {name: column.count for name, column in self.columns.items()},
             "fingerprint": digest.hexdigest()[:16],
         }
+        if made_with is not None:
+            info["made_with"] = dict(made_with)
         (self.folder / "set.json").write_text(json.dumps(info, indent=1) + "\n")
         return info
+
+
+def _make_room(folder: Path, columns: Mapping[str, Any]) -> None:
+    """Take away what says that a set is complete, or refuse to break a set of another kind."""
+    path = folder / "set.json"
+    if path.is_file():
+        others = set(load_info(folder).get("columns", columns)) - set(columns)
+        if others:
+            raise ValueError(
+                f"{folder} holds a set of {', '.join(sorted(others))}; expected a folder for "
+                "each set"
+            )
+        path.unlink()
+
+
+def check_made_with(folder: Path, made_with: Mapping[str, Any]) -> None:
+    """Refuse a complete set that was made with other settings; older sets do not say theirs.
+
+    Raises
+    ------
+    ValueError
+        Something differs.
+    """
+    before = load_info(folder).get("made_with", made_with)
+    for key, value in made_with.items():
+        if before.get(key) != value:
+            raise ValueError(
+                f"{folder} was made with {key} {before.get(key)}, now it is {value}; make it "
+                "anew without --resume, or give another --out"
+            )
 
 
 class _Column:
@@ -146,9 +187,14 @@ def load_column(folder: Path, column: str) -> Any:
     indexed (and all of it under `numpy.asarray`); plain ones as `numpy.memmap`.
     """
     folder = Path(folder)
-    stored = np.load(folder / f"{column}.npy", mmap_mode="r")
     info = load_info(folder) if (folder / "set.json").is_file() else {}
+    if column not in info.get("columns", {column: PLAIN}):
+        raise ValueError(
+            f"{folder} is a set of {', '.join(info['columns'])}; expected one with {column}: "
+            f"make it with `crmend-train dataset {column.partition('/')[0]}`"
+        )
     coding = info.get("columns", {}).get(column, PLAIN)
+    stored = np.load(folder / f"{column}.npy", mmap_mode="r")
     # Views, since indexing a numpy.memmap costs more than reading the crop does.
     if coding == ASINH:
         return compact.CodedColumn(stored.view(np.ndarray))

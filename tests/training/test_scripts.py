@@ -1,0 +1,40 @@
+"""The scripts of tools/: wrong input is told in a line."""
+
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("matplotlib")
+pytest.importorskip("torch")
+
+TOOLS = Path(__file__).parents[2] / "tools"
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments", "message"),
+    [
+        ("mending_sheet", ["nowhere", "--out", "s.png"], "no Level 1 file"),
+        ("evaluate_mending", ["nowhere", "--only", "sky", "--out", "r"], "no Level 1 file"),
+        ("simulation_closure", ["--detectors", "10", "--out", "c"], "no imaging detector 10"),
+        ("simulation_closure", ["--frames", "0", "--out", "c"], "'0' is no whole number"),
+        ("cosmic_ray_statistics", ["--simulate", "0"], "'0' is no whole number"),
+        ("cosmic_ray_statistics", ["--truth", "nowhere.fits", "--out", "c"], "nowhere.fits"),
+        (
+            "compare_models",
+            ["E", "--masks", "M", "--models", "generic", "--out", "c"],
+            "E is no folder; expected one with exposures or masks",
+        ),
+    ],
+)
+def test_wrong_input_is_told_in_a_line(
+    tmp_path, monkeypatch, capsys, script, arguments, message
+):
+    monkeypatch.chdir(tmp_path)
+    path = TOOLS / f"{script}.py"
+    monkeypatch.setattr(sys, "argv", [str(path), *arguments])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(path), run_name="__main__")
+    assert ended.value.code in (2, 3)
+    assert message in capsys.readouterr().err.splitlines()[-1]
