@@ -13,9 +13,9 @@ torch = pytest.importorskip("torch")
 onnx = pytest.importorskip("onnx")
 
 from crmend_training import export, networks, validate  # noqa: E402
+from crmend_training._checkpoints import Weights  # noqa: E402
 from crmend_training._graphs import build_graph  # noqa: E402
 from crmend_training._packs import Identity  # noqa: E402
-from crmend_training._training import Weights  # noqa: E402
 
 
 def made(config):

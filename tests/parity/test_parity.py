@@ -24,8 +24,8 @@ onnx = pytest.importorskip("onnx")
 pytest.importorskip("deepCR")
 
 from crmend_training import export, networks, train_inpaint, validate  # noqa: E402
+from crmend_training._checkpoints import Weights, load_network  # noqa: E402
 from crmend_training._graphs import build_graph, without_weight_norm  # noqa: E402
-from crmend_training._training import Weights, load_network  # noqa: E402
 
 DETECT = {"architecture": "deepcr", "hidden": 4}
 FOLDED = {"architecture": "folded", "width": 4, "depth": 2}

@@ -4,7 +4,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from crmend_training._training import load_network, write_checkpoint  # noqa: E402
+from crmend_training._checkpoints import load_network, write_checkpoint  # noqa: E402
 from crmend_training.averaging import average  # noqa: E402
 from crmend_training.cli import main  # noqa: E402
 from crmend_training.networks import build  # noqa: E402

@@ -9,6 +9,7 @@ torch = pytest.importorskip("torch")
 from crmend._tiling import reflect  # noqa: E402
 from crmend._views import VIEWS, in_views  # noqa: E402
 from crmend_training import (  # noqa: E402
+    _checkpoints,
     _training,
     cli,
     datasets,
@@ -367,7 +368,7 @@ def test_a_resumed_training_still_tells_where_it_began(tiny, tmp_path):
     _training.save(start, tmp_path / "start.pt", final=True)
     assert train("--from", str(tmp_path / "start.pt")) == 0
     assert train("--resume") == 0
-    info = _training.read_checkpoint(tmp_path / "run" / "final.pt")["info"]
+    info = _checkpoints.read_checkpoint(tmp_path / "run" / "final.pt")["info"]
     assert info["initial"]["recipe"] == "first"
 
 

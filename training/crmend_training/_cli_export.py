@@ -95,7 +95,7 @@ def _add_checkpoints(command: argparse.ArgumentParser, kinds: tuple[str, ...]) -
 def _weights(options: argparse.Namespace) -> dict[str, Any]:
     """Return the checkpoints that the options name, by kind."""
     from crmend._cards import FAST
-    from crmend_training._training import Weights, read_checkpoint
+    from crmend_training._checkpoints import Weights, read_checkpoint
     from crmend_training.networks import FINDERS, MENDERS
 
     weights = {"detect": Weights.found(options.detect, options.detect_own)}

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from crmend_training._training import read_checkpoint, write_checkpoint
+from crmend_training._checkpoints import read_checkpoint, write_checkpoint
 
 
 def average(checkpoints: Sequence[Path], shares: Sequence[float], out: Path) -> dict[str, Any]:

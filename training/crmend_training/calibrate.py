@@ -15,7 +15,7 @@ from crmend._cards import CurvePoint
 from crmend._views import RunGraph, in_views
 from crmend.exposure import read_exposure
 from crmend_training import datasets, evaluate, networks, validate
-from crmend_training._training import Weights, load_network
+from crmend_training._checkpoints import Weights, load_network
 
 TILE = 256
 

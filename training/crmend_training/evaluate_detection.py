@@ -355,7 +355,7 @@ def teacher_probability(
 def _teacher(checkpoint: Path):
     """Return the runner of a checkpoint and its (halo, stride)."""
     from crmend_training import networks, validate
-    from crmend_training._training import load_network
+    from crmend_training._checkpoints import load_network
 
     network, config = load_network(checkpoint)
     return validate.network_runner(network), (networks.halo_of(config), network.stride)

@@ -23,6 +23,7 @@ from crmend import _normalise
 from crmend._cards import ModelCard, ParityCard, parse_card
 from crmend._cutout_network import network_inputs
 from crmend_training import networks, validate
+from crmend_training._checkpoints import Weights, load_network, network_of, read_checkpoint
 from crmend_training._depths import mending_metrics
 from crmend_training._graphs import (
     build_graph,
@@ -41,7 +42,6 @@ from crmend_training._packs import (
     installed_mender,
     limits_of,
 )
-from crmend_training._training import Weights, load_network, network_of, read_checkpoint
 from crmend_training.calibrate import OperatingPoint
 
 __all__ = ["Choice", "choice_of", "export_all", "export_own", "prepare", "validate_packs"]

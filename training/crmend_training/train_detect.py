@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 
 from crmend import _normalise
-from crmend._views import TURNS
-from crmend_training import _training, datasets
+from crmend._views import TURNS, VIEWS
+from crmend_training import _checkpoints, _training, datasets
 from crmend_training._machine import device_for_training
 from crmend_training.averaging import mean_of
 from crmend_training.losses import cross_entropy, detection_loss, source_weight
@@ -102,6 +102,11 @@ class DetectRecipe:
                 f"noise_range is {self.noise_range}, offset {self.offset}, on_sources "
                 f"{self.on_sources}; expected two numbers above 0 in their order, and none "
                 "below 0"
+            )
+        if self.teacher_views not in VIEWS:
+            raise ValueError(
+                f"teacher_views is {self.teacher_views}; expected one of "
+                f"{', '.join(map(str, VIEWS))}"
             )
 
 
@@ -270,7 +275,7 @@ def _mean_with(initial: Path | None, share: float) -> Callable[[_training.Run], 
             f"initial_share is {share} and the weights to start from {initial}; expected a "
             "number between 0 and 1, and a checkpoint (--from)"
         )
-    first = _training.read_checkpoint(initial)["state_dict"]
+    first = _checkpoints.read_checkpoint(initial)["state_dict"]
 
     def settle(run: _training.Run) -> None:
         with torch.no_grad():
@@ -284,9 +289,9 @@ def _mean_with(initial: Path | None, share: float) -> Callable[[_training.Run], 
 
 def _teacher(checkpoint: Path, run: _training.Run) -> torch.nn.Module:
     """Return the teacher where the student is; the checkpoint is noted in the run's info."""
-    saved = _training.read_checkpoint(checkpoint, FINDERS)
+    saved = _checkpoints.read_checkpoint(checkpoint, FINDERS)
     run.info["teacher"] = saved["info"]
-    network = _training.network_of(saved)
+    network = _checkpoints.network_of(saved)
     return network.to(run.device, memory_format=torch.channels_last)
 
 

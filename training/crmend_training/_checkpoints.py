@@ -1,0 +1,108 @@
+"""Checkpoints: written at once, read only where they are what is asked for."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from crmend_training.networks import FINDERS, MENDERS, FoldedNet, build, check_config
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Checkpoints of one kind of network.
+
+    Attributes
+    ----------
+    base : Path
+        Of all detectors together.
+    own : mapping
+        Of packs that have weights of their own, by name (``08``, ``generic``).
+    """
+
+    base: Path
+    own: Mapping[str, Path] = field(default_factory=dict)
+
+    @classmethod
+    def found(cls, base: str | Path, folder: str | Path | None) -> Weights:
+        """Return a base and the ``08.pt`` … that a training per detector left in a folder.
+
+        A ``generic.pt`` beside them is taken for the pack of other instruments.
+        """
+        names = ("[0-9][0-9].pt", "generic.pt")
+        found = [] if folder is None else [p for n in names for p in Path(folder).glob(n)]
+        paths = sorted(found)
+        if folder is not None and not paths:
+            raise FileNotFoundError(
+                f"{folder} holds no checkpoint such as 08.pt, and no generic.pt"
+            )
+        return cls(Path(base), {path.stem: path for path in paths})
+
+    def of(self, name: str) -> Path:
+        """Return the checkpoint of a detector, or the base for any other name."""
+        return self.own.get(name, self.base)
+
+
+def load_network(checkpoint: Path) -> tuple[nn.Module, dict[str, Any]]:
+    """Return the network of a checkpoint as `network_of` does, and its configuration."""
+    saved = read_checkpoint(checkpoint)
+    return network_of(saved), saved["config"]
+
+
+_NO_CHECKPOINT = (
+    OSError, RuntimeError, EOFError, pickle.UnpicklingError, LookupError, TypeError,
+)  # fmt: skip
+
+
+def read_checkpoint(path: Path, known: Sequence[str] = FINDERS + MENDERS) -> dict[str, Any]:
+    """Read what `write_checkpoint` wrote, of a network of one of the `known` architectures.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such file.
+    ValueError
+        It is no checkpoint, or one of another network.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist; expected a checkpoint")
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=False)
+        check_config(state["config"], known)
+        missing = {"state_dict", "info"} - set(state)
+    except _NO_CHECKPOINT as error:
+        raise ValueError(
+            f"{path} cannot be read as a checkpoint ({error}); expected what "
+            "a training writes, such as final.pt"
+        ) from error
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    if missing:
+        raise ValueError(f"{path} lacks {', '.join(sorted(missing))}; expected a checkpoint")
+    return state
+
+
+def network_of(saved: Mapping[str, Any]) -> nn.Module:
+    """Return the network that a checkpoint's content holds, in evaluation mode.
+
+    It is what its graph holds, too (`networks.FoldedNet.settled`).
+    """
+    network = build(saved["config"])
+    network.load_state_dict(saved["state_dict"])
+    if isinstance(network, FoldedNet):
+        network.settled()
+    return network.eval()
+
+
+def write_checkpoint(state: Mapping[str, Any], path: Path) -> None:
+    """Write what a checkpoint holds to a temporary name, then rename it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    torch.save(dict(state), temporary)
+    temporary.replace(path)
