@@ -334,6 +334,13 @@ def test_a_card_survives_writing_and_reading():
     assert json.loads(card.to_json()) == json.loads(path.read_text())
 
 
+def test_a_card_from_before_there_were_views_means_one():
+    path = PACKS / "tiny_chips" / "01" / "card.json"
+    content = json.loads(path.read_text())
+    del content["detect"]["views"]
+    assert parse_card(json.dumps(content), path).detect.views == 1
+
+
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
@@ -352,6 +359,7 @@ def test_a_card_survives_writing_and_reading():
         (lambda c: c["detect"].update(halo=-1), r"halo >= 0"),
         (lambda c: c["detect"].update(threshold=1.5), r"'detect\.threshold' is 1\.5"),
         (lambda c: c["detect"].update(seed_threshold=0.2), r"'detect\.seed_threshold' is 0\.2"),
+        (lambda c: c["detect"].update(views=3), r"'detect\.views' is 3; expected one of 1, 2"),
         (lambda c: c["detect"].update(threshold=None), r"'detect\.threshold' is None"),
         (lambda c: c["detect"].update(file="../x.onnx"), "plain file name"),
         (lambda c: c.update(detect=None), "'detect' is None"),
