@@ -156,7 +156,7 @@ def check_count(value: int, name: str) -> int:
     return int(value)
 
 
-def check_views(views: int) -> int:
+def check_views(views: int, name: str = "views") -> int:
     """Return how often a network sees an image.
 
     Raises
@@ -167,7 +167,7 @@ def check_views(views: int) -> int:
     whole = isinstance(views, int | np.integer) and not isinstance(views, bool)
     if not whole or views not in VIEWS:
         raise InvalidInputError(
-            f"views is {views!r}; expected one of {', '.join(map(str, VIEWS))}"
+            f"{name} is {views!r}; expected one of {', '.join(map(str, VIEWS))}"
         )
     return int(views)
 

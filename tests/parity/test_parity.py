@@ -3,8 +3,6 @@
 import itertools
 import json
 import os
-from importlib import resources
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,10 +10,8 @@ import pytest
 from crmend import models
 from crmend._cards import CurvePoint
 from crmend._cutout_network import network_inputs
-from crmend._limits import Limits
 from crmend._normalise import measure_scale
 from crmend.detect import detect
-from crmend.exposure import read_exposure
 from crmend.inpaint import inpaint
 from crmend.sources import SourceCatalog
 
@@ -24,7 +20,7 @@ onnx = pytest.importorskip("onnx")
 pytest.importorskip("deepCR")
 
 from crmend_training import export, networks, train_inpaint, validate  # noqa: E402
-from crmend_training._checkpoints import Weights, load_network  # noqa: E402
+from crmend_training._checkpoints import Weights  # noqa: E402
 from crmend_training._graphs import build_graph, without_weight_norm  # noqa: E402
 
 DETECT = {"architecture": "deepcr", "hidden": 4}
@@ -41,7 +37,6 @@ CHOICES = {
 }
 TRAINING = {"recipe": "none", "commit": "none", "date": "2025-01-01"}
 SIZES = ((1, 1), (1, 37), (253, 255))
-CHECKPOINTS = Path(__file__).resolve().parents[2] / "exported_models" / "checkpoints"
 
 
 @pytest.fixture(autouse=True)
@@ -102,22 +97,6 @@ def exported(packs, monkeypatch):
     return packs
 
 
-def whole_frame(network, image, views=1):
-    """Run a network over a frame in one go, by numpy and torch alone."""
-    quarters = {1: (0,), 2: (0, 2), 4: (0, 1, 2, 3)}[views]
-    scale = measure_scale(image, np.zeros(image.shape, bool))
-    x = np.arcsinh((image.astype(np.float64) - scale.background) / (3.0 * scale.noise))
-    padded = np.pad(x, [(0, -n % network.stride) for n in image.shape], mode="reflect")
-    seen = torch.from_numpy(padded.astype(np.float32))[None, None]
-    with torch.inference_mode():
-        found = [
-            torch.rot90(network(torch.rot90(seen, k, (2, 3))), -k, (2, 3)) for k in quarters
-        ]
-    if views > 1:
-        found = [torch.sigmoid(sum(torch.logit(p, 1e-6) for p in found) / views)]
-    return found[0][0, 0].numpy()[: image.shape[0], : image.shape[1]]
-
-
 # --- the receptive field ----------------------------------------------------------------
 
 
@@ -152,7 +131,7 @@ def test_the_halo_is_the_receptive_field(network, config):
 
 
 @pytest.mark.parametrize("shape", [(2, 2), (64, 97), (253, 255)])
-def test_detection_equals_torch_on_the_whole_frame(exported, network, shape):
+def test_detection_equals_torch_on_the_whole_frame(exported, network, whole_frame, shape):
     image = np.nan_to_num(validate.example_frame(shape, np.random.default_rng(2)), nan=100.0)
     expected = whole_frame(network(DETECT), image)
     found = detect(image, detector=8, device="cpu", tile=70)
@@ -160,7 +139,7 @@ def test_detection_equals_torch_on_the_whole_frame(exported, network, shape):
     assert np.array_equal(found.cr_mask, expected >= 0.45)
 
 
-def test_the_fast_variant_equals_torch_on_the_whole_frame(exported, network):
+def test_the_fast_variant_equals_torch_on_the_whole_frame(exported, network, whole_frame):
     image = np.nan_to_num(validate.example_frame((253, 255), np.random.default_rng(4)), nan=0.0)
     # Its stride is 4, so the far edges are mirrored up to a multiple of that.
     expected = whole_frame(network(FOLDED).settled(), image)
@@ -234,46 +213,7 @@ def test_the_error_of_a_mended_pixel_is_the_networks(exported, network):
     assert (found.error[~mask] == 5.0).all()
 
 
-# --- the graphs that ship -----------------------------------------------------------------
-
-
-def shipped(kind, name):
-    """Return the network of the checkpoint that a shipped pack's graph was made from."""
-    base = {"fast": "detect_fast.pt"}.get(kind, f"{kind}_base.pt")
-    own = CHECKPOINTS / kind
-    weights = Weights.found(CHECKPOINTS / base, own if own.is_dir() else None)
-    return load_network(weights.of(name))[0]
-
-
-@pytest.mark.parametrize("quality", ["reference", "fast"])
-@pytest.mark.parametrize("pack", ["csst_msc/08", "generic"])
-def test_shipped_detection_equals_its_checkpoint_on_the_demo_frame(pack, quality):
-    network = shipped("fast" if quality == "fast" else "detect", pack.split("/")[-1])
-    with resources.as_file(resources.files("crmend.demo") / "csst_demo_08_L1.fits.fz") as path:
-        image = read_exposure(path).image
-    card = models.load_card(*pack.split("/"))
-    graph = card.detect if quality == "reference" else card.detect_fast
-    limits = Limits.of_card(graph)
-    assert graph.views > 1
-    for frame in (image, image[:253, :255].copy(), image[:1, :1].copy()):
-        expected = whole_frame(network, frame, graph.views)
-        found = detect(frame, model=pack, device="cpu", quality=quality, star_cores=False)
-        assert np.abs(found.cr_probability - expected).max() <= 1e-5
-        np.testing.assert_array_equal(found.cr_mask, limits.mask(expected))
-
-
-def test_shipped_inpainting_equals_its_checkpoint():
-    rng = np.random.default_rng(5)
-    pairs = [validate.example_cutout(rng) for _ in range(9)]
-    images, masks = (np.stack(arrays) for arrays in zip(*pairs, strict=True))
-    model = models.load_model("csst_msc", "12", "inpaint", "cpu")
-    arrays = network_inputs(images, masks > 0, model.inputs)
-    with torch.inference_mode():
-        outputs = shipped("inpaint", "12")(*(torch.from_numpy(array) for array in arrays))
-    outputs = outputs if isinstance(outputs, tuple) else (outputs,)
-    found = model.run(*arrays)
-    for one, expected in zip(found, outputs, strict=True):
-        assert models.relative_difference(one, expected.numpy(), arrays[1]) <= 1e-4
+# --- packs ------------------------------------------------------------------------------
 
 
 def test_every_exported_pack_verifies(exported):

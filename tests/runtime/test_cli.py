@@ -60,17 +60,6 @@ def test_only_flagged_pixels_differ_and_no_other_flag_is_lost(crmend_cli, noisy,
     np.testing.assert_array_equal(after["ERR", 1][~cr_mask], 1.0)
 
 
-@pytest.mark.parametrize("command", ["clean", "detect"])
-def test_views_are_told_in_header_json_and_text(crmend_cli, noisy, tmp_path, command):
-    frame, out = noisy(), tmp_path / "out.fits"
-    (chip,) = crmend_cli(command, frame, "-o", out, "--json", *TINY).json["chips"]
-    assert chip["views"] == fits.getheader(out)["CRMVIEWS"] == 1
-    done = crmend_cli(command, frame, "-o", out, "--overwrite", "--views", "2", *TINY)
-    assert fits.getheader(out)["CRMVIEWS"] == 2
-    assert ", 2 views" in done.out
-    assert crmend_cli(command, frame, "--views", "3", *TINY).code == 2
-
-
 def test_json_is_one_object_that_agrees_with_the_file(crmend_cli, noisy, tmp_path):
     done = crmend_cli("clean", noisy(), "-o", tmp_path / "out.fits", "--json", *TINY)
     (chip,) = done.json["chips"]

@@ -2,10 +2,13 @@
 
 import numpy as np
 import pytest
+from astropy.io import fits
 
 import crmend
 from crmend._views import VIEWS, in_views
 from crmend.errors import InvalidInputError
+
+TINY = ("--model", "tiny", "--threshold", "0.99")
 
 
 def gradient(image, last):
@@ -89,3 +92,14 @@ def test_other_numbers_of_views_are_refused(views):
         crmend.detect(image, model="generic", views=views)
     with pytest.raises(InvalidInputError, match="views is"):
         crmend.clean(image, model="generic", views=views)
+
+
+@pytest.mark.parametrize("command", ["clean", "detect"])
+def test_views_are_told_in_header_json_and_text(crmend_cli, noisy, tmp_path, command):
+    frame, out = noisy(), tmp_path / "out.fits"
+    (chip,) = crmend_cli(command, frame, "-o", out, "--json", *TINY).json["chips"]
+    assert chip["views"] == fits.getheader(out)["CRMVIEWS"] == 1
+    done = crmend_cli(command, frame, "-o", out, "--overwrite", "--views", "2", *TINY)
+    assert fits.getheader(out)["CRMVIEWS"] == 2
+    assert ", 2 views" in done.out
+    assert crmend_cli(command, frame, "--views", "3", *TINY).code == 2

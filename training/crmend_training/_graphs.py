@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn.utils import parametrize, remove_weight_norm
 
 from crmend._cards import FAST
-from crmend_training.networks import BYTES_FROM, LARGEST_BYTE
+from crmend_training._bytes import BYTES_FROM, LARGEST_BYTE
 
 OPSET = 17
 

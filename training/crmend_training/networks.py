@@ -15,19 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from crmend_training._bytes import BYTES_FROM, rounded_to_bytes
 from crmend_training._sections import checked
-
-BYTES_FROM = 2**15
-"""Weights of one layer from which on its graph holds them as bytes (0.3 % of the largest)."""
-
-LARGEST_BYTE = 127
-
-
-def rounded_to_bytes(weight: Tensor) -> Tensor:
-    """Return weights rounded to −127…127 times a half-precision scale per first index."""
-    largest = weight.abs().amax(dim=tuple(range(1, weight.ndim)), keepdim=True)
-    scale = (largest / LARGEST_BYTE).half().float().clamp(min=torch.finfo(torch.half).tiny)
-    return (weight / scale).round().clamp(-LARGEST_BYTE, LARGEST_BYTE) * scale
 
 
 def halo_of(config: dict[str, Any]) -> int:

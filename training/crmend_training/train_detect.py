@@ -13,7 +13,8 @@ import torch
 from numpy.typing import NDArray
 
 from crmend import _normalise
-from crmend._views import TURNS, VIEWS
+from crmend._inputs import check_views
+from crmend._views import TURNS
 from crmend_training import _checkpoints, _training, datasets
 from crmend_training._machine import device_for_training
 from crmend_training.averaging import mean_of
@@ -103,11 +104,7 @@ class DetectRecipe:
                 f"{self.on_sources}; expected two numbers above 0 in their order, and none "
                 "below 0"
             )
-        if self.teacher_views not in VIEWS:
-            raise ValueError(
-                f"teacher_views is {self.teacher_views}; expected one of "
-                f"{', '.join(map(str, VIEWS))}"
-            )
+        check_views(self.teacher_views, "teacher_views")
 
 
 class DetectBatches:
