@@ -14,6 +14,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
 from crmend_training import paper_values as paper
 from crmend_training.evaluate import RECALL_ABOVE
@@ -166,6 +167,9 @@ def draw_science(sources: Sequence[dict[str, Any]], cases: Sequence[dict[str, An
     panels[-1, 2].set_xlabel("energy of the CR [e-]")
     for panel in panels[:, 2]:
         panel.set_xscale("log")
+        panel.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        panel.xaxis.set_major_formatter(ScalarFormatter())
+        panel.xaxis.set_minor_formatter(NullFormatter())
     panels[0, 1].legend(fontsize=8, markerscale=3)
     figure.suptitle(f"detector {detector}; lines: mean in bins, bands: ± 1 SD", fontsize=10)
     return figure
