@@ -7,7 +7,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from crmend._tiling import reflect  # noqa: E402
-from crmend._views import VIEWS, in_views  # noqa: E402
+from crmend._views import TURNS, VIEWS, in_views  # noqa: E402
 from crmend_training import (  # noqa: E402
     _training,
     datasets,
@@ -250,8 +250,32 @@ def test_a_teacher_sees_what_the_runtime_shows_it_in_several_views(views):
     network = networks.build({"architecture": "folded", "width": 8, "depth": 2}).eval()
     crops = np.random.default_rng(4).normal(size=(1, 1, 32, 32)).astype(np.float32)
     expected = in_views(validate.network_runner(network), views)(crops, True)
-    found = train_detect.mean_logits(network, torch.from_numpy(crops), views)
+    found = train_detect.mean_logits(network, torch.from_numpy(crops), TURNS[:views])
     np.testing.assert_allclose(torch.sigmoid(found).numpy(), expected, atol=1e-5)
+
+
+def test_a_student_follows_the_mean_of_its_teachers_turned_at_random(sets):
+    config = {"architecture": "folded", "width": 8, "depth": 2}
+    teachers = [sets / f"{seed}.pt" for seed in (5, 6)]
+    for seed, path in zip((5, 6), teachers, strict=True):
+        run = _training.start(config, seed, {"seed": seed}, None)
+        # Each says one thing of every pixel, far from what the set says.
+        torch.nn.init.zeros_(run.network.head.weight)
+        torch.nn.init.constant_(run.network.head.bias, float(seed - 6))
+        _training.save(run, path, final=True)
+    settings = train_detect.DetectRecipe(config, crop=64, distil=1.0, teacher_views=0)
+    place = _training.Paths(sets / "detect", sets / "student", teachers=tuple(teachers))
+    schedule = _training.Schedule(steps=60, budget=3600.0, rate=2e-2)
+    run = train_detect.train(place, settings, schedule)
+    assert [one["seed"] for one in run.info["teachers"]] == [5, 6]
+    with torch.no_grad():
+        found = torch.sigmoid(run.network.logits(torch.zeros(1, 1, 64, 64))).mean()
+    # The mean of the probabilities at log-odds of -1 and 0.
+    assert 0.33 < float(found) < 0.44
+    drawn = {
+        train_detect.teacher_turns(0, rng)[0] for rng in map(np.random.default_rng, range(99))
+    }
+    assert drawn == set(TURNS)
 
 
 def test_sharp_events_are_added_and_labelled(rng):

@@ -1,4 +1,4 @@
-"""``crmend-train dataset | harvest | truth``: from exposures on disk to training material."""
+"""``crmend-train dataset | join | harvest | truth``: from exposures to training material."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _Task = tuple[Callable[..., datasets.Frame], tuple[Any, ...]]
 
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
-    """Add ``dataset``, ``harvest`` and ``truth`` to the parser."""
+    """Add ``dataset``, ``join``, ``harvest`` and ``truth`` to the parser."""
     command = commands.add_parser("dataset", help="make a data set from pairs on disk")
     command.add_argument("kind", choices=["detect", "inpaint", "science"])
     command.add_argument(
@@ -61,6 +61,11 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     command.add_argument("--out", required=True, help="folder of the data set")
     _cli_masked.add_options(command)
     command.set_defaults(run=_dataset)
+
+    command = commands.add_parser("join", help="make one data set of several")
+    command.add_argument("sets", nargs="+", type=Path, metavar="SET", help="their folders")
+    command.add_argument("--out", required=True, type=Path, help="folder of the data set")
+    command.set_defaults(run=_join)
 
     command = commands.add_parser("harvest", help="collect cosmic rays from dark frames")
     command.add_argument("darks", nargs="+", help="three or more FITS files without light")
@@ -111,6 +116,15 @@ def _dataset(options: argparse.Namespace) -> None:
     bar = tqdm(frames, desc="data set", total=len(tasks), disable=None)
     settings = recipe.dataset.get(options.kind, {})
     info = build(bar, Path(options.out), **settings, made_with=made_with)
+    _tell(info)
+
+
+def _join(options: argparse.Namespace) -> None:
+    _tell(datasets.join_sets(options.sets, options.out))
+
+
+def _tell(info: dict) -> None:
+    """Print how many rows a set has, and its fingerprint."""
     print(json.dumps(info["counts"] | {"fingerprint": info["fingerprint"]}, indent=1))
 
 

@@ -49,7 +49,11 @@ def _add_training(commands: argparse._SubParsersAction, name: str) -> None:
     )
     if name == "detect":
         command.add_argument(
-            "--teacher", help="checkpoint of a larger network whose output is learnt too"
+            "--teacher",
+            nargs="+",
+            default=[],
+            help="checkpoint of a network whose output is learnt too; of several, one drawn at "
+            "random at each step",
         )
     command.set_defaults(run=_train, kind=name)
 
@@ -71,7 +75,7 @@ def _train(options: argparse.Namespace) -> None:
         out,
         options.resume,
         None if options.initial is None else Path(options.initial),
-        None if getattr(options, "teacher", None) is None else Path(options.teacher),
+        tuple(map(Path, getattr(options, "teacher", ()))),
         recipe=recipe.name,
     )
     if not stage.startswith("fine_"):

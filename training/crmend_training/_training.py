@@ -176,8 +176,9 @@ class Paths:
         Go on from the checkpoint in `out`, if there is one.
     initial : Path or None
         Checkpoint whose weights a fresh run starts from.
-    teacher : Path or None
-        Checkpoint of a larger detection network whose probabilities are learnt too.
+    teachers : tuple of Path
+        Checkpoints of detection networks whose probabilities are learnt too, one of them,
+        drawn at random, at each step.
     frames : str
         Only frames whose name matches this pattern, such as ``*_08_L1_*``.
     recipe : str
@@ -188,7 +189,7 @@ class Paths:
     out: Path
     resume: bool = False
     initial: Path | None = None
-    teacher: Path | None = None
+    teachers: tuple[Path, ...] = ()
     frames: str = "*"
     recipe: str = ""
 

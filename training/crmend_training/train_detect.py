@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -32,6 +32,9 @@ SHARP_DIFFUSION = (0.02, 0.35)
 SHARP_CHARGE = (5.0, 2e4)
 """Their charge per pixel of path [noise]."""
 
+RANDOM_TURN = 0
+"""What `DetectRecipe.teacher_views` says instead of a number of views."""
+
 SHARP_LABEL = 0.15
 """Charge from which a pixel of theirs counts as hit [noise]: about 1 e- of CSST's noise."""
 
@@ -60,7 +63,9 @@ class DetectRecipe:
     distil : float
         Weight of the teacher's probabilities in what is learnt, if there is a teacher.
     teacher_views : int
-        How often the teacher sees a crop, turned and mirrored (`crmend.detect`): 1, 2, 4 or 8.
+        How often the teacher sees a crop, turned and mirrored (`crmend.detect`): 1, 2, 4 or 8;
+        0 = once, turned at random.  So the student learns the mean over all turns, at the
+        price of one.
     simulated : float or None
         Share of the crops from frames that were drawn for the set (`datasets.generic_frame`,
         `datasets.zoo_frame`), where it has others too; None = as their stamps' share.
@@ -104,7 +109,8 @@ class DetectRecipe:
                 f"{self.on_sources}; expected two numbers above 0 in their order, and none "
                 "below 0"
             )
-        check_views(self.teacher_views, "teacher_views")
+        if self.teacher_views != RANDOM_TURN:
+            check_views(self.teacher_views, "teacher_views")
 
 
 class DetectBatches:
@@ -223,14 +229,16 @@ def train(
     run, batches, checks = _training.start_on(paths, recipe, kind)
     side = datasets.load_column(paths.folder, "detect/mask").shape[1]
     _training.check_crop(recipe.crop, run.network.stride, side)
-    teacher = None if paths.teacher is None else _teacher(paths.teacher, run)
+    teachers = _teachers(paths.teachers, run)
 
     def loss_of_batch(run: _training.Run) -> torch.Tensor:
         image, mask, ignore = (part.to(run.device) for part in batches.draw(run.rng))
         target = mask
         with run.autocast():
-            if teacher is not None:
-                soft = torch.sigmoid(mean_logits(teacher, image, recipe.teacher_views))
+            if teachers:
+                teacher = teachers[int(run.rng.integers(len(teachers)))]
+                turns = teacher_turns(recipe.teacher_views, run.rng)
+                soft = torch.sigmoid(mean_logits(teacher, image, turns))
                 target = (1.0 - recipe.distil) * mask + recipe.distil * soft
             logits = run.network.logits(image).float()
         losses = cross_entropy(logits, target, ignore)
@@ -245,24 +253,33 @@ def train(
     return _training.train(run, schedule, loss_of_batch, validate, paths.out, settle=settle)
 
 
+def teacher_turns(views: int, rng: np.random.Generator) -> Sequence[tuple[int, bool]]:
+    """Return the turns in which a teacher sees a batch, some of `crmend._views.TURNS`."""
+    if views == RANDOM_TURN:
+        return [TURNS[int(rng.integers(len(TURNS)))]]
+    return TURNS[:views]
+
+
 @torch.no_grad()
-def mean_logits(network: torch.nn.Module, image: torch.Tensor, views: int) -> torch.Tensor:
-    """Return the mean log-odds of square crops over so many views, as `crmend._views`.
+def mean_logits(
+    network: torch.nn.Module, image: torch.Tensor, turns: Sequence[tuple[int, bool]]
+) -> torch.Tensor:
+    """Return the mean log-odds of square crops over some views, as `crmend._views`.
 
     Parameters
     ----------
     network : torch.nn.Module
     image : (n, 1, h, h) tensor
         Network input.
-    views : int
-        One of `crmend._views.VIEWS`.
+    turns : sequence of (int, bool)
+        Quarters by which each view is turned, and whether it is mirrored then.
     """
     total = torch.zeros_like(image, dtype=torch.float32)
-    for quarter, mirrored in TURNS[:views]:
+    for quarter, mirrored in turns:
         seen = torch.rot90(image, quarter, dims=(-2, -1))
         found = network.logits(seen.flip(-1) if mirrored else seen).float()
         total += torch.rot90(found.flip(-1) if mirrored else found, -quarter, dims=(-2, -1))
-    return total / views
+    return total / len(turns)
 
 
 def _mean_with(initial: Path | None, share: float) -> Callable[[_training.Run], None]:
@@ -284,12 +301,15 @@ def _mean_with(initial: Path | None, share: float) -> Callable[[_training.Run], 
     return settle
 
 
-def _teacher(checkpoint: Path, run: _training.Run) -> torch.nn.Module:
-    """Return the teacher where the student is; the checkpoint is noted in the run's info."""
-    saved = _checkpoints.read_checkpoint(checkpoint, FINDERS)
-    run.info["teacher"] = saved["info"]
-    network = _checkpoints.network_of(saved)
-    return network.to(run.device, memory_format=torch.channels_last)
+def _teachers(checkpoints: Sequence[Path], run: _training.Run) -> list[torch.nn.Module]:
+    """Return the teachers where the student is; the run's info notes their checkpoints."""
+    saved = [_checkpoints.read_checkpoint(checkpoint, FINDERS) for checkpoint in checkpoints]
+    if saved:
+        run.info["teachers"] = [one["info"] for one in saved]
+    return [
+        _checkpoints.network_of(one).to(run.device, memory_format=torch.channels_last)
+        for one in saved
+    ]
 
 
 def pixel_scores(

@@ -3,10 +3,10 @@
 Nothing here knows the simulator, but for `generic_frame` and `zoo_frame`: the pairs may come
 from it, from the official simulation or from orbit.  Read in this order: `frames` and `fields`
 (pairs in memory, and which of them share a piece of sky), `masked` (exposures of any instrument
-with masks, for detection alone), `compact` and `storage` (the files of
-a set), `detection` (paper, section 2.1), `inpainting` (2.2), `science` with `science_files` and
-`science_rays` (2.3), `loader` (batches ahead of the network), `harvest` and `multi_exposure`
-(truth from dark frames and from repeated exposures).
+with masks, for detection alone), `compact` and `storage` (the files of a set), `joining`
+(several sets as one), `detection` (paper, section 2.1), `inpainting` (2.2), `science` with
+`science_files` and `science_rays` (2.3), `loader` (batches ahead of the network), `harvest` and
+`multi_exposure` (truth from dark frames and from repeated exposures).
 
 A data set is a folder of ``.npy`` arrays, read through memory maps, beside a ``set.json``:
 
@@ -53,6 +53,7 @@ from crmend_training.datasets.inpainting import (
     cosmic_ray_cutouts,
     source_cutouts,
 )
+from crmend_training.datasets.joining import join_sets
 from crmend_training.datasets.loader import prefetch
 from crmend_training.datasets.masked import Masked, Reading, find_masked, load_masked, stem_of
 from crmend_training.datasets.storage import (
@@ -79,6 +80,7 @@ __all__ = [
     "find_masked",
     "find_pairs",
     "generic_frame",
+    "join_sets",
     "load_column",
     "load_frame",
     "load_info",
