@@ -224,7 +224,7 @@ def test_options_that_do_not_go_together_are_refused(arguments, message, capsys)
     assert message in capsys.readouterr().err
 
 
-def test_the_pack_generic_can_be_made_alone(tmp_path):
+def test_the_pack_generic_can_be_made_alone_of_weights_with_their_thresholds(tmp_path, capsys):
     recipe = tmp_path / "tiny.toml"
     recipe.write_text(
         "[dataset.generic]\nseed = 3\nframes = 2\nshape = [128, 128]\nmeasured = true\n"
@@ -248,6 +248,13 @@ def test_the_pack_generic_can_be_made_alone(tmp_path):
     card = json.loads((packs / "generic" / "card.json").read_text())
     assert card["detect"]["threshold"] == points["generic"]["threshold"]
     assert card["detect"]["views"] == 2
+    (tmp_path / "other.pt").write_bytes((weights / "detect_base.pt").read_bytes())
+    detect[1] = str(tmp_path / "other.pt")
+    assert cli.main([
+        "export", "--generic-only", *detect, "--inpaint", str(weights / "inpaint_base.pt"),
+        "--calibration", str(chosen), "--validation", str(pairs), "--out", str(packs),
+    ]) == 3  # fmt: skip
+    assert "made with other weights of detect for generic than" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

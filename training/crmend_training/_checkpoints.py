@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -47,6 +48,10 @@ class Weights:
     def of(self, name: str) -> Path:
         """Return the checkpoint of a detector, or the base for any other name."""
         return self.own.get(name, self.base)
+
+    def digest_of(self, name: str) -> str:
+        """Return the first 16 hex digits of the SHA-256 of that checkpoint."""
+        return hashlib.sha256(self.of(name).read_bytes()).hexdigest()[:16]
 
 
 def load_network(checkpoint: Path) -> tuple[nn.Module, dict[str, Any]]:

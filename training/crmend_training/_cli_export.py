@@ -6,7 +6,7 @@ import argparse
 import functools
 import itertools
 import subprocess
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from crmend_training import _cli_import, _cli_masked
 from crmend_training.recipe import load_recipe
 
 if TYPE_CHECKING:
+    from crmend_training._checkpoints import Weights
     from crmend_training.calibrate import OperatingPoint, ValidationFrame
 
 
@@ -182,13 +183,14 @@ def _export(options: argparse.Namespace) -> None:
 
     pairs = datasets.find_pairs(Path(options.validation))
     bands = {f"{int(k):02d}": v for k, v in load_instrument("csst_msc").bands.items()}
-    points = _points(options)
+    weights = _weights(options)
+    points = _points(options, weights, alone=options.generic_only)
     choices = {
         kind: {name: export.choice_of(point) for name, point in group.items()}
         for kind, group in points.items()
     }
     cards = export.export_all(
-        _weights(options),
+        weights,
         Path(options.out),
         {"recipe": options.recipe, "commit": _commit(), "date": options.date or _today()},
         bands={} if options.generic_only else bands,
@@ -211,11 +213,12 @@ def _export_own(options: argparse.Namespace) -> None:
     export.check_name(options.name)
     found, reading = _cli_masked.find(options.validation, options)
     frames = [frame.image for frame in calibrate.masked_frames(found[:2], reading)]
-    points = _points(options)
+    weights = _weights(options)
+    points = _points(options, weights, alone=True)
     out = Path(options.out)
     card = export.export_own(
         options.name,
-        {kind: weights.base for kind, weights in _weights(options).items()},
+        {kind: one.base for kind, one in weights.items()},
         out,
         {"recipe": options.recipe, "commit": _commit(), "date": options.date or _today()},
         choices={k: export.choice_of(p["generic"], masked=True) for k, p in points.items()},
@@ -226,18 +229,27 @@ def _export_own(options: argparse.Namespace) -> None:
     _cli_import.say_how_to_use(out, card.name)
 
 
-def _points(options: argparse.Namespace) -> dict[str, dict[str, OperatingPoint]]:
-    """Return the thresholds of every network that finds cosmic rays."""
+def _points(
+    options: argparse.Namespace, weights: Mapping[str, Weights], *, alone: bool
+) -> dict[str, dict[str, OperatingPoint]]:
+    """Return the thresholds of every network that finds cosmic rays, or of generic alone."""
     from crmend._cards import FAST
     from crmend_training import calibrate
 
     points = calibrate.load(Path(options.calibration))
     for kind in ("detect",) if options.fast is None else ("detect", FAST):
-        if "generic" not in points.get(kind, {}):
+        found = points.get(kind, {})
+        if "generic" not in found:
             raise ValueError(
                 f"{options.calibration} has no threshold of generic for {kind}; expected what "
                 "calibrate writes for the same --detect and --fast"
             )
+        for name in ("generic",) if alone else found:
+            if found[name].weights not in ("", weights[kind].digest_of(name)):
+                raise ValueError(
+                    f"{options.calibration} was made with other weights of {kind} for {name} "
+                    f"than {weights[kind].of(name)}; expected what calibrate writes for those"
+                )
     return points
 
 

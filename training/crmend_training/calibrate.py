@@ -61,6 +61,8 @@ class OperatingPoint:
         Smallest probability of the best pixel of a group (`crmend.detect`).
     views : int
         How often the network saw the frames, and will see others.
+    weights : str
+        Of which checkpoint (`Weights.digest_of`); empty = not known.
     """
 
     threshold: float
@@ -71,6 +73,7 @@ class OperatingPoint:
     curve: tuple[CurvePoint, ...] = ()
     seed_threshold: float | None = None
     views: int = 1
+    weights: str = ""
 
 
 class _Counts:
@@ -169,6 +172,7 @@ def operating_points(
         name: dataclasses.replace(
             _point(group, group if name in weights.own or name == "generic" else detectors),
             views=views,
+            weights=weights.digest_of(name),
         )
         for name, group in counters.items()
     }
