@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import os
 import platform
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import crmend
+from crmend_training import _script
 
 FULL = (9216, 9232)
 MOST = 1e-5
@@ -99,4 +99,4 @@ def compare(
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    _script.run(main)

@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 
 import crmend
+from crmend_training import _script
 
 
 def main() -> int:
@@ -68,4 +69,4 @@ def sha256(path: Path) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    _script.run(main)

@@ -1,16 +1,18 @@
 """Write the hashes that tests/training/test_simulate_reproducible.py compares with.
 
-    python tools/record_frames.py
+    python tools/record_frames.py [--out FRAMES.json]
 
 Run it after a change of the simulator that is meant to change its pixels.
 """
 
+import argparse
 import hashlib
 import json
 import platform
 from importlib import metadata
 from pathlib import Path
 
+from crmend_training import _script
 from crmend_training.simulate import SimulationConfig, simulate_exposure
 
 TARGET = Path(__file__).resolve().parents[1] / "tests/data/simulated_frames.json"
@@ -25,6 +27,9 @@ FRAMES = (
 
 def main() -> None:
     """Simulate the frames and write the JSON file."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, default=TARGET, help="default: the test's own")
+    out = parser.parse_args().out
     frames = []
     for config in FRAMES:
         sim = simulate_exposure(SimulationConfig(**config))
@@ -37,8 +42,8 @@ def main() -> None:
         "versions": {name: metadata.version(name) for name in LIBRARIES},
         "frames": frames,
     }
-    TARGET.write_text(json.dumps(recorded, indent=1) + "\n")
-    print(f"{len(frames)} frames recorded in {TARGET.name}")
+    out.write_text(json.dumps(recorded, indent=1) + "\n")
+    print(f"{len(frames)} frames recorded in {out}")
 
 
 def processor() -> str:
@@ -52,4 +57,4 @@ def processor() -> str:
 
 
 if __name__ == "__main__":
-    main()
+    _script.run(main)

@@ -21,6 +21,10 @@ TOOLS = Path(__file__).parents[2] / "tools"
         ("simulation_closure", ["--frames", "0", "--out", "c"], "'0' is no whole number"),
         ("cosmic_ray_statistics", ["--simulate", "0"], "'0' is no whole number"),
         ("cosmic_ray_statistics", ["--truth", "nowhere.fits", "--out", "c"], "nowhere.fits"),
+        ("compare_devices", ["nowhere.fits"], "nowhere.fits does not exist"),
+        ("measure_full_frame", ["nowhere.fits"], "nowhere.fits"),
+        ("make_demo_frame", ["nowhere.fits"], "unrecognized arguments: nowhere.fits"),
+        ("record_frames", ["nowhere.json"], "unrecognized arguments: nowhere.json"),
         (
             "compare_models",
             ["E", "--masks", "M", "--models", "generic", "--out", "c"],
