@@ -1,6 +1,8 @@
 """Make the Level 1 frame that `crmend demo` cleans, with the simulator.
 
     python tools/make_demo_frame.py [--out FRAME.fits.fz]
+
+The frame is the same wherever it is made; its headers hold the time.
 """
 
 import argparse
