@@ -289,7 +289,7 @@ body {{ font: 15px/1.45 sans-serif; max-width: 70em; margin: 2em auto; padding: 
 img {{ max-width: 100%; }}
 table {{ border-collapse: collapse; margin: 1em 0; font-size: 13px; }}
 th, td {{ border: 1px solid #ccc; padding: 2px 7px; text-align: right; }}
-th:first-child, td:first-child, td.text {{ text-align: left; }}
+th:first-child, td:first-child, .text {{ text-align: left; }}
 </style></head><body>
 <h1>The paper's results reproduced</h1>
 <p>Yu et al., <em>Cosmic Ray Detection and Rejection for CSST</em>, section 4.</p>
@@ -315,15 +315,19 @@ def _table(rows: Sequence[Row]) -> str:
     """Return rows as a table; their keys are the headings."""
     if not rows:
         return "<p>Nothing measured.</p>"
-    head = "".join(f"<th>{escape(str(key))}</th>" for key in rows[0])
-    lines = [f"<tr>{head}</tr>"]
-    for row in rows:
-        cells = []
-        for value in row.values():
-            kind = ' class="text"' if isinstance(value, str) else ""
-            cells.append(f"<td{kind}>{escape(_shown(value))}</td>")
-        lines.append(f"<tr>{''.join(cells)}</tr>")
+    lines = [_line("th", {key: key for key in rows[0]}, like=rows[0])]
+    lines += [_line("td", row, like=row) for row in rows]
     return "<table>\n" + "\n".join(lines) + "\n</table>"
+
+
+def _line(tag: str, row: Row, like: Row) -> str:
+    """Return one line of a table; text stands left, also above text."""
+    kinds = [' class="text"' if isinstance(value, str) else "" for value in like.values()]
+    cells = (
+        f"<{tag}{kind}>{escape(_shown(value))}</{tag}>"
+        for kind, value in zip(kinds, row.values(), strict=True)
+    )
+    return f"<tr>{''.join(cells)}</tr>"
 
 
 def _bar_row(bar: Bar) -> Row:
