@@ -282,11 +282,14 @@ def test_sharp_events_are_added_and_labelled(rng):
     image = rng.normal(0.0, 1.0, (128, 128)).astype(np.float32)
     mask = np.zeros(image.shape, bool)
     mask[5, 5] = True
-    more, both = train_detect.with_sharp_events(image, mask, np.random.default_rng(6))
+    recipe = train_detect.DetectRecipe(config={}, sharp_charge=(20.0, 20.0), sharp_points=0.0)
+    draw = np.random.default_rng(6)
+    more, both = train_detect.with_sharp_events(image, mask, recipe, draw)
     added = more - image
     assert both[5, 5]
     assert 0 < both.sum() < 0.1 * both.size
     assert added.min() >= 0.0
+    assert 15.0 < added.max() < 100.0
     # Float rounding of bright pixels aside, what is labelled is what was added.
     np.testing.assert_array_equal(both & ~mask, (added > train_detect.SHARP_LABEL) & ~mask)
     assert (mask.sum(), image.max() < 10.0) == (1, True)

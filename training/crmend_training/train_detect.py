@@ -29,9 +29,6 @@ SHARP_EVENTS = (2e-5, 4e-4)
 SHARP_DIFFUSION = (0.02, 0.35)
 """Their sigma [px]."""
 
-SHARP_CHARGE = (5.0, 2e4)
-"""Their charge per pixel of path [noise]."""
-
 RANDOM_TURN = 0
 """What `DetectRecipe.teacher_views` says instead of a number of views."""
 
@@ -78,7 +75,11 @@ class DetectRecipe:
         models).
     sharp : float
         Share of the crops to which sharp points and tracks are added
-        (`simulate.cosmic_rays.Sharp`), from a few to 20,000 times the noise per pixel of path.
+        (`simulate.cosmic_rays.Sharp`).
+    sharp_charge : (float, float)
+        Their charge per pixel of path, log-uniform [noise].
+    sharp_points : float
+        Share of points among them, the others are tracks.
     resident : bool or None
         Keep the set where the network is and draw the crops there (`resident`); None = on a
         GPU, unless `sharp` is set: such batches cannot add events.
@@ -98,16 +99,23 @@ class DetectRecipe:
     on_sources: float = 0.0
     initial_share: float = 0.0
     sharp: float = 0.0
+    sharp_charge: tuple[float, float] = (5.0, 2e4)
+    sharp_points: float = 0.5
     resident: bool | None = None
 
     def __post_init__(self) -> None:
-        _training.check_settings(self, ("border", "hard", "distil", "simulated", "sharp"))
-        low, high = self.noise_range
-        if not 0.0 < low <= high or self.offset < 0.0 or self.on_sources < 0.0:
+        _training.check_settings(
+            self, ("border", "hard", "distil", "simulated", "sharp", "sharp_points")
+        )
+        for name in ("noise_range", "sharp_charge"):
+            low, high = getattr(self, name)
+            if not 0.0 < low <= high:
+                raise ValueError(
+                    f"{name} is {(low, high)}; expected two numbers above 0 in their order"
+                )
+        if self.offset < 0.0 or self.on_sources < 0.0:
             raise ValueError(
-                f"noise_range is {self.noise_range}, offset {self.offset}, on_sources "
-                f"{self.on_sources}; expected two numbers above 0 in their order, and none "
-                "below 0"
+                f"offset is {self.offset}, on_sources {self.on_sources}; expected none below 0"
             )
         if self.teacher_views != RANDOM_TURN:
             check_views(self.teacher_views, "teacher_views")
@@ -164,13 +172,13 @@ class DetectBatches:
             image, mask, ignore = (mirrored(part, beyond) for part in (image, mask, ignore))
             ignore[:beyond] = True
         if rng.random() < recipe.sharp:
-            image, mask = with_sharp_events(image, mask, rng)
+            image, mask = with_sharp_events(image, mask, recipe, rng)
         image = detect_input((turn(image) - offset) / noise)
         return image, turn(mask), turn(ignore)
 
 
 def with_sharp_events(
-    image: NDArray, mask: NDArray, rng: np.random.Generator
+    image: NDArray, mask: NDArray, recipe: DetectRecipe, rng: np.random.Generator
 ) -> tuple[NDArray, NDArray]:
     """Return a crop [noise units] and its mask after some sharp cosmic rays more."""
     few, many = np.log(SHARP_EVENTS)
@@ -178,7 +186,8 @@ def with_sharp_events(
     sharp = Sharp(
         events=np.exp(rng.uniform(few, many)),
         diffusion=np.exp(rng.uniform(narrow, wide)),
-        charge=SHARP_CHARGE,
+        charge=recipe.sharp_charge,
+        points=recipe.sharp_points,
     )
     charge = draw_sharp(rng, image.shape, sharp)
     return image + charge, mask | (charge > SHARP_LABEL)
