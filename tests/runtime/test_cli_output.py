@@ -188,6 +188,15 @@ def test_a_cleaned_file_again(crmend_cli, noisy, tmp_path, command):
     assert again.err == f"crmend: warning: {warning}\n"
 
 
+@pytest.mark.parametrize("command", ["clean", "detect"])
+def test_an_output_folder_that_is_missing_is_no_file_name(crmend_cli, noisy, tmp_path, command):
+    # With --overwrite the results of a whole night would end in one file.
+    done = crmend_cli(command, noisy(), "-o", f"{tmp_path}/out/", "--overwrite", *TINY)
+    assert done.code == 5
+    assert "out/ is a folder, expected a file name" in done.err
+    assert [path.name for path in tmp_path.iterdir()] == ["frame_L1.fits"]
+
+
 def test_an_empty_output_name_is_no_default(crmend_cli, noisy, tmp_path):
     done = crmend_cli("clean", noisy(), "-o", "", *TINY)
     assert done.code == 5
