@@ -131,8 +131,10 @@ def find_sources(
         objects = _extract(band, threshold * noise, mask)
         objects["y"] += low
         first, last = start == 0, start + band_rows >= image.shape[0]
+        # Not where fluxes overflow.
+        placed = np.isfinite(objects["x"]) & np.isfinite(objects["y"])
         inside = (first | (objects["y"] >= start)) & (last | (objects["y"] < start + band_rows))
-        found.append(objects[inside])
+        found.append(objects[inside & placed])
     return _catalog_of(np.concatenate(found))
 
 

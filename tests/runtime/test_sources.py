@@ -59,6 +59,13 @@ def test_finds_the_sources_where_they_are(field):
     assert sources.npix.dtype == np.int64
 
 
+def test_sources_whose_flux_overflows_are_none(field):
+    field[100:104, 40:44] = 3e38
+    sources = find_sources(field)
+    assert len(sources) >= TRUE_X.size
+    assert np.isfinite([sources.x, sources.y]).all()
+
+
 def test_small_spikes_are_no_sources(field):
     field[100, 20] = 5000.0
     field[160:163, 20:23] += 300.0
