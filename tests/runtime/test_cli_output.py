@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,8 @@ import numpy as np
 import pytest
 from astropy.io import fits
 from astropy.table import Table
+
+from crmend import _cli_clean
 
 TINY = ("--model", "tiny", "--threshold", "0.99")
 
@@ -170,6 +173,44 @@ def test_interrupted_while_it_starts():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
     assert (done.returncode, done.stderr) == (130, b"crmend: interrupted\n")
     assert json.loads(done.stdout)["error"]["exit_code"] == 130
+
+
+@pytest.mark.usefixtures("interruptible")
+@pytest.mark.parametrize(
+    ("number", "code", "word"),
+    [
+        (signal.SIGINT, 130, "interrupted"),
+        (signal.SIGTERM, 143, "terminated"),
+        (signal.SIGHUP, 129, "terminated"),
+    ],
+)
+def test_interrupted_work_leaves_nothing(
+    crmend_cli, noisy, tmp_path, monkeypatch, number, code, word
+):
+    frame = noisy()
+    monkeypatch.setattr(
+        _cli_clean, "clean_in_place", lambda *args: os.kill(os.getpid(), number)
+    )
+    done = crmend_cli("clean", frame, *TINY)
+    assert (done.code, done.err) == (code, f"crmend: {word}\n")
+    assert list(tmp_path.iterdir()) == [frame]
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_ignored_signals_stay_ignored(crmend_cli, noisy, monkeypatch, number):
+    clean = _cli_clean.clean_in_place
+
+    def hung_up(*args):
+        os.kill(os.getpid(), number)
+        return clean(*args)
+
+    monkeypatch.setattr(_cli_clean, "clean_in_place", hung_up)
+    before = signal.signal(number, signal.SIG_IGN)  # as by nohup
+    try:
+        assert crmend_cli("clean", noisy(), *TINY).code == 0
+    finally:
+        signal.signal(number, before)
 
 
 # --- files that were cleaned before -------------------------------------------------
