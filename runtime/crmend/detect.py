@@ -80,7 +80,7 @@ def detect(
     ----------
     image : (ny, nx) array-like
         In any linear unit, of any real dtype and byte order; not changed.  NaN and
-        infinite pixels count as invalid.
+        infinite pixels count as invalid, and the masked ones of a numpy masked array.
     detector : int, str or None
         A CSST detector such as 8, ``"8"`` or ``"08"``.
     model : str, Model or None
