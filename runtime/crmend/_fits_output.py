@@ -371,9 +371,9 @@ def _plane_header(
         header = exposure.header.copy()
     else:
         header = fits.Header()
-    if kind == "flag":
+    if kind == "flag" or not exposure.unit:
         header.remove("BUNIT", ignore_missing=True)
-    elif exposure.unit:
+    else:
         # A weight plane has become an error.
         header["BUNIT"] = exposure.unit
     add_provenance(header, provenance)

@@ -72,7 +72,7 @@ class Instrument:
     detector_pattern : str or None
         Regular expression with a group ``detector`` to find it in the file name.
     default_unit : str
-        Unit of images without BUNIT.
+        Unit of images without BUNIT; "" = not known, their gain is that of ADU.
     gain_required : bool
         Refuse ADU images without gain.
     default_read_noise : float or None

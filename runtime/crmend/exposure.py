@@ -61,7 +61,7 @@ class Exposure:
     detector, band : str or None
         "8" and "g" for CSST chip 08.
     unit : str
-        As the header writes it.
+        As the header writes it, or the profile's default; empty = not known.
     electrons_per_unit : float or None
         Multiply the image by this to have electrons; None = unknown.
     exposure_time : float or None
