@@ -261,7 +261,7 @@ def detect_into(
     if excluded.all():
         raise InvalidInputError(
             f"no pixel of the image is valid: all {image.size} are NaN, infinite, bad or "
-            "saturated. Check the file and its flag plane."
+            "saturated. Check the file, its flag plane and its saturation level."
         )
     check_callable(progress, "progress")
     warn_of_pixels(image, excluded)
