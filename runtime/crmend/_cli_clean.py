@@ -19,7 +19,7 @@ from crmend._cli_detect import flag_in_place
 from crmend._cli_options import beside
 from crmend._fits import check_exists
 from crmend._fits_output import check_holds_bits
-from crmend._fits_write import atomic_output, check_folder, check_output
+from crmend._fits_write import atomic_output, check_folder, check_output, output_path
 from crmend._instruments import available_instruments, load_instrument
 from crmend._normalise import measure_scale
 from crmend._provenance import Provenance
@@ -139,7 +139,7 @@ def _output(options: argparse.Namespace, suffix: str) -> Path:
     """Return the file that is asked for, or the one beside the input."""
     if options.output is None:
         return beside(Path(options.frame), suffix)
-    return Path(options.output)
+    return output_path(options.output)
 
 
 def _job(options: argparse.Namespace, output: Path | None) -> Job:

@@ -37,7 +37,8 @@ exit codes:
   4  unknown instrument or detector; model pack unknown, damaged or swapped
   5  output: exists, is the input, folder read-only, disk full
   6  onnxruntime missing, or device not granted
-  130, 143  stopped by Ctrl-C (SIGINT) or SIGTERM; no half-written file is left
+  129, 130, 143  stopped by SIGHUP (closed terminal), Ctrl-C (SIGINT) or SIGTERM; no
+     half-written file is left
   141  done, but nobody reads stdout (a closed pipe)
 
 Results go to stdout, messages to stderr. --json prints one JSON object, on success or

@@ -67,7 +67,7 @@ def check_exists(path: Path) -> None:
         mode = path.stat().st_mode
     except (FileNotFoundError, NotADirectoryError):
         raise MissingFileError(
-            f"{path} does not exist, expected a FITS file; check the path (now in {Path.cwd()})"
+            f"{path} does not exist, expected a FITS file; check the path{_here()}"
         ) from None
     except OSError as error:
         raise _cannot_open(path, error) from error
@@ -80,6 +80,14 @@ def check_exists(path: Path) -> None:
             f"{path} is a device, pipe or socket, expected a FITS file; save the exposure to a "
             "file first"
         )
+
+
+def _here() -> str:
+    """Return, for a message, from where relative paths count."""
+    try:
+        return f" (now in {Path.cwd()})"
+    except OSError:
+        return " (the working folder has been removed)"
 
 
 def _cannot_open(path: Path, error: OSError) -> FileFormatError:

@@ -26,7 +26,7 @@ class Calibration:
     Attributes
     ----------
     unit : str
-        As the header writes it, or the profile's default.
+        As the header writes it, or the profile's default; empty = not known.
     electrons_per_unit : float or None
         Multiply image values by this to have electrons; None = unknown.
     exposure_time : float or None
@@ -189,7 +189,7 @@ def _electrons_per_unit(
     header: fits.Header, instrument: Instrument, file_name: str, unit: str, known: Known
 ) -> float | None:
     """Return the electrons of one unit, or None where a lenient profile allows that."""
-    parsed = parse_unit(unit)
+    parsed = parse_unit(unit or "ADU")
     if parsed is None:
         if not instrument.gain_required:
             return None

@@ -21,6 +21,7 @@ from crmend._fits_write import (
     append_probability,
     atomic_output,
     check_output,
+    output_path,
     write_primary,
 )
 from crmend._provenance import Provenance, combine
@@ -139,7 +140,7 @@ def write_exposures(
     OutputError, InvalidInputError
         As `write_exposure`; also if there are no items.
     """
-    path = Path(path)
+    path = output_path(path)
     chips: list[Provenance] = []
     extras: dict[Extra, None] = {}
     written: set[tuple[str, int]] = set()
@@ -370,9 +371,9 @@ def _plane_header(
         header = exposure.header.copy()
     else:
         header = fits.Header()
-    if kind == "flag":
+    if kind == "flag" or not exposure.unit:
         header.remove("BUNIT", ignore_missing=True)
-    elif exposure.unit:
+    else:
         # A weight plane has become an error.
         header["BUNIT"] = exposure.unit
     add_provenance(header, provenance)

@@ -128,7 +128,7 @@ def classify(planes: Iterable[Plane], instrument: Instrument) -> list[Plane]:
     result = []
     for plane in planes:
         numbered = re.fullmatch(r"([A-Z]+)[ _,-]?(\d+)", plane.name)
-        kind = kind_of(plane.name, instrument) or kind_of(str(plane.index), instrument)
+        kind = kind_of(str(plane.index), instrument) or kind_of(plane.name, instrument)
         version = plane.version
         if not kind and numbered:
             kind = kind_of(numbered.group(1), instrument)
@@ -138,10 +138,12 @@ def classify(planes: Iterable[Plane], instrument: Instrument) -> list[Plane]:
 
 
 def kind_of(name: str, instrument: Instrument) -> str:
-    """Return the plane kind that an EXTNAME stands for, or an empty string."""
-    return next(
-        (kind for kind in PLANE_KINDS if name and name in instrument.planes.get(kind, ())), ""
-    )
+    """Return the plane kind that an EXTNAME stands for, or an empty string.
+
+    What the caller named goes before what the profile calls so.
+    """
+    kinds = (*instrument.named, *PLANE_KINDS)
+    return next((k for k in kinds if name and name in instrument.planes.get(k, ())), "")
 
 
 def of_kind(planes: Iterable[Plane], kind: str) -> list[Plane]:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from crmend._fits import FITS_BLOCK, row_blocks
 from crmend._fits_header import clean_header, drop_unwritable, header_bytes, plane_header
+from crmend._inputs import check_path
 from crmend.errors import CrmendError, OutputError
 
 _PROBABILITY_STEP = 1e-4
@@ -73,12 +74,13 @@ def atomic_output(
             warnings.simplefilter("ignore", AstropyWarning)
             yield temporary
         if path.suffix.lower() == ".gz" if gzipped is None else gzipped:
-            with temporary.open("rb") as plain, gzip.open(packed, "wb", compresslevel=4) as out:
-                shutil.copyfileobj(plain, out, _COPY_BYTES)
+            _pack(temporary, packed, path.name)
             packed.replace(temporary)
         if mode_of is not None:
             shutil.copymode(mode_of, temporary)
         _sync(temporary)
+        # Another process may have written it meanwhile.
+        _check_place(path, inputs, overwrite=overwrite)
         if finish is not None:
             finish()
         temporary.replace(path)
@@ -93,6 +95,16 @@ def atomic_output(
         for leftover in (temporary, packed):
             with suppress(OSError):
                 leftover.unlink(missing_ok=True)
+
+
+def _pack(plain: Path, packed: Path, name: str) -> None:
+    """Gzip a file; `name`, without .gz, is what ``gunzip -N`` makes of it."""
+    with (
+        plain.open("rb") as source,
+        packed.open("wb") as out,
+        gzip.GzipFile(name, "wb", 4, out) as stream,
+    ):
+        shutil.copyfileobj(source, stream, _COPY_BYTES)
 
 
 def write_primary(path: Path, primary: fits.Header, size: int = 0) -> int:
@@ -210,6 +222,22 @@ def check_output(path: Path, inputs: Iterable[Path] = (), *, overwrite: bool = T
         raise _cannot_write(path, error) from error
 
 
+def output_path(name: str | Path) -> Path:
+    """Return the path of a file to write.
+
+    Raises
+    ------
+    OutputError
+        The name ends in a slash, which `Path` drops: a folder is meant.
+    InvalidInputError
+        It is no path.
+    """
+    path = check_path(name)
+    if name and os.path.basename(name) in ("", "."):
+        raise _names_folder(name)
+    return path
+
+
 def check_folder(path: Path) -> None:
     """Raise an `OutputError` if the folder of a file may not be written to."""
     if not os.access(path.parent, os.W_OK | os.X_OK):
@@ -225,7 +253,7 @@ def _check_place(path: Path, inputs: Iterable[Path], *, overwrite: bool) -> None
                 "reads: choose another name"
             )
     if path.is_dir():
-        raise OutputError(f"the output {path} is a folder, expected a file name; add one")
+        raise _names_folder(path)
     if not path.parent.is_dir():
         raise OutputError(
             f"the folder {path.parent} of the output {path.name} does not exist or is not a "
@@ -241,6 +269,11 @@ def _check_place(path: Path, inputs: Iterable[Path], *, overwrite: bool) -> None
             f"{path} exists; choose another name, or overwrite=True (--overwrite)"
         )
     check_folder(path)
+
+
+def _names_folder(name: str | Path) -> OutputError:
+    """Return the error for an output that names a folder."""
+    return OutputError(f"the output {name} is a folder, expected a file name; add one")
 
 
 def _cannot_write(path: Path, error: OSError) -> OutputError:

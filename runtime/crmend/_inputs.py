@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -53,6 +55,21 @@ def check_image(image: ArrayLike, name: str = "image") -> NDArray[np.float32]:
         if isinstance(array, np.ma.MaskedArray):
             array = np.ma.filled(array.astype(np.float32), np.nan)
         return np.ascontiguousarray(array, dtype=np.float32)
+
+
+def check_path(path: str | Path) -> Path:
+    """Return the path of a file.
+
+    Raises
+    ------
+    InvalidInputError
+        It is neither text nor a path: an open file, say.
+    """
+    if not isinstance(path, str | os.PathLike):
+        raise InvalidInputError(
+            f"path is a {type(path).__name__}; expected the name of a file (str or Path)"
+        )
+    return Path(path)
 
 
 def check_mask(

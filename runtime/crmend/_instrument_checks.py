@@ -10,6 +10,7 @@ from typing import Any
 from crmend.errors import InvalidInputError
 
 _TABLES = ("planes", "keywords", "flags", "flag_roles")
+_OTHER_TABLES = ("match", "siblings", "bands", "pixel_sizes_um", "flag_codes")
 _TEXTS = ("title", "model_pack", "default_unit", "file_pattern", "detector_pattern")
 _SWITCHES = ("trained", "gain_required")
 _NUMBERS = ("pixel_size_um", "default_read_noise")
@@ -19,6 +20,11 @@ _TABLES_OF_LISTS = ("planes", "keywords", "match")
 _KEYWORDS = ("unit", "exposure_time")
 _QUANTITIES = (*_KEYWORDS, "detector", "band", "gain", "read_noise", "saturation")
 _ROLES = ("invalid", "saturated", "cosmic_ray")
+
+ENTRIES = (
+    *_TEXTS, *_SWITCHES, *_NUMBERS, *_LISTS_OF_TEXT, "detector_digits", *_TABLES, *_OTHER_TABLES
+)  # fmt: skip
+"""What may stand in a profile."""
 
 
 def check_profile(table: Mapping[str, Any], kinds: tuple[str, ...], most_flags: int) -> None:
@@ -36,11 +42,13 @@ def check_profile(table: Mapping[str, Any], kinds: tuple[str, ...], most_flags: 
     Raises
     ------
     InvalidInputError
-        An entry is missing, or is not what is expected.
+        An entry is missing, not known, or not what is expected.
     """
+    for name in table:
+        _require(name in ENTRIES, "an entry", name, "a known one")
     for name in _TABLES:
         _require(name in table, name, None, f"a table; add [{name}]")
-    for name in (*_TABLES, "match", "siblings", "bands", "pixel_sizes_um", "flag_codes"):
+    for name in (*_TABLES, *_OTHER_TABLES):
         _expect(table, name, lambda value: isinstance(value, dict), "a table")
     for name in _TEXTS:
         _expect(table, name, _is_text, "text in quotes")

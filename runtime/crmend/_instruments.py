@@ -9,13 +9,13 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from crmend._instrument_checks import check_profile
+from crmend._instrument_checks import ENTRIES, check_profile
 from crmend.errors import (
     FileFormatError,
     InvalidInputError,
@@ -72,7 +72,7 @@ class Instrument:
     detector_pattern : str or None
         Regular expression with a group ``detector`` to find it in the file name.
     default_unit : str
-        Unit of images without BUNIT.
+        Unit of images without BUNIT; "" = not known, their gain is that of ADU.
     gain_required : bool
         Refuse ADU images without gain.
     default_read_noise : float or None
@@ -199,13 +199,20 @@ def load_instrument(name: str) -> Instrument:
     UnknownInstrumentError
         If there is no such profile.
     FileFormatError, MissingFileError
-        If a profile of your own cannot be parsed or does not exist.
+        If a profile of your own cannot be read or parsed, or does not exist.
     """
     if name.endswith(".toml"):
         path = Path(name)
         if not path.is_file():
             raise MissingFileError(f"instrument profile {path} does not exist")
-        return _parse(path.stem, path.read_bytes(), str(path))
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise FileFormatError(
+                f"instrument profile {path} cannot be read: {error.strerror or error}; check "
+                "its permissions"
+            ) from error
+        return _parse(path.stem, content, str(path))
     if name not in available_instruments():
         raise UnknownInstrumentError(
             f"there is no instrument profile {name!r}; available: "
@@ -289,10 +296,9 @@ def _parse(name: str, content: bytes, where: str) -> Instrument:
         table["detectors"] = tuple(table.get("detectors", table.get("bands", ())))
         return Instrument(name=name, **table)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        known = ", ".join(entry.name for entry in fields(Instrument))
         raise FileFormatError(
-            f"{where} is not a usable instrument profile: {error}. Known entries: {known}; "
-            "see crmend/instruments/csst_msc.toml for an example"
+            f"{where} is not a usable instrument profile: {error}. Known entries: "
+            f"{', '.join(ENTRIES)}; see crmend/instruments/csst_msc.toml for an example"
         ) from error
 
 

@@ -36,10 +36,11 @@ def _roots() -> list[Path]:
     """Return the folders that hold packs, those of CRMEND_MODELS first."""
     named = [Path(p) for p in os.environ.get("CRMEND_MODELS", "").split(os.pathsep) if p]
     for folder in named:
-        if not folder.is_dir():
+        # `Path.is_dir` raises where a folder above is closed.
+        if not (os.path.isdir(folder) and os.access(folder, os.R_OK | os.X_OK)):
             raise ModelError(
-                f"environment variable CRMEND_MODELS names {folder}, which is not a folder. "
-                "Unset it, or name a folder that holds packs."
+                f"environment variable CRMEND_MODELS names {folder}, which is not a folder "
+                "that can be read. Unset it, or name a folder that holds packs."
             )
     return [*named, Path(str(resources.files("crmend.exported_models")))]
 

@@ -229,6 +229,8 @@ def least_neighbour(psf: NDArray[np.float64]) -> float:
     for model[2] in np.linspace(-0.5, 0.5, 5):
         for model[1] in np.linspace(-0.5, 0.5, 5):
             draw_source(model, psf, POINT, point)
+            if point[2, 2] == 0.0:  # far narrower than a pixel
+                return 0.0
             around = np.sort(point[[1, 2, 2, 3], [2, 1, 3, 2]])
             least = min(least, float(around[1] / point[2, 2]))
     return least

@@ -25,8 +25,10 @@ from crmend.errors import (
     UnknownInstrumentError,
 )
 
-UNEXPECTED, WRONG_COMMAND, INTERRUPTED, TERMINATED = 1, 2, 130, 143
+UNEXPECTED, WRONG_COMMAND, INTERRUPTED = 1, 2, 130
 
+# Windows has no SIGHUP, which comes where a terminal is closed.
+_ENDING = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
 _FIRST_FREE = 3  # number of a file, after those of the standard streams
 
 EXIT_CODES: dict[type[Exception], int] = {
@@ -44,7 +46,11 @@ EXIT_CODES: dict[type[Exception], int] = {
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM has come."""
+    """A signal that ends the process has come: SIGTERM or SIGHUP, whose `number` it has."""
+
+    def __init__(self, number: int):
+        super().__init__(number)
+        self.number = number
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -66,11 +72,14 @@ def main(arguments: list[str] | None = None) -> int:
     if threading.current_thread() is not threading.main_thread():
         return _run(words)
     # A pipeline that ends a job with SIGTERM leaves no temporary file behind either.
-    previous = signal.signal(signal.SIGTERM, _terminate)
+    # What nohup and others let a process ignore stays ignored.
+    heeded = [number for number in _ENDING if signal.getsignal(number) != signal.SIG_IGN]
+    previous = {number: signal.signal(number, _terminate) for number in heeded}
     try:
         return _run(words)
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 def _hold_closed_streams() -> None:
@@ -106,7 +115,7 @@ def _run(words: list[str]) -> int:
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:
-    raise Terminated
+    raise Terminated(number)
 
 
 def _fail(options: argparse.Namespace, error: BaseException) -> int:
@@ -125,7 +134,7 @@ def _fail(options: argparse.Namespace, error: BaseException) -> int:
 def _describe(error: BaseException) -> tuple[str, int]:
     """Return what to tell of an error, and its exit code."""
     if isinstance(error, Terminated):
-        return "terminated", TERMINATED
+        return "terminated", 128 + error.number
     if isinstance(error, KeyboardInterrupt):
         return "interrupted", INTERRUPTED
     if isinstance(error, CommandLineError):

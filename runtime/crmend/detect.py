@@ -80,7 +80,7 @@ def detect(
     ----------
     image : (ny, nx) array-like
         In any linear unit, of any real dtype and byte order; not changed.  NaN and
-        infinite pixels count as invalid.
+        infinite pixels count as invalid, and the masked ones of a numpy masked array.
     detector : int, str or None
         A CSST detector such as 8, ``"8"`` or ``"08"``.
     model : str, Model or None
@@ -261,7 +261,7 @@ def detect_into(
     if excluded.all():
         raise InvalidInputError(
             f"no pixel of the image is valid: all {image.size} are NaN, infinite, bad or "
-            "saturated. Check the file and its flag plane."
+            "saturated. Check the file, its flag plane and its saturation level."
         )
     check_callable(progress, "progress")
     warn_of_pixels(image, excluded)

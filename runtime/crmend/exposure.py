@@ -31,6 +31,7 @@ from crmend._fits_output import (
 )
 from crmend._fits_planes import Extra, Plane, scan
 from crmend._fits_write import check_output
+from crmend._inputs import check_path
 from crmend._instruments import Instrument, load_instrument, match_instrument
 from crmend.errors import FileFormatError, InvalidInputError, UntrainedWarning
 from crmend.flags import has_flag
@@ -60,7 +61,7 @@ class Exposure:
     detector, band : str or None
         "8" and "g" for CSST chip 08.
     unit : str
-        As the header writes it.
+        As the header writes it, or the profile's default; empty = not known.
     electrons_per_unit : float or None
         Multiply the image by this to have electrons; None = unknown.
     exposure_time : float or None
@@ -194,7 +195,7 @@ def read_exposure(
         If a flag file is missing, flag or error planes belong to none of the images, images
         without a known name are left alone, or a keyword cannot be parsed.
     """
-    path = Path(path)
+    path = check_path(path)
     known = Known(gain, read_noise, exposure_time)
     content = scan(path)
     profile = _profile(instrument, content.identity(), path.name, planes)
@@ -250,8 +251,9 @@ def count_extvers(
     MissingFileError, FileFormatError, UnknownInstrumentError
         As `read_exposure`.
     """
-    content = scan(Path(path))
-    profile = _profile(instrument, content.identity(), Path(path).name, planes)
+    path = check_path(path)
+    content = scan(path)
+    profile = _profile(instrument, content.identity(), path.name, planes)
     return len(find_chips(content, profile))
 
 

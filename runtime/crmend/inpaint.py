@@ -139,7 +139,8 @@ def inpaint(
     Parameters
     ----------
     image : (ny, nx) array-like
-        In any linear unit, of any real dtype and byte order; not changed.
+        In any linear unit, of any real dtype and byte order; not changed.  Pixels that a
+        numpy masked array masks count as NaN.
     cr_mask : (ny, nx) array-like of bool or integer
         True, or any number but 0, marks a cosmic ray.  Masked NaN pixels are mended;
         other NaN pixels stay as they are.

@@ -125,7 +125,7 @@ def clean(
     exposure : Exposure or (ny, nx) array-like
         From `crmend.read_exposure`, or an image in any linear unit (for deepCR's networks: in
         electrons), of any real dtype; not changed.  NaN and infinite pixels count as invalid,
-        and stay.
+        and stay; so do the masked pixels of a numpy masked array, which become NaN.
     detector, model, threshold, seed_threshold, target_precision, quality, views, star_cores
         See `CleanOptions`.  An array needs `detector` or `model`.
     catalog, device, threads, memory, progress

@@ -120,19 +120,27 @@ def find_sources(
     if noise is None:
         noise = measure_scale(image, invalid | ~np.isfinite(image)).noise
     background, step = measure_background(image, invalid)
+    # About the noise, since sep has limits of its own for fluxes; a power of 2 rounds nothing.
+    unit = np.exp2(np.floor(np.log2(noise)))
     found = []
     for start in range(0, image.shape[0], band_rows):
         low = max(start - _OVERLAP_ROWS, 0)
         high = min(start + band_rows + _OVERLAP_ROWS, image.shape[0])
         band = image[low:high] - background_rows(background, step, low, high, image.shape[1])
+        with np.errstate(over="ignore"):
+            band /= np.float32(unit)
         mask = invalid[low:high] | ~np.isfinite(band)
         # sep itself lets masked pixels of the first row through.
         band[mask] = 0.0
-        objects = _extract(band, threshold * noise, mask)
+        objects = _extract(band, threshold * noise / unit, mask)
         objects["y"] += low
+        objects["flux"] *= unit
+        objects["peak"] *= unit
         first, last = start == 0, start + band_rows >= image.shape[0]
+        # Not where fluxes overflow.
+        placed = np.isfinite(objects["x"]) & np.isfinite(objects["y"])
         inside = (first | (objects["y"] >= start)) & (last | (objects["y"] < start + band_rows))
-        found.append(objects[inside])
+        found.append(objects[inside & placed])
     return _catalog_of(np.concatenate(found))
 
 

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,8 @@ import numpy as np
 import pytest
 from astropy.io import fits
 from astropy.table import Table
+
+from crmend import _cli_clean
 
 TINY = ("--model", "tiny", "--threshold", "0.99")
 
@@ -172,6 +175,44 @@ def test_interrupted_while_it_starts():
     assert json.loads(done.stdout)["error"]["exit_code"] == 130
 
 
+@pytest.mark.usefixtures("interruptible")
+@pytest.mark.parametrize(
+    ("number", "code", "word"),
+    [
+        (signal.SIGINT, 130, "interrupted"),
+        (signal.SIGTERM, 143, "terminated"),
+        (signal.SIGHUP, 129, "terminated"),
+    ],
+)
+def test_interrupted_work_leaves_nothing(
+    crmend_cli, noisy, tmp_path, monkeypatch, number, code, word
+):
+    frame = noisy()
+    monkeypatch.setattr(
+        _cli_clean, "clean_in_place", lambda *args: os.kill(os.getpid(), number)
+    )
+    done = crmend_cli("clean", frame, *TINY)
+    assert (done.code, done.err) == (code, f"crmend: {word}\n")
+    assert list(tmp_path.iterdir()) == [frame]
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_ignored_signals_stay_ignored(crmend_cli, noisy, monkeypatch, number):
+    clean = _cli_clean.clean_in_place
+
+    def hung_up(*args):
+        os.kill(os.getpid(), number)
+        return clean(*args)
+
+    monkeypatch.setattr(_cli_clean, "clean_in_place", hung_up)
+    before = signal.signal(number, signal.SIG_IGN)  # as by nohup
+    try:
+        assert crmend_cli("clean", noisy(), *TINY).code == 0
+    finally:
+        signal.signal(number, before)
+
+
 # --- files that were cleaned before -------------------------------------------------
 
 
@@ -186,6 +227,15 @@ def test_a_cleaned_file_again(crmend_cli, noisy, tmp_path, command):
     (warning,) = again.json["warnings"]
     assert f"out.fits was cleaned before, by crmend {crmend.__version__}" in warning
     assert again.err == f"crmend: warning: {warning}\n"
+
+
+@pytest.mark.parametrize("command", ["clean", "detect"])
+def test_an_output_folder_that_is_missing_is_no_file_name(crmend_cli, noisy, tmp_path, command):
+    # With --overwrite the results of a whole night would end in one file.
+    done = crmend_cli(command, noisy(), "-o", f"{tmp_path}/out/", "--overwrite", *TINY)
+    assert done.code == 5
+    assert "out/ is a folder, expected a file name" in done.err
+    assert [path.name for path in tmp_path.iterdir()] == ["frame_L1.fits"]
 
 
 def test_an_empty_output_name_is_no_default(crmend_cli, noisy, tmp_path):

@@ -23,6 +23,21 @@ def test_missing_file(tmp_path):
     assert isinstance(caught.value, FileNotFoundError)
 
 
+def test_missing_file_from_a_folder_that_is_gone(tmp_path, monkeypatch):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(MissingFileError, match="the working folder has been removed"):
+        read_exposure("none.fits")
+
+
+@pytest.mark.parametrize("path", [None, 7, b"a.fits", ["a.fits"], fits.HDUList()])
+def test_no_path(path):
+    for call in (read_exposure, count_extvers):
+        with pytest.raises(InvalidInputError, match=r"path is a .*; expected the name"):
+            call(path)
+
+
 def test_folder(tmp_path):
     with pytest.raises(FileFormatError, match="is a folder"):
         read_exposure(tmp_path)

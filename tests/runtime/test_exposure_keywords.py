@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from astropy.io import fits
 
 from crmend.errors import (
     CrmendWarning,
@@ -10,7 +11,7 @@ from crmend.errors import (
     UnknownDetectorError,
     UnknownInstrumentError,
 )
-from crmend.exposure import count_extvers, read_exposure
+from crmend.exposure import count_extvers, read_exposure, write_exposure
 
 OFFICIAL = "CSST_MSC_MS_SCI_20270810081950_20270810082220_100000100_24_L1_V01.fits"
 OLDER = "CSST_MSC_MS_SCI_20270810081950_20270810082220_100000100_24_img_L1.fits"
@@ -147,8 +148,20 @@ def test_generic_falls_back(level1):
     )
     with pytest.warns(CrmendWarning, match="any 2-D FITS image"):
         exposure = read_exposure(path, instrument="generic")
-    assert (exposure.unit, exposure.electrons_per_unit) == ("ADU", None)
+    assert (exposure.unit, exposure.electrons_per_unit) == ("", None)
     assert (exposure.detector, exposure.exposure_time) == (None, None)
+
+
+@pytest.mark.filterwarnings("ignore:.*no network was trained")
+def test_a_unit_that_nobody_gave_is_not_written(level1, image, tmp_path):
+    weight = fits.ImageHDU(image + 1.0)
+    weight.header["BUNIT"] = "(s/e)**2"
+    path = level1([("SCI", image), ("WHT", weight)], {"GAIN": 2.5}, bunit=None)
+    exposure = read_exposure(path, instrument="generic")
+    assert exposure.electrons_per_unit == 2.5
+    write_exposure(tmp_path / "out.fits", exposure)
+    with fits.open(tmp_path / "out.fits") as hdus:
+        assert [hdu.header.get("BUNIT") for hdu in hdus] == [None] * 3
 
 
 @pytest.mark.filterwarnings("ignore:.*no network was trained")

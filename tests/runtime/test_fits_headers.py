@@ -119,7 +119,7 @@ def test_keywords_without_a_value_are_absent(level1, image, keyword):
     hdu.header[keyword] = fits.card.Undefined()
     path = level1([("SCI", hdu)], bunit=None)
     exposure = read_exposure(path, instrument="generic")
-    assert (exposure.band, exposure.unit) == (None, "ADU")
+    assert (exposure.band, exposure.unit) == (None, "")
     assert exposure.exposure_time == (None if keyword == "EXPTIME" else 150.0)
     np.testing.assert_array_equal(exposure.image, image)
 

@@ -48,6 +48,17 @@ def test_several_planes_for_one_image(level1, image):
 
 
 @untrained
+@pytest.mark.parametrize("planes", [{"flag": "2"}, {"flag": "WHT"}])
+def test_a_plane_is_what_the_caller_calls_it(level1, image, planes):
+    path = level1([("SCI", image), ("WHT", FLAG), ("MODEL", image)])
+    exposure = read_exposure(path, instrument="generic", planes=planes)
+    np.testing.assert_array_equal(exposure.flag, FLAG)
+    assert exposure.error is None
+    other = read_exposure(path, instrument="generic", planes={"image": "2"})
+    np.testing.assert_array_equal(other.image, FLAG)
+
+
+@untrained
 def test_planes_that_belong_to_no_chip(level1, image):
     chips = [("SCI", versioned(image, n)) for n in (8, 9)]
     planes = [("DQ", versioned(FLAG, n)) for n in (1, 9)]

@@ -1,3 +1,6 @@
+import errno
+from pathlib import Path
+
 import pytest
 
 from crmend._instruments import available_instruments, load_instrument, match_instrument
@@ -123,6 +126,25 @@ def test_own_profile(tmp_path):
     path.write_text(OWN)
     mine = load_instrument(str(path))
     assert (mine.name, mine.cr_bit, mine.planes["image"]) == ("mine", 2, ("SCI",))
+
+
+@pytest.mark.parametrize("entry", ["unknown", "cr_bit", "named", "name"])
+def test_unknown_entries_of_own_profiles(tmp_path, entry):
+    path = tmp_path / "mine.toml"
+    path.write_text(f"{entry} = 4\n{OWN}")
+    with pytest.raises(FileFormatError, match=rf"'{entry}', .*Known entries: .*flag_roles"):
+        load_instrument(str(path))
+
+
+def test_own_profile_that_cannot_be_read(tmp_path, monkeypatch):
+    def refuse(path):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    path = tmp_path / "mine.toml"
+    path.write_text(OWN)
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    with pytest.raises(FileFormatError, match="cannot be read: Permission denied; check its"):
+        load_instrument(str(path))
 
 
 @pytest.mark.parametrize("content", ["not toml [", "", 'title = "x"\nunknown = 1\n'])

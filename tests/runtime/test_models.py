@@ -90,6 +90,14 @@ def test_a_wrong_environment_variable_is_named(monkeypatch, tmp_path):
         models.available_packs()
 
 
+def test_packs_that_cannot_be_read_are_named(packs, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda folder, mode: False)
+    with pytest.raises(
+        ModelError, match=r"CRMEND_MODELS names .*not a folder that can be read"
+    ):
+        models.available_packs()
+
+
 @pytest.mark.parametrize(
     ("detector", "model", "name"),
     [(None, "tiny", "tiny/detect"), (1, "tiny_chips", "tiny_chips/01/detect"),

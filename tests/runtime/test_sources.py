@@ -59,6 +59,26 @@ def test_finds_the_sources_where_they_are(field):
     assert sources.npix.dtype == np.int64
 
 
+@pytest.mark.parametrize("power", [-100, -70, 70, 100])
+def test_blended_sources_in_any_unit(field, power):
+    # sep shares out the pixels of blends, but not those of fluxes below 1e-31.
+    add_gaussians(field, [60.0, 66.0, 72.0], [60.0, 62.0, 61.0], flux=20_000.0)
+    sources = find_sources(field, noise=4.0)
+    scaled = find_sources(np.ldexp(field, power), noise=np.ldexp(4.0, power))
+    for name in ("x", "y", "a", "b", "npix"):
+        np.testing.assert_array_equal(getattr(scaled, name), getattr(sources, name))
+    for name in ("flux", "peak"):
+        expected = np.ldexp(getattr(sources, name), power)
+        np.testing.assert_allclose(getattr(scaled, name), expected, rtol=1e-6)
+
+
+def test_sources_whose_flux_overflows_are_none(field):
+    field[100:104, 40:44] = 3e38
+    sources = find_sources(field)
+    assert len(sources) >= TRUE_X.size
+    assert np.isfinite([sources.x, sources.y]).all()
+
+
 def test_small_spikes_are_no_sources(field):
     field[100, 20] = 5000.0
     field[160:163, 20:23] += 300.0

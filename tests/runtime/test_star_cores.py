@@ -152,6 +152,10 @@ def test_the_faintest_but_one_neighbour_of_a_peak():
     assert least_neighbour(PSF) == pytest.approx(expected, rel=1e-6)
 
 
+def test_a_psf_far_narrower_than_a_pixel_has_no_neighbour():
+    assert least_neighbour(np.array([[1.0, 0.005, 0.0, 0.005]])) == 0.0
+
+
 def test_clean_and_detect_flag_alike_and_can_do_without(field, monkeypatch):
     pytest.importorskip("onnxruntime")
     monkeypatch.setenv("CRMEND_MODELS", str(PACKS))

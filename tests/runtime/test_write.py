@@ -203,6 +203,13 @@ def test_gzipped_output(tmp_path, exposure, corrected):
     )
 
 
+def test_a_gzipped_file_has_its_own_name_in_it(tmp_path, exposure, corrected):
+    write_exposure(tmp_path / "out.fits.gz", exposure, corrected)
+    header = (tmp_path / "out.fits.gz").read_bytes()[:20]
+    assert header[3] == 8  # FNAME alone follows the ten fixed bytes (RFC 1952)
+    assert header[10:].split(b"\0")[0] == b"out.fits"
+
+
 def test_permissions_follow_the_umask(tmp_path, exposure):
     previous = os.umask(0o027)
     try:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from crmend.errors import CrmendError, OutputError
+from crmend.errors import CrmendError, InvalidInputError, OutputError
 from crmend.exposure import (
     Corrected,
     check_output,
@@ -73,6 +73,32 @@ def test_folder_is_a_file(exposure):
 def test_output_is_a_folder(tmp_path, exposure):
     with pytest.raises(OutputError, match="is a folder"):
         write_exposure(tmp_path, exposure)
+
+
+@pytest.mark.parametrize("ending", ["/", "/."])
+def test_output_is_a_folder_that_is_not_there(tmp_path, exposure, ending):
+    with pytest.raises(OutputError, match=r"none/.* is a folder, expected a file name"):
+        write_exposure(f"{tmp_path}/none{ending}", exposure)
+    assert [p.name for p in tmp_path.iterdir()] == [exposure.path.name]
+
+
+@pytest.mark.parametrize("path", [None, b"out.fits", 7])
+def test_output_is_no_path(exposure, path):
+    with pytest.raises(InvalidInputError, match=r"path is a .*; expected the name of a file"):
+        write_exposure(path, exposure)
+
+
+def test_a_file_that_appears_meanwhile_is_kept(tmp_path, exposure):
+    path, other = tmp_path / "out.fits", []
+
+    def chips():
+        yield exposure, None
+        path.write_text("of another process")
+
+    with pytest.raises(OutputError, match="exists; choose another name"):
+        write_exposures(path, chips(), overwrite=False, finish=lambda: other.append(1))
+    assert (path.read_text(), other) == ("of another process", [])
+    assert sorted(p.name for p in tmp_path.iterdir()) == [exposure.path.name, "out.fits"]
 
 
 def test_name_too_long(tmp_path, exposure):
