@@ -16,7 +16,11 @@ MOST_EXCLUDED = 0.5
 LEAST_SHARE = 0.1
 """Part of the valid pixels that a filled value has, at least, to be worth a warning."""
 
+FAR_BELOW = 10.0
+"""Distance below the median from which no sky is [distance of the 16th percentile]."""
+
 _SAMPLES = 1_000_000
+_BLOCK_ROWS = 1024
 _LEAST_PIXELS = 100
 _LEAST_REST = 0.01  # of the pixels; with fewer others the frame is constant, or counts photons
 _COMMON = 0.005  # pixels of another level of the same noise over those of this one, at least
@@ -38,7 +42,7 @@ def warn_of_pixels(image: NDArray[np.float32], excluded: NDArray[np.bool_]) -> N
     -----
     CrmendWarning
         More than half of the pixels are excluded, or many of the others have one and the same
-        value that noise does not explain.
+        value that noise does not explain: a tenth of them, or a hundred far below the sky.
     """
     part = np.count_nonzero(excluded) / excluded.size
     if part > MOST_EXCLUDED:
@@ -50,7 +54,8 @@ def warn_of_pixels(image: NDArray[np.float32], excluded: NDArray[np.bool_]) -> N
             stacklevel=4,
         )
     step = max(1, -(-image.size // _SAMPLES))
-    filled = filled_value(image[::step][~excluded[::step]])
+    values = image[::step][~excluded[::step]]
+    filled = filled_value(values) or value_below(image, excluded, values)
     if filled is not None:
         value, share = filled
         warnings.warn(
@@ -88,6 +93,38 @@ def filled_value(values: NDArray[np.float32]) -> tuple[float, float] | None:
         if not _has_neighbours(levels.astype(np.float64), shares, int(i)):
             return float(levels[i]), share
     return None
+
+
+def value_below(
+    image: NDArray[np.float32], excluded: NDArray[np.bool_], values: NDArray[np.float32]
+) -> tuple[float, float] | None:
+    """Return the value far below the sky that most pixels share, if many do, and its share.
+
+    Parameters
+    ----------
+    image : (ny, nx) float32 array
+    excluded : (ny, nx) bool array
+        True = invalid or saturated.
+    values : (n,) float32 array
+        Some pixels that are not excluded, from all over the image.
+    """
+    if values.size == 0:
+        return None
+    low, middle = np.percentile(values.astype(np.float64), (15.87, 50.0))
+    if low == middle:  # noise far below a step
+        return None
+    limit = middle - FAR_BELOW * (middle - low)
+    far = []
+    for start in range(0, len(image), _BLOCK_ROWS):
+        rows = slice(start, start + _BLOCK_ROWS)
+        far.append(image[rows][(image[rows] < limit) & ~excluded[rows]])
+    levels, counts = np.unique(np.concatenate(far), return_counts=True)
+    if counts.max(initial=0) < _LEAST_PIXELS:
+        return None
+    most = int(counts.argmax())
+    if _has_neighbours(levels.astype(np.float64), counts / counts.sum(), most):
+        return None  # an overscan strip
+    return float(levels[most]), float(counts[most] / np.count_nonzero(~excluded))
 
 
 def _has_neighbours(levels: NDArray[np.float64], shares: NDArray[np.float64], i: int) -> bool:

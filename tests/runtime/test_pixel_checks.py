@@ -80,6 +80,39 @@ def test_one_warning_says_share_value_and_remedy():
     assert "20 % of the valid pixels" in str(caught[0].message)
 
 
+@pytest.mark.parametrize("value", [-999.0, -1e30, 0.0])
+def test_a_few_rows_far_below_the_sky_are_told(value):
+    image = sky()
+    image[60] = value
+    nothing = np.zeros(SHAPE, np.bool_)
+    with pytest.warns(CrmendWarning, match="0.5 % of the valid pixels are exactly"):
+        warn_of_pixels(image, nothing)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warn_of_pixels(image, image == np.float32(value))
+
+
+def with_overscan(image):
+    """Return the image with a digitised strip of its bias level."""
+    image[:, :12] = np.round(np.random.default_rng(5).normal(-500.0, 2.0, (SHAPE[0], 12)))
+    return image
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        sky(),
+        *(np.round(sky(noise)) for noise in (0.2, 0.5, 0.8)),
+        np.full(SHAPE, 7.0, np.float32),
+        with_overscan(sky()),
+    ],
+)
+def test_nothing_is_far_below_a_sky_without_gaps(image):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warn_of_pixels(image, np.zeros(SHAPE, np.bool_))
+
+
 def test_marked_gaps_are_silent():
     image = with_gaps(sky(), 0.0)
     with warnings.catch_warnings():
