@@ -6,7 +6,6 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from crmend._tiling import reflect  # noqa: E402
 from crmend._views import TURNS, VIEWS, in_views  # noqa: E402
 from crmend_training import (  # noqa: E402
     _training,
@@ -137,12 +136,6 @@ def test_injected_ray_lands_where_it_is_moved():
     array[1, 2] = True
     assert np.argwhere(train_inpaint.moved(array, 3, -2)).tolist() == [[4, 0]]
     assert not train_inpaint.moved(array, -2, 0).any()
-
-
-def test_a_mirrored_border_is_the_one_that_the_runtime_makes():
-    image = np.arange(12.0).reshape(4, 3)
-    rows = train_detect.mirrored(np.vstack([np.zeros((2, 3)), image]), 2)
-    np.testing.assert_array_equal(rows, image[reflect(np.arange(-2, 4), 4)])
 
 
 @pytest.mark.parametrize("flip", [False, True])
@@ -276,23 +269,6 @@ def test_a_student_follows_the_mean_of_its_teachers_turned_at_random(sets):
         train_detect.teacher_turns(0, rng)[0] for rng in map(np.random.default_rng, range(99))
     }
     assert drawn == set(TURNS)
-
-
-def test_sharp_events_are_added_and_labelled(rng):
-    image = rng.normal(0.0, 1.0, (128, 128)).astype(np.float32)
-    mask = np.zeros(image.shape, bool)
-    mask[5, 5] = True
-    recipe = train_detect.DetectRecipe(config={}, sharp_charge=(20.0, 20.0), sharp_points=0.0)
-    draw = np.random.default_rng(6)
-    more, both = train_detect.with_sharp_events(image, mask, recipe, draw)
-    added = more - image
-    assert both[5, 5]
-    assert 0 < both.sum() < 0.1 * both.size
-    assert added.min() >= 0.0
-    assert 15.0 < added.max() < 100.0
-    # Float rounding of bright pixels aside, what is labelled is what was added.
-    np.testing.assert_array_equal(both & ~mask, (added > train_detect.SHARP_LABEL) & ~mask)
-    assert (mask.sum(), image.max() < 10.0) == (1, True)
 
 
 def test_batches_hold_sharp_events_where_the_recipe_says_so(sets):

@@ -70,7 +70,7 @@ class ResidentBatches:
         at_border = self._uniform(count) < recipe.border
         beyond = torch.where(at_border, self._integers(HALO, count) + 1, 0)[:, None, None]
         outside = row < beyond
-        # The border row is not repeated, as in `train_detect.mirrored`.
+        # The border row is not repeated, as in `augmentation.mirrored`.
         row = torch.where(outside, 2 * beyond - row, row)
         window = self.drawn[:, None, None], y + row, x + column
         low, high = (math.log(value) for value in recipe.noise_range)

@@ -15,25 +15,15 @@ from numpy.typing import NDArray
 from crmend import _normalise
 from crmend._inputs import check_views
 from crmend._views import TURNS
-from crmend_training import _checkpoints, _training, datasets
+from crmend_training import _checkpoints, _training, augmentation, datasets
 from crmend_training._machine import device_for_training
 from crmend_training.averaging import mean_of
 from crmend_training.losses import cross_entropy, detection_loss, source_weight
 from crmend_training.networks import FINDERS
 from crmend_training.resident import HALO, ResidentBatches
-from crmend_training.simulate.cosmic_rays import Sharp, draw_sharp
-
-SHARP_EVENTS = (2e-5, 4e-4)
-"""Sharp events that are added, per pixel: 1 to 20 in a crop of 128² and its border."""
-
-SHARP_DIFFUSION = (0.02, 0.35)
-"""Their sigma [px]."""
 
 RANDOM_TURN = 0
 """What `DetectRecipe.teacher_views` says instead of a number of views."""
-
-SHARP_LABEL = 0.15
-"""Charge from which a pixel of theirs counts as hit [noise]: about 1 e- of CSST's noise."""
 
 
 @dataclass(frozen=True)
@@ -80,9 +70,12 @@ class DetectRecipe:
         Their charge per pixel of path, log-uniform [noise].
     sharp_points : float
         Share of points among them, the others are tracks.
+    lines : float
+        Share of the crops to which a bright line is added that is no cosmic ray: a bad column
+        or bleeding (`augmentation.with_line`).
     resident : bool or None
         Keep the set where the network is and draw the crops there (`resident`); None = on a
-        GPU, unless `sharp` is set: such batches cannot add events.
+        GPU, unless `sharp` or `lines` is set: such batches cannot add anything.
     """
 
     config: dict[str, Any]
@@ -101,12 +94,12 @@ class DetectRecipe:
     sharp: float = 0.0
     sharp_charge: tuple[float, float] = (5.0, 2e4)
     sharp_points: float = 0.5
+    lines: float = 0.0
     resident: bool | None = None
 
     def __post_init__(self) -> None:
-        _training.check_settings(
-            self, ("border", "hard", "distil", "simulated", "sharp", "sharp_points")
-        )
+        shares = ("border", "hard", "distil", "simulated", "sharp", "sharp_points", "lines")
+        _training.check_settings(self, shares)
         for name in ("noise_range", "sharp_charge"):
             low, high = getattr(self, name)
             if not 0.0 < low <= high:
@@ -162,43 +155,24 @@ class DetectBatches:
         room = self.image.shape[1] - recipe.crop + 1
         y, x = rng.integers(room, size=2)
         window = np.s_[stamp, y : y + recipe.crop, x : x + recipe.crop]
-        turn = turning(rng)
+        turn = augmentation.turning(rng)
         low, high = np.log(recipe.noise_range)
         noise = np.exp(rng.uniform(low, high))
         offset = rng.uniform(-recipe.offset, recipe.offset)
         image, mask, ignore = self.image[window], self.mask[window], self.ignore[window]
         if rng.random() < recipe.border:
             beyond = int(rng.integers(1, HALO + 1))
-            image, mask, ignore = (mirrored(part, beyond) for part in (image, mask, ignore))
+            image, mask, ignore = (
+                augmentation.mirrored(part, beyond) for part in (image, mask, ignore)
+            )
             ignore[:beyond] = True
         if rng.random() < recipe.sharp:
-            image, mask = with_sharp_events(image, mask, recipe, rng)
+            how = recipe.sharp_charge, recipe.sharp_points
+            image, mask = augmentation.with_sharp_events(image, mask, *how, rng)
+        if rng.random() < recipe.lines:
+            image, mask = augmentation.with_line(image, mask, rng)
         image = detect_input((turn(image) - offset) / noise)
         return image, turn(mask), turn(ignore)
-
-
-def with_sharp_events(
-    image: NDArray, mask: NDArray, recipe: DetectRecipe, rng: np.random.Generator
-) -> tuple[NDArray, NDArray]:
-    """Return a crop [noise units] and its mask after some sharp cosmic rays more."""
-    few, many = np.log(SHARP_EVENTS)
-    narrow, wide = np.log(SHARP_DIFFUSION)
-    sharp = Sharp(
-        events=np.exp(rng.uniform(few, many)),
-        diffusion=np.exp(rng.uniform(narrow, wide)),
-        charge=recipe.sharp_charge,
-        points=recipe.sharp_points,
-    )
-    charge = draw_sharp(rng, image.shape, sharp)
-    return image + charge, mask | (charge > SHARP_LABEL)
-
-
-def mirrored(array: NDArray, beyond: int) -> NDArray:
-    """Return an array whose first rows are replaced by a mirror image of the next ones.
-
-    The border row is not repeated, as in `crmend._tiling.reflect`.
-    """
-    return np.pad(array[beyond:], ((beyond, 0), (0, 0)), mode="reflect")
 
 
 def detect_input(image: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -213,18 +187,6 @@ def noise_units(image: torch.Tensor) -> torch.Tensor:
     return _normalise.SOFTENING * torch.sinh(image)
 
 
-def turning(rng: np.random.Generator):
-    """Return a function that applies one random element of the square's symmetries."""
-    quarter, flip = int(rng.integers(4)), bool(rng.integers(2))
-    return lambda array: turned(array, quarter, flip)
-
-
-def turned(array: NDArray, quarter: int, flip: bool) -> NDArray:
-    """Return an array turned by quarters, then mirrored left to right."""
-    array = np.rot90(array, quarter, axes=(-2, -1))
-    return array[..., ::-1] if flip else array
-
-
 def train(
     paths: _training.Paths, recipe: DetectRecipe, schedule: _training.Schedule
 ) -> _training.Run:
@@ -232,7 +194,7 @@ def train(
     settle = _mean_with(paths.initial, recipe.initial_share) if recipe.initial_share else None
     device = device_for_training()
     kind: Callable[..., DetectBatches | ResidentBatches] = DetectBatches
-    on_gpu = device.type == "cuda" and not recipe.sharp
+    on_gpu = device.type == "cuda" and not (recipe.sharp or recipe.lines)
     if on_gpu if recipe.resident is None else recipe.resident:
         kind = partial(ResidentBatches, device=device)
     run, batches, checks = _training.start_on(paths, recipe, kind)

@@ -14,8 +14,8 @@ from scipy import ndimage
 from crmend._kernels import MIN_GOOD, adaptive_median, smooth_fill
 from crmend._profile import fit_profiles
 from crmend_training import _training, datasets
+from crmend_training.augmentation import turned, turning
 from crmend_training.losses import inpainting_loss, spread_loss
-from crmend_training.train_detect import turned, turning
 
 
 @dataclass(frozen=True)

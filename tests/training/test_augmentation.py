@@ -1,0 +1,57 @@
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+
+from crmend._tiling import reflect
+from crmend_training import augmentation
+
+
+def test_a_mirrored_border_is_the_one_that_the_runtime_makes():
+    image = np.arange(12.0).reshape(4, 3)
+    rows = augmentation.mirrored(np.vstack([np.zeros((2, 3)), image]), 2)
+    np.testing.assert_array_equal(rows, image[reflect(np.arange(-2, 4), 4)])
+
+
+def test_sharp_events_are_added_and_labelled(rng):
+    image = rng.normal(0.0, 1.0, (128, 128)).astype(np.float32)
+    mask = np.zeros(image.shape, bool)
+    mask[5, 5] = True
+    draw = np.random.default_rng(6)
+    more, both = augmentation.with_sharp_events(image, mask, (20.0, 20.0), 0.0, draw)
+    added = more - image
+    assert both[5, 5]
+    assert 0 < both.sum() < 0.1 * both.size
+    assert added.min() >= 0.0
+    assert 15.0 < added.max() < 100.0
+    # Float rounding of bright pixels aside, what is labelled is what was added.
+    np.testing.assert_array_equal(both & ~mask, (added > augmentation.SHARP_LABEL) & ~mask)
+    assert (mask.sum(), image.max() < 10.0) == (1, True)
+
+
+def test_a_line_that_is_added_is_no_cosmic_ray():
+    image = np.zeros((64, 64), np.float32)
+    image[30:34, :] = 1e6
+    mask = image > 0
+    kinds = set()
+    for seed in range(40):
+        more, left = augmentation.with_line(image, mask, np.random.default_rng(seed))
+        rows, columns = np.nonzero(more != image)
+        assert rows.max() == 63
+        assert np.ptp(columns) + 1 in augmentation.LINE_WIDTHS
+        assert not (left & ~mask).any()
+        assert left[30:34].all()  # brighter than any trail of bleeding
+        kinds.add((bool(rows.min() == 0), bool((more[mask] > 1e6).any())))
+    assert kinds == {(True, True), (True, False), (False, True), (False, False)}
+
+
+def test_bleeding_hides_what_is_fainter():
+    image = np.full((64, 64), 2.0, np.float32)
+    mask = np.ones(image.shape, bool)
+    hidden = 0
+    for seed in range(20):
+        more, left = augmentation.with_line(image, mask, np.random.default_rng(seed))
+        np.testing.assert_array_less(more[~left], 3.1e4)
+        np.testing.assert_array_equal(more[left & (more == image)], 2.0)
+        hidden += not left.all()
+    assert 0 < hidden < 20
