@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import warnings
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -12,12 +10,11 @@ import numpy as np
 import sep
 from astropy.io import fits
 from astropy.table import Table
-from astropy.utils.exceptions import AstropyWarning
-from astropy.wcs import WCS
 from numpy.typing import NDArray
 
 from crmend._fits import open_fits
 from crmend._normalise import measure_scale
+from crmend._positions import numbers_in, positions_of
 from crmend.errors import FileFormatError, InvalidInputError, MissingFileError
 
 MIN_EXTENT = 11
@@ -37,8 +34,6 @@ _MAX_SAMPLES = 6_000_000
 _MAX_SUB_OBJECTS = 65_536
 # Positions beyond this are no pixels of any frame.
 _FAR = 1e9
-# Corrections of fractions of a pixel, whose tables stand in other extensions (HST).
-_LOOKUP_CARDS = re.compile(r"(CPDIS|CPERR|DP|CQDIS|CQERR|DQ)\d|D2IM|AXISCORR")
 
 
 @dataclass(frozen=True, eq=False)
@@ -310,70 +305,13 @@ def _first_catalog(tables: list[Any], header: fits.Header | None, name: str) -> 
     """Return the catalogue in the first table that has positions; `name` is for messages."""
     for table in tables:
         columns = {column.lower(): column for column in table.dtype.names}
-        positions = _positions_of(table, columns, header, name)
+        positions = positions_of(table, columns, header, name)
         if positions is not None:
             return _catalog_of_table(table, columns, *positions)
     seen = "; ".join(", ".join(table.dtype.names) for table in tables)
     raise FileFormatError(
         f"{name} has no table with positions: expected columns x and y, X_IMAGE and Y_IMAGE, "
         f"or RA and DEC, got {seen or 'no table at all'}"
-    )
-
-
-def _positions_of(
-    table: Any, columns: dict[str, str], header: fits.Header | None, name: str
-) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
-    """Return x and y counted from 0, or None if the table has no positions."""
-    pairs = (("x", "y"), ("x_image", "y_image"), ("ra", "dec"))
-    pair = next((pair for pair in pairs if set(pair) <= columns.keys()), None)
-    if pair is None:
-        return None
-    first, second = (_numbers(table, columns[key]) for key in pair)
-    if first is None or second is None:
-        raise FileFormatError(
-            f"the positions in {name} are not numbers; expected one number per row in the "
-            f"columns {columns[pair[0]]} and {columns[pair[1]]}"
-        )
-    if pair == ("ra", "dec"):
-        return _to_pixels(first, second, header, name)
-    origin = 1.0 if pair == ("x_image", "y_image") else 0.0
-    return first - origin, second - origin
-
-
-def _numbers(table: Any, column: str) -> NDArray[np.float64] | None:
-    """Return a column, masked rows as NaN; None if it does not hold one number per row."""
-    try:
-        values = np.ma.asanyarray(table[column])
-    except (TypeError, ValueError, LookupError):
-        # Bytes that are no text or no number.
-        return None
-    if values.ndim != 1 or values.dtype.kind not in "iuf":
-        return None
-    return np.asarray(np.ma.filled(values.astype(np.float64), np.nan))
-
-
-def _to_pixels(
-    ra: NDArray[np.float64], dec: NDArray[np.float64], header: fits.Header | None, name: str
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Turn sky coordinates [deg] into x and y by the WCS of the image."""
-    cards = [] if header is None else header.cards
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", AstropyWarning)
-            wcs = WCS(fits.Header([c for c in cards if not _LOOKUP_CARDS.match(c.keyword)]))
-            celestial = wcs.celestial if wcs.has_celestial else None
-            if celestial is not None:
-                x, y = celestial.all_world2pix(ra, dec, 0, quiet=True)
-                return np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
-    except Exception as error:  # astropy and wcslib raise classes of many kinds
-        reason = " ".join(str(error).split())
-        raise InvalidInputError(
-            f"{name} gives RA and DEC only, and the WCS of the image cannot turn them into "
-            f"pixels ({reason}); give a catalogue with the columns x and y"
-        ) from error
-    raise InvalidInputError(
-        f"{name} gives RA and DEC only, and the image has no celestial WCS to turn "
-        "them into pixels; give a catalogue with the columns x and y"
     )
 
 
@@ -395,7 +333,7 @@ def _catalog_of_table(
     values: dict[str, NDArray[Any]] = {"x": x, "y": y}
     for name, candidates in _OTHER_COLUMNS.items():
         found = next((columns[c] for c in candidates if c in columns), None)
-        numbers = None if found is None else _numbers(table, found)
+        numbers = None if found is None else numbers_in(table, found)
         values[name] = np.full(x.size, np.nan) if numbers is None else numbers
         if found is not None and found.lower() == "theta_image":
             values[name] = np.deg2rad(values[name])

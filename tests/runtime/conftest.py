@@ -156,7 +156,13 @@ def noisy_planes() -> list[tuple[str, np.ndarray]]:
 
 @pytest.fixture
 def interruptible():
-    """Take SIGINT as a terminal does: jobs started in the background inherit "ignore"."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    """Take signals as on a terminal: jobs in the background and under nohup ignore some."""
+    ways = {
+        signal.SIGINT: signal.default_int_handler,
+        signal.SIGTERM: signal.SIG_DFL,
+        signal.SIGHUP: signal.SIG_DFL,
+    }
+    before = {number: signal.signal(number, way) for number, way in ways.items()}
     yield
-    signal.signal(signal.SIGINT, before)
+    for number, way in before.items():
+        signal.signal(number, way)

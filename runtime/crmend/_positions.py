@@ -1,0 +1,75 @@
+"""Positions of sources: columns of a catalogue, in pixels or on the sky."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from typing import Any
+
+import numpy as np
+from astropy.io import fits
+from astropy.utils.exceptions import AstropyWarning
+from astropy.wcs import WCS
+from numpy.typing import NDArray
+
+from crmend.errors import FileFormatError, InvalidInputError
+
+# Corrections of fractions of a pixel, whose tables stand in other extensions (HST).
+_LOOKUP_CARDS = re.compile(r"(CPDIS|CPERR|DP|CQDIS|CQERR|DQ)\d|D2IM|AXISCORR")
+
+
+def positions_of(
+    table: Any, columns: dict[str, str], header: fits.Header | None, name: str
+) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+    """Return x and y counted from 0, or None if the table has no positions."""
+    pairs = (("x", "y"), ("x_image", "y_image"), ("ra", "dec"))
+    pair = next((pair for pair in pairs if set(pair) <= columns.keys()), None)
+    if pair is None:
+        return None
+    first, second = (numbers_in(table, columns[key]) for key in pair)
+    if first is None or second is None:
+        raise FileFormatError(
+            f"the positions in {name} are not numbers; expected one number per row in the "
+            f"columns {columns[pair[0]]} and {columns[pair[1]]}"
+        )
+    if pair == ("ra", "dec"):
+        return _to_pixels(first, second, header, name)
+    origin = 1.0 if pair == ("x_image", "y_image") else 0.0
+    return first - origin, second - origin
+
+
+def numbers_in(table: Any, column: str) -> NDArray[np.float64] | None:
+    """Return a column, masked rows as NaN; None if it does not hold one number per row."""
+    try:
+        values = np.ma.asanyarray(table[column])
+    except (TypeError, ValueError, LookupError):
+        # Bytes that are no text or no number.
+        return None
+    if values.ndim != 1 or values.dtype.kind not in "iuf":
+        return None
+    return np.asarray(np.ma.filled(values.astype(np.float64), np.nan))
+
+
+def _to_pixels(
+    ra: NDArray[np.float64], dec: NDArray[np.float64], header: fits.Header | None, name: str
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Turn sky coordinates [deg] into x and y by the WCS of the image."""
+    cards = [] if header is None else header.cards
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", AstropyWarning)
+            wcs = WCS(fits.Header([c for c in cards if not _LOOKUP_CARDS.match(c.keyword)]))
+            celestial = wcs.celestial if wcs.has_celestial else None
+            if celestial is not None:
+                x, y = celestial.all_world2pix(ra, dec, 0, quiet=True)
+                return np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
+    except Exception as error:  # astropy and wcslib raise classes of many kinds
+        reason = " ".join(str(error).split())
+        raise InvalidInputError(
+            f"{name} gives RA and DEC only, and the WCS of the image cannot turn them into "
+            f"pixels ({reason}); give a catalogue with the columns x and y"
+        ) from error
+    raise InvalidInputError(
+        f"{name} gives RA and DEC only, and the image has no celestial WCS to turn "
+        "them into pixels; give a catalogue with the columns x and y"
+    )
