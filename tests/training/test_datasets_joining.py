@@ -52,3 +52,12 @@ def test_a_set_is_not_joined_into_itself(two_sets, capsys):
     assert cli.main(["join", *map(str, two_sets), "--out", str(two_sets[1])]) == 3
     assert "one of the sets to join; expected another folder" in capsys.readouterr().err
     assert (two_sets[1] / "set.json").read_bytes() == before
+
+
+def test_a_frame_in_two_sets_is_named(two_sets, tmp_path, capsys):
+    again = tmp_path / "again"
+    assert cli.main(["join", *map(str, two_sets), "--out", str(again)]) == 0
+    out = tmp_path / "new"
+    assert cli.main(["join", str(two_sets[1]), str(again), "--out", str(out)]) == 3
+    assert "expected sets of different frames" in capsys.readouterr().err
+    assert not out.exists()

@@ -110,6 +110,11 @@ class DetectRecipe:
             raise ValueError(
                 f"offset is {self.offset}, on_sources {self.on_sources}; expected none below 0"
             )
+        if self.resident and (self.sharp or self.lines):
+            raise ValueError(
+                f"resident is true, sharp {self.sharp}, lines {self.lines}; expected none of "
+                "the last two: nothing is added to crops of a set that is kept on the device"
+            )
         if self.teacher_views != RANDOM_TURN:
             check_views(self.teacher_views, "teacher_views")
 

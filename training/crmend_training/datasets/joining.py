@@ -18,7 +18,7 @@ _OWNER = "frame"
 def join_sets(folders: Sequence[Path], out: Path) -> dict:
     """Write one set of the rows of several, and return its ``set.json``.
 
-    Frames of different sets count as different fields.
+    Fields of different sets count as different ones, so no frame may be in two of them.
 
     Parameters
     ----------
@@ -32,12 +32,14 @@ def join_sets(folders: Sequence[Path], out: Path) -> dict:
     FileNotFoundError
         A folder holds no data set.
     ValueError
-        Columns, format or normalisation differ, or `out` is one of the sets.
+        Columns, format or normalisation differ, a frame is in two sets, or `out` is one of
+        them.
     """
     folders, out = [Path(folder) for folder in folders], Path(out)
     if out.resolve() in [folder.resolve() for folder in folders]:
         raise ValueError(f"{out} is one of the sets to join; expected another folder")
     infos = [load_info(folder) for folder in folders]
+    _check_frames(folders, infos)
     columns = infos[0].get("columns", {})
     for folder, info in zip(folders, infos, strict=True):
         _check(folder, info, columns)
@@ -53,6 +55,19 @@ def join_sets(folders: Sequence[Path], out: Path) -> dict:
                 for row in tqdm(rows, desc=f"{folder.name} {name}", disable=None):
                     writer.add(name, row + moved if moved else row)
         return writer.finish({"joined": [info["fingerprint"] for info in infos]})
+
+
+def _check_frames(folders: Sequence[Path], infos: Sequence[dict]) -> None:
+    """Refuse a frame that would be trained on in one set and held out in another."""
+    owner: dict[str, Path] = {}
+    for folder, info in zip(folders, infos, strict=True):
+        for name in set(info["frames"]):
+            if name in owner:
+                raise ValueError(
+                    f"frame {name} is in {owner[name]} and in {folder}; expected sets of "
+                    "different frames, since one side of a split would see the other's"
+                )
+            owner[name] = folder
 
 
 def _check(folder: Path, info: dict, columns: dict) -> None:
