@@ -3,10 +3,12 @@ import json
 import numpy as np
 import pytest
 from astropy.io import fits
+from scipy import ndimage
 
 pytest.importorskip("torch")
 
 from crmend_training import cli, datasets, simulate
+from crmend_training.recipe import load_recipe
 from crmend_training.simulate.setups import generic_setup
 
 NAME = "CSST_MSC_MS_{kind}_20280101000000_20280101000230_10100000001_08_L{level}_V01.fits"
@@ -131,6 +133,31 @@ def test_labels_of_other_instruments_can_be_what_a_comparison_finds():
     # Where a bright star's noise hides a charge, it is not marked; beside a bright pixel, less
     # is needed than alone.
     assert plain.cr[measured.unsure].max() > plain.cr[marked].min()
+
+
+def test_tight_labels_say_that_rims_are_no_cosmic_rays():
+    loose, tight = (
+        datasets.generic_frame(16150002, (128, 128), measured=True, tight=flag)
+        for flag in (False, True)
+    )
+    np.testing.assert_array_equal(loose.image, tight.image)
+    np.testing.assert_array_equal(loose.cr, tight.cr)
+    rim = loose.unsure & ~tight.unsure
+    beside = ndimage.binary_dilation(loose.cr > loose.label, np.ones((3, 3)))
+    assert rim.any()
+    assert beside[rim].all()
+    assert not (tight.unsure & ~loose.unsure).any()
+    # Whole cosmic rays that are too faint to be seen stay unsure.
+    assert tight.unsure.any()
+
+
+def test_tight_labels_need_measured_ones(tmp_path):
+    recipe = tmp_path / "tight.toml"
+    recipe.write_text(
+        "[dataset.generic]\nseed = 3\nframes = 2\nshape = [64, 64]\ntight = true\n"
+    )
+    with pytest.raises(ValueError, match="measured false"):
+        load_recipe(recipe)
 
 
 def test_few_hot_pixels_without_a_flag_teach_nothing(monkeypatch):

@@ -215,6 +215,7 @@ def _drawn_tasks(recipe: Recipe, kind: str) -> list[_Task]:
         shape=generic.shape,
         label_sigma=generic.label_sigma,
         measured=generic.measured,
+        tight=generic.tight,
     )
     tasks: list[_Task] = [(draw, (seed,)) for seed in seeds]
     zoo = recipe.dataset.get("zoo", ZooSection())

@@ -49,8 +49,14 @@ class GenericSection:
     shape: tuple[int, int]
     label_sigma: float = 0.0
     measured: bool = False
+    tight: bool = False
 
     def __post_init__(self) -> None:
+        if self.tight and not self.measured:
+            raise ValueError(
+                "tight is true, measured false; expected both true: only measured truth "
+                "knows no rims"
+            )
         if self.seed < 0 or self.frames < 0 or min(self.shape) < 1 or self.label_sigma < 0.0:
             raise ValueError(
                 f"seed, frames and label_sigma are {self.seed}, {self.frames} and "

@@ -29,6 +29,8 @@ MEASURED_SEED, MEASURED_EDGE = 4.0, 2.0
 
 _LEAST, _FAINT = 0.5, 0.3  # background noises: least charge of a CR, most of a pixel without
 
+_EIGHT = np.ones((3, 3), dtype=bool)
+
 _UNMAPPED = 0.4
 """Share of other cameras whose bad pixels and columns nobody has mapped (assumed)."""
 
@@ -217,7 +219,12 @@ def make_frame(
 
 
 def generic_frame(
-    seed: int, shape: tuple[int, int], label_sigma: float = 0.0, *, measured: bool = False
+    seed: int,
+    shape: tuple[int, int],
+    label_sigma: float = 0.0,
+    *,
+    measured: bool = False,
+    tight: bool = False,
 ) -> Frame:
     """Return a simulated frame of some other instrument, for the pack ``generic``.
 
@@ -232,6 +239,9 @@ def generic_frame(
         CRs are instead what a comparison with other exposures would call so
         (`measured_mask`); CR pixels that it would not see are `unsure`, and so are single hot
         pixels without a flag.  Some of these cameras have bad columns that no flag names.
+    tight : bool
+        With `measured`: of those that it would not see, the ones beside a pixel that it would
+        are no CRs, as in truth that was really measured, instead of `unsure`.
     """
     from crmend_training import simulate
 
@@ -248,6 +258,8 @@ def generic_frame(
     charge = added / np.float32(noise)
     marked = measured_mask(excess, charge)
     unsure = ~marked & (charge > _FAINT)
+    if tight:
+        unsure &= ~ndimage.binary_dilation(marked, _EIGHT)
     if sim.unknown_hot is not None and sim.unknown_hot[0].size < _MANY_HOT * unsure.size:
         unsure[sim.unknown_hot] = True
     seen = np.where(marked, added, np.float32(0.0))
@@ -270,7 +282,7 @@ def measured_mask(
         CR charge in background noises; pixels below half a noise are none.
     """
     edge = (excess > MEASURED_EDGE) & (charge > _LEAST)
-    labels, count = ndimage.label(edge, np.ones((3, 3), dtype=bool))
+    labels, count = ndimage.label(edge, _EIGHT)
     found = np.zeros(count + 1, dtype=bool)
     found[labels[edge & (excess > MEASURED_SEED)]] = True
     found[0] = False
