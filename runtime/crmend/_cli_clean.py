@@ -1,4 +1,4 @@
-"""``crmend clean`` and ``crmend detect``: one file in, one file out, chip by chip."""
+"""``crmend clean`` and ``crmend detect``: for each file in one file out, chip by chip."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crmend._cli_bar import Bar
+from crmend._cli_batch import default_output
 from crmend._cli_detect import flag_in_place
 from crmend._cli_options import beside
 from crmend._fits import check_exists
@@ -61,6 +62,8 @@ class Job:
         As the options of the command line.
     instrument, detector, gain, exposure_time, planes, bad_flags
         As for `crmend.read_exposure`.
+    many : bool
+        The command has other frames, too: progress bars say which is treated.
     options : CleanOptions
         For the pipeline.
     """
@@ -78,6 +81,7 @@ class Job:
     exposure_time: float | None = None
     planes: Mapping[str, str] = field(default_factory=dict)
     bad_flags: int | str | None = None
+    many: bool = False
     options: CleanOptions = field(default_factory=CleanOptions)
 
 
@@ -138,7 +142,7 @@ def _inputs(job: Job) -> list[Path]:
 def _output(options: argparse.Namespace, suffix: str) -> Path:
     """Return the file that is asked for, or the one beside the input."""
     if options.output is None:
-        return beside(Path(options.frame), suffix)
+        return default_output(options, suffix)
     return output_path(options.output)
 
 
@@ -146,6 +150,7 @@ def _job(options: argparse.Namespace, output: Path | None) -> Job:
     """Collect what both commands share."""
     return Job(
         frame=Path(options.frame),
+        many=options.many,
         output=output,
         update_flags=options.update_flags,
         probability=options.save_probability,
@@ -268,7 +273,8 @@ class _Work:
         return flagged
 
     def _bar(self, exposure: Exposure) -> Bar:
-        return Bar(f"chip {exposure.extver} " if self._count > 1 else "")
+        name = f"{self._job.frame.name} " if self._job.many else ""
+        return Bar(name + (f"chip {exposure.extver} " if self._count > 1 else ""))
 
     def _remember(
         self,

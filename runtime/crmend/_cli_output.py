@@ -62,13 +62,15 @@ def answer(text: str, code: int) -> int:
 
 
 @contextmanager
-def short_warnings(messages: list[str], *, debug: bool) -> Iterator[None]:
+def short_warnings(messages: list[str], shown: set[str], *, debug: bool) -> Iterator[None]:
     """Print each `CrmendWarning` once, as one line; other warnings only for --debug.
 
     Parameters
     ----------
     messages : list of str
         Receives the lines.
+    shown : set of str
+        Lines that are not printed again, because an earlier frame had them; receives all.
     debug : bool
         As the option.
     """
@@ -79,7 +81,9 @@ def short_warnings(messages: list[str], *, debug: bool) -> Iterator[None]:
         if line in messages:
             return
         messages.append(line)
-        say(f"crmend: warning: {line}")
+        if line not in shown:
+            shown.add(line)
+            say(f"crmend: warning: {line}")
 
     # Below warnings astropy logs to stdout, which is the answer's.
     level = log.level

@@ -43,6 +43,10 @@ exit codes:
 
 Results go to stdout, messages to stderr. --json prints one JSON object, on success or
 failure, and nothing else on stdout.
+
+several frames:
+  A line of text (or one JSON object) for each as soon as it is done. What fails is reported,
+  the others are done all the same; the exit code is that of the first that failed.
 """
 
 
@@ -135,9 +139,17 @@ def _add_detect(commands: Any) -> None:
 
 def _add_input(command: argparse.ArgumentParser, output_help: str) -> None:
     command.add_argument(
-        "frame", metavar="FRAME.fits", help="exposure: .fits, .fits.fz, .fits.gz"
+        "frames",
+        metavar="FRAME.fits",
+        nargs="+",
+        help="exposure: .fits, .fits.fz, .fits.gz; of several each is treated by itself",
     )
-    command.add_argument("-o", "--output", metavar="OUT.fits", help=output_help)
+    command.add_argument(
+        "-o",
+        "--output",
+        metavar="OUT.fits",
+        help=f"{output_help}; of several frames the folder",
+    )
     command.add_argument("--overwrite", action="store_true", help="replace results that exist")
     command.add_argument(
         "--update-flags",

@@ -130,6 +130,19 @@ class FrameReport:
             lines.append(f"{_OUTPUTS[kind]:<{_LABEL_WIDTH}}{path}")
         return "\n".join(lines)
 
+    def as_line(self) -> str:
+        """Return the sums in one line, for one frame of several."""
+        total = combine([chip.provenance for chip in self.chips])
+        pixels = sum(chip.shape[0] * chip.shape[1] for chip in self.chips)
+        seconds = sum(self.stages.values())
+        seconds += sum(sum(chip.stages.values()) for chip in self.chips)
+        files = ", ".join(str(path) for path in self.outputs.values())
+        share = 100.0 * total.cr_pixels / pixels
+        return (
+            f"{self.frame}: {total.cr_pixels:,} CR pixels ({share:.2f} %) in "
+            f"{total.cr_events:,} events, {seconds:.1f} s: {files}"
+        )
+
     def _title(self) -> str:
         ny, nx = self.chips[0].shape
         what = f"{self.chips[0].name}, {nx} x {ny} px"

@@ -27,6 +27,9 @@ from crmend.errors import (
 
 UNEXPECTED, WRONG_COMMAND, INTERRUPTED = 1, 2, 130
 
+LAST_OF_A_FRAME = 128
+"""Exit codes above are signals, and a reader that has gone: no other frame follows."""
+
 # Windows has no SIGHUP, which comes where a terminal is closed.
 _ENDING = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
 _FIRST_FREE = 3  # number of a file, after those of the standard streams
@@ -93,22 +96,37 @@ def _hold_closed_streams() -> None:
 
 
 def _run(words: list[str]) -> int:
-    """Run the command; print its answer or its error; return the exit code."""
+    """Run the command, for each frame that it names; return the exit code."""
     # As long as the words are not parsed.
-    options = argparse.Namespace(json="--json" in words, debug="--debug" in words)
-    messages: list[str] = []
+    options = argparse.Namespace(json="--json" in words, debug="--debug" in words, many=False)
     try:
         # Not above: these imports take a second, and Ctrl-C may come in it.
+        from crmend._cli_batch import one_by_one
         from crmend._cli_parser import parse
 
-        options = parse(words)
-        with short_warnings(messages, debug=options.debug):
-            found = options.run(options)
-        text = found.as_text()
-        if options.json:
-            text = json.dumps(found.as_dict() | {"warnings": messages}, allow_nan=False)
+        each = one_by_one(parse(words))
     except SystemExit as stop:  # argparse has printed the help or the version
         return answer("", int(stop.code or 0))
+    except (Exception, KeyboardInterrupt) as error:
+        return _fail(options, error)
+    result, shown = 0, set[str]()
+    for one in each:
+        code = _do(one, shown)
+        result = result or code
+        if code > LAST_OF_A_FRAME:
+            break
+    return result
+
+
+def _do(options: argparse.Namespace, shown: set[str]) -> int:
+    """Do the work on one frame; `shown` holds the warnings that were printed before."""
+    messages: list[str] = []
+    try:
+        with short_warnings(messages, shown, debug=options.debug):
+            found = options.run(options)
+        text = found.as_line() if options.many else found.as_text()
+        if options.json:
+            text = json.dumps(found.as_dict() | {"warnings": messages}, allow_nan=False)
     except (Exception, KeyboardInterrupt) as error:
         return _fail(options, error)
     return answer(f"{text}\n", int(found.exit_code))
@@ -124,11 +142,13 @@ def _fail(options: argparse.Namespace, error: BaseException) -> int:
     line = " ".join(text.split())
     if options.debug:
         say("".join(traceback.format_exception(error)).rstrip())
-    say(f"crmend: {line}")
+    say(f"crmend: {options.frame}: {line}" if options.many else f"crmend: {line}")
     if not options.json:
         return code
-    report = {"type": type(error).__name__, "message": line, "exit_code": code}
-    return answer(json.dumps({"error": report}) + "\n", code)
+    report = {"error": {"type": type(error).__name__, "message": line, "exit_code": code}}
+    if options.many:
+        report["input"] = options.frame
+    return answer(json.dumps(report) + "\n", code)
 
 
 def _describe(error: BaseException) -> tuple[str, int]:

@@ -1,0 +1,63 @@
+"""Several frames on one command line: each by itself, in their order."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from crmend._cli_options import beside
+from crmend.errors import OutputError
+
+
+def one_by_one(options: argparse.Namespace) -> list[argparse.Namespace]:
+    """Return the options of each frame; `many` says whether there are several.
+
+    With several frames ``--output`` is the folder of the results, and each gets the name that
+    it would have beside its input.
+
+    Raises
+    ------
+    OutputError
+        With several frames: the folder does not exist, or two results would be one file.
+    """
+    frames: list[str] | None = getattr(options, "frames", None)
+    if frames is None:  # another command
+        return [_with(options, many=False)]
+    if len(frames) == 1:
+        return [_with(options, frame=frames[0], folder=None, many=False)]
+    folder: str | None = options.output
+    if folder is not None and not Path(folder).is_dir():
+        raise OutputError(
+            f"the output {folder!r} is no folder that exists; with several frames -o is the "
+            "folder of the results: make it first"
+        )
+    _check_apart(frames, folder)
+    return [
+        _with(options, frame=frame, folder=folder, output=None, many=True) for frame in frames
+    ]
+
+
+def default_output(options: argparse.Namespace, suffix: str) -> Path:
+    """Return the name of a result that is not asked for: beside its input or in the folder."""
+    frame = Path(options.frame)
+    if options.folder is not None:
+        frame = Path(options.folder) / frame.name
+    return beside(frame, suffix)
+
+
+def _check_apart(frames: list[str], folder: str | None) -> None:
+    """Refuse frames whose results would have one name."""
+    seen: dict[Path, str] = {}
+    for name in frames:
+        frame = Path(name) if folder is None else Path(folder) / Path(name).name
+        stem = beside(frame, "").absolute()
+        if stem in seen:
+            raise OutputError(
+                f"the results of {seen[stem]} and {name} would be the same file; expected each "
+                "frame once, and no two of one name in an output folder"
+            )
+        seen[stem] = name
+
+
+def _with(options: argparse.Namespace, **more: object) -> argparse.Namespace:
+    return argparse.Namespace(**vars(options) | more)
