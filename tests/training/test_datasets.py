@@ -135,11 +135,13 @@ def test_labels_of_other_instruments_can_be_what_a_comparison_finds():
     assert plain.cr[measured.unsure].max() > plain.cr[marked].min()
 
 
-def test_tight_labels_say_that_rims_are_no_cosmic_rays():
-    loose, tight = (
-        datasets.generic_frame(16150002, (128, 128), measured=True, tight=flag)
-        for flag in (False, True)
-    )
+def test_tight_labels_say_that_rims_are_no_cosmic_rays(monkeypatch):
+    def drawn(edge):
+        monkeypatch.setattr(datasets.frames, "_EDGES", (edge, edge))
+        return datasets.generic_frame(16150002, (128, 128), measured=True, tight=True)
+
+    loose = datasets.generic_frame(16150002, (128, 128), measured=True)
+    tight, tighter = drawn(datasets.frames.MEASURED_EDGE), drawn(4.0)
     np.testing.assert_array_equal(loose.image, tight.image)
     np.testing.assert_array_equal(loose.cr, tight.cr)
     rim = loose.unsure & ~tight.unsure
@@ -149,6 +151,12 @@ def test_tight_labels_say_that_rims_are_no_cosmic_rays():
     assert not (tight.unsure & ~loose.unsure).any()
     # Whole cosmic rays that are too faint to be seen stay unsure.
     assert tight.unsure.any()
+    # A higher edge leaves fewer pixels, of the same cosmic rays.
+    marks, fewer = (frame.cr > frame.label for frame in (tight, tighter))
+    assert 0 < fewer.sum() < marks.sum()
+    assert not (fewer & ~marks).any()
+    lost = marks & ~fewer & ~tighter.unsure
+    assert lost.any()
 
 
 def test_tight_labels_need_measured_ones(tmp_path):

@@ -27,6 +27,10 @@ MEASURED_SEED, MEASURED_EDGE = 4.0, 2.0
 """S/N from which a pixel is a CR where truth is measured, and where it touches such a one
 (assumed; what comparisons of exposures take is between 3 and 5, and 1 and 3)."""
 
+_EDGES = (1.5, 4.5)
+"""Range of `MEASURED_EDGE` where it is drawn for each camera, as comparisons differ in it:
+pixels of ISIS truth begin at 4, of HRC truth (AstroDrizzle) at 8, of SAAO at 2 sigma."""
+
 _LEAST, _FAINT = 0.5, 0.3  # background noises: least charge of a CR, most of a pixel without
 
 _EIGHT = np.ones((3, 3), dtype=bool)
@@ -240,8 +244,9 @@ def generic_frame(
         (`measured_mask`); CR pixels that it would not see are `unsure`, and so are single hot
         pixels without a flag.  Some of these cameras have bad columns that no flag names.
     tight : bool
-        With `measured`: of those that it would not see, the ones beside a pixel that it would
-        are no CRs, as in truth that was really measured, instead of `unsure`.
+        With `measured`: each camera's comparison has an edge of its own (1.5 to 4.5 sigma),
+        and what it would not see beside a pixel that it would is no CR, instead of `unsure`.
+        So the probability of a rim's pixel rises with its S/N.
     """
     from crmend_training import simulate
 
@@ -256,7 +261,8 @@ def generic_frame(
     # With what trails behind a cosmic ray, which another exposure shows as well.
     added = (sim.image - sim.image_without_cr) * np.float32(sim.exposure_time)
     charge = added / np.float32(noise)
-    marked = measured_mask(excess, charge)
+    edge = np.random.default_rng([seed, 2]).uniform(*_EDGES) if tight else MEASURED_EDGE
+    marked = measured_mask(excess, charge, edge)
     unsure = ~marked & (charge > _FAINT)
     if tight:
         unsure &= ~ndimage.binary_dilation(marked, _EIGHT)
@@ -267,12 +273,12 @@ def generic_frame(
 
 
 def measured_mask(
-    excess: NDArray[np.float32], charge: NDArray[np.float32]
+    excess: NDArray[np.float32], charge: NDArray[np.float32], edge: float = MEASURED_EDGE
 ) -> NDArray[np.bool_]:
     """Return the CR pixels that a comparison of exposures would find.
 
     Truth of real exposures is made so: what stands out from the expected light by
-    `MEASURED_SEED` sigma, and what touches it from `MEASURED_EDGE` on.
+    `MEASURED_SEED` sigma, and what touches it from an edge on.
 
     Parameters
     ----------
@@ -280,11 +286,13 @@ def measured_mask(
         Image minus expected light, in sigma of the pixel, noise included.
     charge : (ny, nx) float32
         CR charge in background noises; pixels below half a noise are none.
+    edge : float
+        [sigma]; a higher one is the seed, too.
     """
-    edge = (excess > MEASURED_EDGE) & (charge > _LEAST)
-    labels, count = ndimage.label(edge, _EIGHT)
+    seen = (excess > edge) & (charge > _LEAST)
+    labels, count = ndimage.label(seen, _EIGHT)
     found = np.zeros(count + 1, dtype=bool)
-    found[labels[edge & (excess > MEASURED_SEED)]] = True
+    found[labels[seen & (excess > MEASURED_SEED)]] = True
     found[0] = False
     return found[labels]
 
