@@ -26,7 +26,8 @@ from crmend._views import VIEWS
 _EPILOG = """\
 images and masks:
   Images stay in the file's unit (CSST Level 1: e-/s). Only cosmic-ray pixels change.
-  Masks: set = cosmic ray. In FLAG the bit is 2^20 = 1048576 (HST: 4096).
+  Masks: set = cosmic ray. In FLAG the bit is 2^20 = 1048576 (HST: 4096, but STIS: 8192;
+  DECam: 32).
   Probabilities run from 0 to 1; --threshold is the smallest of a cosmic ray.
 
 exit codes:
@@ -40,6 +41,10 @@ exit codes:
   129, 130, 143  stopped by SIGHUP (closed terminal), Ctrl-C (SIGINT) or SIGTERM; no
      half-written file is left
   141  done, but nobody reads stdout (a closed pipe)
+
+environment:
+  CRMEND_MODELS  folders with more model packs, searched first (separated as in PATH)
+  CRMEND_CACHE   folder for compiled code (default: ~/.cache/crmend), or off
 
 Results go to stdout, messages to stderr. --json prints one JSON object, on success or
 failure, and nothing else on stdout.

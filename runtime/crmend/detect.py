@@ -134,12 +134,13 @@ def detect(
     InvalidInputError
         An argument has the wrong shape, dtype or range, or no pixel is valid.
     UnknownDetectorError, ModelError, DeviceError, MissingRuntimeError
-        As `crmend.models.load_model`.
+        No such detector; no such pack, or a damaged one; no CUDA; no onnxruntime.
 
     Warns
     -----
     CrmendWarning
-        As `detect_into`.
+        More than half of the pixels are excluded, or many share one value that noise does
+        not explain.
     """
     pixels = check_image(image)
     bad = check_mask(invalid, pixels.shape, "invalid")

@@ -74,7 +74,7 @@ class Inpainted:
     image : (ny, nx) float32 array
         Only pixels of the mask differ from the input.
     error : (ny, nx) float32 array
-        1-sigma, in the image's unit; raised at mended pixels, else as given.
+        1-sigma, in the image's unit; at mended pixels that of the new value, else as given.
     method : (ny, nx) uint8 array
         0 = untouched, 1 = adaptive median or mean of the sky, 2 = network.
     sources : SourceCatalog
@@ -183,7 +183,7 @@ def inpaint(
     MissingFileError, FileFormatError
         The table of sources cannot be read.
     UnknownDetectorError, ModelError, DeviceError, MissingRuntimeError
-        As `crmend.models.load_model`.
+        No such detector; no such pack, or a damaged one; no CUDA; no onnxruntime.
     """
     mended = own_copy(image)
     mask = check_mask(cr_mask, mended.shape, "cr_mask")

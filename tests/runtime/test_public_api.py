@@ -40,6 +40,10 @@ def test_an_unknown_name_is_an_attribute_error():
         _ = crmend.cleen
 
 
+def test_errors_are_at_hand_after_the_import():
+    assert run("import crmend\nprint(crmend.errors.CrmendError.__name__)") == "CrmendError"
+
+
 def test_import_loads_nothing_heavy():
     code = (
         "import sys, crmend\n"
