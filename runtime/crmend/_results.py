@@ -102,6 +102,15 @@ class CleanResult:
     method: NDArray[np.uint8]
     stats: Stats
 
+    def __repr__(self) -> str:
+        stats, shape = self.stats, np.shape(self.image)
+        share = 100.0 * stats.cr_pixels / max(np.size(self.image), 1)
+        return (
+            f"<CleanResult shape {shape}, {stats.cr_pixels:,} cosmic-ray pixels "
+            f"({share:.2f} %) in {stats.cr_events:,} events, {stats.pixels_network:,} pixels "
+            f"mended by the network; {stats.detect_model}, threshold {stats.threshold:g}>"
+        )
+
     @property
     def provenance(self) -> Provenance:
         """Return what `crmend.write_exposure` writes into the header."""

@@ -54,6 +54,11 @@ class Detection:
     cr_mask: NDArray[np.bool_]
     cr_probability: NDArray[np.float32]
 
+    def __repr__(self) -> str:
+        pixels, shape = int(np.count_nonzero(self.cr_mask)), np.shape(self.cr_mask)
+        share = 100.0 * pixels / max(np.size(self.cr_mask), 1)
+        return f"<Detection shape {shape}, {pixels:,} cosmic-ray pixels ({share:.2f} %)>"
+
 
 def detect(
     image: ArrayLike,

@@ -99,6 +99,18 @@ class Exposure:
     primary_header: fits.Header = field(default_factory=fits.Header, repr=False)
     extras: tuple[Extra, ...] = field(default=(), repr=False)
 
+    def __repr__(self) -> str:
+        facts = [
+            *([] if self.path is None else [self.path.name]),
+            f"shape {np.shape(self.image)}",
+            f"in {self.unit or 'unknown units'}",
+            *([] if self.detector is None else [f"detector {self.detector}"]),
+            *([] if self.band is None else [f"band {self.band}"]),
+            f"{'no ' if self.error is None else ''}error plane",
+            f"{'no ' if self.flag is None else ''}flag plane",
+        ]
+        return f"<Exposure {', '.join(facts)}>"
+
     @property
     def invalid(self) -> NDArray[np.bool_]:
         """True where the value carries no information; a new (ny, nx) bool array.

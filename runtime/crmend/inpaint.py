@@ -86,6 +86,13 @@ class Inpainted:
     method: NDArray[np.uint8]
     sources: SourceCatalog
 
+    def __repr__(self) -> str:
+        pixels, network = np.count_nonzero(self.method), np.sum(self.method == NETWORK)
+        return (
+            f"<Inpainted shape {np.shape(self.image)}, {pixels:,} pixels mended, "
+            f"{network:,} of them by the network>"
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class Mending:
