@@ -268,7 +268,8 @@ def _add_device(command: argparse.ArgumentParser) -> None:
 
 
 def _add_models(commands: Any) -> None:
-    models = commands.add_parser("models", help="list, describe or verify the model packs")
+    text = "list, describe or verify the model packs"
+    models = commands.add_parser("models", help=text, description=f"{text.capitalize()}.")
     actions = models.add_subparsers(required=True, metavar="list|info|verify")
     _command(actions, "list", "list the model packs", run_list)
     info = _command(actions, "info", "describe one model", run_info)
