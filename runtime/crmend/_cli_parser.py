@@ -153,7 +153,7 @@ def _add_input(command: argparse.ArgumentParser, output_help: str) -> None:
         "-o",
         "--output",
         metavar="OUT.fits",
-        help=f"{output_help}; of several frames the folder",
+        help=f"{output_help}; or a folder that exists, for results of these names",
     )
     command.add_argument("--overwrite", action="store_true", help="replace results that exist")
     command.add_argument(
