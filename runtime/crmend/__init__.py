@@ -1,6 +1,23 @@
-"""Cosmic rays found and mended in single exposures.
+"""Cosmic rays (CRs) found and mended in single exposures.
 
-The public names below are loaded when they are first used, so ``import crmend`` is fast.
+FITS files::
+
+    exposure = crmend.read_exposure("FRAME.fits")
+    result = crmend.clean(exposure)
+    crmend.write_exposure("OUT.fits", exposure, result)
+
+Arrays, in any linear unit::
+
+    result = crmend.clean(image, model="generic")
+    found = crmend.detect(image, model="generic")
+    mended = crmend.inpaint(image, found.cr_mask, model="generic")
+
+Arrays are (ny, nx), indexed [y, x]; masks are bool, True = CR; what the caller passes is never
+changed.  Errors and warnings are in `crmend.errors`, all of them `CrmendError` or
+`CrmendWarning`; files of several chips in `crmend.exposure` (`count_extvers`,
+`write_exposures`), flag bits in `crmend.flags`, model packs in `crmend.models`.
+
+The public names are loaded when they are first used, so ``import crmend`` is fast.
 """
 
 from __future__ import annotations
@@ -10,6 +27,8 @@ from importlib import import_module
 from importlib.metadata import version
 from types import ModuleType
 from typing import TYPE_CHECKING
+
+from crmend import errors as errors  # for `except crmend.errors.CrmendError`
 
 if TYPE_CHECKING:
     from crmend._results import CleanResult

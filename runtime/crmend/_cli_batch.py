@@ -12,8 +12,8 @@ from crmend.errors import OutputError
 def one_by_one(options: argparse.Namespace) -> list[argparse.Namespace]:
     """Return the options of each frame; `many` says whether there are several.
 
-    With several frames ``--output`` is the folder of the results, and each gets the name that
-    it would have beside its input.
+    ``--output`` may be a folder, and with several frames it must be one: each result gets the
+    name there that it would have beside its input.
 
     Raises
     ------
@@ -23,10 +23,13 @@ def one_by_one(options: argparse.Namespace) -> list[argparse.Namespace]:
     frames: list[str] | None = getattr(options, "frames", None)
     if frames is None:  # another command
         return [_with(options, many=False)]
-    if len(frames) == 1:
-        return [_with(options, frame=frames[0], folder=None, many=False)]
     folder: str | None = options.output
-    if folder is not None and not Path(folder).is_dir():
+    is_folder = bool(folder) and Path(str(folder)).is_dir()
+    if len(frames) == 1:
+        # A pattern such as night/*.fits may match one file only.
+        place = {"folder": folder, "output": None} if is_folder else {"folder": None}
+        return [_with(options, frame=frames[0], many=False, **place)]
+    if folder is not None and not is_folder:
         raise OutputError(
             f"the output {folder!r} is no folder that exists; with several frames -o is the "
             "folder of the results: make it first"

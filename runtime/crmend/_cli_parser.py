@@ -26,7 +26,8 @@ from crmend._views import VIEWS
 _EPILOG = """\
 images and masks:
   Images stay in the file's unit (CSST Level 1: e-/s). Only cosmic-ray pixels change.
-  Masks: set = cosmic ray. In FLAG the bit is 2^20 = 1048576 (HST: 4096).
+  Masks: set = cosmic ray. In FLAG the bit is 2^20 = 1048576 (HST: 4096, but STIS: 8192;
+  DECam: 32).
   Probabilities run from 0 to 1; --threshold is the smallest of a cosmic ray.
 
 exit codes:
@@ -40,6 +41,10 @@ exit codes:
   129, 130, 143  stopped by SIGHUP (closed terminal), Ctrl-C (SIGINT) or SIGTERM; no
      half-written file is left
   141  done, but nobody reads stdout (a closed pipe)
+
+environment:
+  CRMEND_MODELS  folders with more model packs, searched first (separated as in PATH)
+  CRMEND_CACHE   folder for compiled code (default: ~/.cache/crmend), or off
 
 Results go to stdout, messages to stderr. --json prints one JSON object, on success or
 failure, and nothing else on stdout.
@@ -148,7 +153,7 @@ def _add_input(command: argparse.ArgumentParser, output_help: str) -> None:
         "-o",
         "--output",
         metavar="OUT.fits",
-        help=f"{output_help}; of several frames the folder",
+        help=f"{output_help}; or a folder that exists, for results of these names",
     )
     command.add_argument("--overwrite", action="store_true", help="replace results that exist")
     command.add_argument(
@@ -263,7 +268,8 @@ def _add_device(command: argparse.ArgumentParser) -> None:
 
 
 def _add_models(commands: Any) -> None:
-    models = commands.add_parser("models", help="list, describe or verify the model packs")
+    text = "list, describe or verify the model packs"
+    models = commands.add_parser("models", help=text, description=f"{text.capitalize()}.")
     actions = models.add_subparsers(required=True, metavar="list|info|verify")
     _command(actions, "list", "list the model packs", run_list)
     info = _command(actions, "info", "describe one model", run_info)

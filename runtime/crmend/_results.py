@@ -77,11 +77,12 @@ class CleanResult:
     image : (ny, nx) float32 array
         In the input's unit; differs from it at the pixels of `cr_mask` only.
     error : (ny, nx) float32 array
-        1-sigma, in the input's unit; raised at mended pixels.
+        1-sigma, in the input's unit: the input's, or without one the background noise
+        everywhere; at mended pixels that of the new value.
     cr_mask : (ny, nx) bool array
         True = cosmic ray.
     cr_probability : (ny, nx) float32 array
-        0 … 1; 0 at invalid and saturated pixels.
+        0 … 1, the network's; 0 at invalid and saturated pixels.
     flag : (ny, nx) int32 array
         The input's flag plane, else zeros, with the cosmic-ray bit set.
     sources : SourceCatalog
@@ -100,6 +101,15 @@ class CleanResult:
     sources: SourceCatalog
     method: NDArray[np.uint8]
     stats: Stats
+
+    def __repr__(self) -> str:
+        stats, shape = self.stats, np.shape(self.image)
+        share = 100.0 * stats.cr_pixels / max(np.size(self.image), 1)
+        return (
+            f"<CleanResult shape {shape}, {stats.cr_pixels:,} cosmic-ray pixels "
+            f"({share:.2f} %) in {stats.cr_events:,} events, {stats.pixels_network:,} pixels "
+            f"mended by the network; {stats.detect_model}, threshold {stats.threshold:g}>"
+        )
 
     @property
     def provenance(self) -> Provenance:

@@ -54,6 +54,11 @@ class Detection:
     cr_mask: NDArray[np.bool_]
     cr_probability: NDArray[np.float32]
 
+    def __repr__(self) -> str:
+        pixels, shape = int(np.count_nonzero(self.cr_mask)), np.shape(self.cr_mask)
+        share = 100.0 * pixels / max(np.size(self.cr_mask), 1)
+        return f"<Detection shape {shape}, {pixels:,} cosmic-ray pixels ({share:.2f} %)>"
+
 
 def detect(
     image: ArrayLike,
@@ -134,12 +139,13 @@ def detect(
     InvalidInputError
         An argument has the wrong shape, dtype or range, or no pixel is valid.
     UnknownDetectorError, ModelError, DeviceError, MissingRuntimeError
-        As `crmend.models.load_model`.
+        No such detector; no such pack, or a damaged one; no CUDA; no onnxruntime.
 
     Warns
     -----
     CrmendWarning
-        As `detect_into`.
+        More than half of the pixels are excluded, or many share one value that noise does
+        not explain.
     """
     pixels = check_image(image)
     bad = check_mask(invalid, pixels.shape, "invalid")

@@ -33,7 +33,7 @@ from crmend._fits_planes import Extra, Plane, scan
 from crmend._fits_write import check_output
 from crmend._inputs import check_path
 from crmend._instruments import Instrument, load_instrument, match_instrument
-from crmend.errors import FileFormatError, InvalidInputError, UntrainedWarning
+from crmend.errors import CrmendWarning, FileFormatError, InvalidInputError, UntrainedWarning
 from crmend.flags import has_flag
 
 __all__ = [
@@ -99,6 +99,18 @@ class Exposure:
     primary_header: fits.Header = field(default_factory=fits.Header, repr=False)
     extras: tuple[Extra, ...] = field(default=(), repr=False)
 
+    def __repr__(self) -> str:
+        facts = [
+            *([] if self.path is None else [self.path.name]),
+            f"shape {np.shape(self.image)}",
+            f"in {self.unit or 'unknown units'}",
+            *([] if self.detector is None else [f"detector {self.detector}"]),
+            *([] if self.band is None else [f"band {self.band}"]),
+            f"{'no ' if self.error is None else ''}error plane",
+            f"{'no ' if self.flag is None else ''}flag plane",
+        ]
+        return f"<Exposure {', '.join(facts)}>"
+
     @property
     def invalid(self) -> NDArray[np.bool_]:
         """True where the value carries no information; a new (ny, nx) bool array.
@@ -133,7 +145,7 @@ def read_exposure(
     *,
     instrument: str | Path | Instrument | None = None,
     detector: int | str | None = None,
-    extver: int = 1,
+    extver: int | None = None,
     gain: float | None = None,
     read_noise: float | None = None,
     exposure_time: float | None = None,
@@ -155,8 +167,9 @@ def read_exposure(
         "generic" reads any 2-D image.
     detector : int, str or None
         Instead of the header's.
-    extver : int
-        Chip of a file with several, from 1 (see `count_extvers`).
+    extver : int or None
+        Chip of a file with several, from 1 (see `count_extvers`); None = the first, and a
+        warning where there are more.
     gain : float or None
         [e-/ADU], instead of the header's; matters for images in ADU only.
     read_noise : float or None
@@ -192,13 +205,17 @@ def read_exposure(
     UntrainedWarning
         If no network was trained for the instrument.
     CrmendWarning
-        If a flag file is missing, flag or error planes belong to none of the images, images
-        without a known name are left alone, or a keyword cannot be parsed.
+        If the file holds more chips and `extver` is None, a flag file is missing, flag or
+        error planes belong to none of the images, images without a known name are left
+        alone, or a keyword cannot be parsed.
     """
     path = check_path(path)
     known = Known(gain, read_noise, exposure_time)
     content = scan(path)
     profile = _profile(instrument, content.identity(), path.name, planes)
+    if extver is None:
+        extver = 1
+        _warn_of_more_chips(len(find_chips(content, profile)), path.name)
     layout = locate(content, profile, extver)
     if bad_flags is not None:
         profile = profile.with_bad_flags(bad_flags)
@@ -279,6 +296,16 @@ def _profile(
             "{'image': 'SCI', 'flag': 'MASK'}"
         )
     return instrument.with_planes(planes) if planes else instrument
+
+
+def _warn_of_more_chips(count: int, file_name: str) -> None:
+    if count > 1:
+        warnings.warn(
+            f"{file_name} holds {count} chips, and this is the first; extver=1 to {count} "
+            "names one, and `crmend clean` treats them all",
+            CrmendWarning,
+            stacklevel=3,
+        )
 
 
 def _check_flag_plane(layout: Layout, path: Path) -> None:

@@ -74,7 +74,7 @@ class Inpainted:
     image : (ny, nx) float32 array
         Only pixels of the mask differ from the input.
     error : (ny, nx) float32 array
-        1-sigma, in the image's unit; raised at mended pixels, else as given.
+        1-sigma, in the image's unit; at mended pixels that of the new value, else as given.
     method : (ny, nx) uint8 array
         0 = untouched, 1 = adaptive median or mean of the sky, 2 = network.
     sources : SourceCatalog
@@ -85,6 +85,13 @@ class Inpainted:
     error: NDArray[np.float32]
     method: NDArray[np.uint8]
     sources: SourceCatalog
+
+    def __repr__(self) -> str:
+        pixels, network = np.count_nonzero(self.method), np.sum(self.method == NETWORK)
+        return (
+            f"<Inpainted shape {np.shape(self.image)}, {pixels:,} pixels mended, "
+            f"{network:,} of them by the network>"
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,7 +190,7 @@ def inpaint(
     MissingFileError, FileFormatError
         The table of sources cannot be read.
     UnknownDetectorError, ModelError, DeviceError, MissingRuntimeError
-        As `crmend.models.load_model`.
+        No such detector; no such pack, or a damaged one; no CUDA; no onnxruntime.
     """
     mended = own_copy(image)
     mask = check_mask(cr_mask, mended.shape, "cr_mask")

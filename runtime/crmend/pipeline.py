@@ -35,41 +35,7 @@ _UM2_PER_CM2 = 1e8
 
 @dataclass(frozen=True)
 class CleanOptions:
-    """What may be asked of `clean` besides the image.
-
-    Attributes
-    ----------
-    detector : int, str or None
-        A detector of the model pack, such as 8; None = the exposure's.
-    model : str or None
-        A model pack, or ``"pack/detector"``; None = the exposure's, for an array that of
-        the CSST detectors.
-    threshold : float or None
-        Smallest cr_probability of a cosmic-ray pixel; None = the model card's.
-    seed_threshold : float or None
-        Smallest cr_probability of the best pixel of a group of them, see `crmend.detect`.
-    target_precision : float or None
-        Instead of a threshold, see `crmend.detect`.
-    quality : str or None
-        Of detection: ``reference`` or ``fast``; None = the model card's default.
-    views : int or None
-        How often the detection network sees the image, see `crmend.detect`.
-    star_cores : bool or None
-        Judge the cores of bright stars by the image's own PSF, see `crmend.detect`.
-    catalog : SourceCatalog, astropy Table, structured array, str, Path or None
-        Stars and galaxies, or a FITS table of them (see `crmend.sources.read_catalog`);
-        None = find them.
-    device : str
-        ``auto``, ``cpu`` or ``cuda``.
-    threads : int or None
-        CPU threads of the networks and of the fits to sources, at most as many as this
-        process may use CPUs; None = so many.  All else runs in one thread.
-    memory : int, str or None
-        Bytes, or text such as ``"2GB"``, that the whole process should stay below: tiles,
-        batches and bands shrink accordingly, the result is the same.
-    progress : callable or None
-        Called with (stage, steps done, steps in all).
-    """
+    """What may be asked of `clean` besides the image: its keyword arguments."""
 
     detector: int | str | None = None
     model: str | None = None
@@ -126,10 +92,37 @@ def clean(
         From `crmend.read_exposure`, or an image in any linear unit (for deepCR's networks: in
         electrons), of any real dtype; not changed.  NaN and infinite pixels count as invalid,
         and stay; so do the masked pixels of a numpy masked array, which become NaN.
-    detector, model, threshold, seed_threshold, target_precision, quality, views, star_cores
-        See `CleanOptions`.  An array needs `detector` or `model`.
-    catalog, device, threads, memory, progress
-        See `CleanOptions`.
+    detector : int, str or None
+        A detector of the model pack, such as 8; None = the exposure's.  An array needs
+        `detector` or `model`.
+    model : str or None
+        A model pack, such as ``"generic"``, or ``"pack/detector"``; None = the exposure's, for
+        an array that of the CSST detectors.
+    threshold : float or None
+        Smallest cr_probability of a cosmic-ray pixel; None = the model card's.
+    seed_threshold : float or None
+        Smallest cr_probability of the best pixel of a group of them, see `crmend.detect`.
+    target_precision : float or None
+        Instead of a threshold, see `crmend.detect`.
+    quality : str or None
+        Of detection: ``reference`` or ``fast``; None = the model card's default.
+    views : int or None
+        How often the detection network sees the image, see `crmend.detect`.
+    star_cores : bool or None
+        Judge the cores of bright stars by the image's own PSF, see `crmend.detect`.
+    catalog : SourceCatalog, astropy Table, structured array, str, Path or None
+        Stars and galaxies, or a FITS table of them (see `crmend.sources.read_catalog`);
+        None = find them.
+    device : str
+        ``auto``, ``cpu`` or ``cuda``.
+    threads : int or None
+        CPU threads of the networks and of the fits to sources, at most as many as this
+        process may use CPUs; None = so many.  All else runs in one thread.
+    memory : int, str or None
+        Bytes, or text such as ``"2GB"``, that the whole process should stay below: tiles,
+        batches and bands shrink accordingly, down to a smallest size; the result is the same.
+    progress : callable or None
+        Called with (stage, steps done, steps in all); the stage is ``detect`` or ``network``.
 
     Returns
     -------
@@ -143,13 +136,14 @@ def clean(
     MissingFileError, FileFormatError
         The catalogue cannot be read.
     UnknownDetectorError, ModelError, DeviceError, MissingRuntimeError
-        As `crmend.models.load_model`.
+        No such detector; no such pack, or a damaged one; no CUDA; no onnxruntime.
 
     Warns
     -----
     CrmendWarning
         The header says that the exposure has been cleaned before, its file has no flag plane,
-        most pixels are excluded, or many share one value that noise does not explain.
+        most pixels are excluded, many share one value that noise does not explain, or no source
+        of the catalogue is on the image.
     """
     options = CleanOptions(
         detector, model, threshold, seed_threshold, target_precision, quality, views,

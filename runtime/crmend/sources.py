@@ -70,6 +70,9 @@ class SourceCatalog:
     def __len__(self) -> int:
         return int(self.x.size)
 
+    def __repr__(self) -> str:
+        return f"<SourceCatalog of {len(self):,} sources>"
+
 
 CatalogLike: TypeAlias = SourceCatalog | Table | NDArray[Any] | str | Path
 """What `as_catalog` takes."""

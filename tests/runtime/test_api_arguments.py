@@ -261,7 +261,6 @@ def test_only_results_with_planes_are_written(tmp_path):
         ({"exposure_time": "s"}, "exposure_time is 's'"),
         ({"extver": "a"}, r"extver 'a' is out of range: .*; pass 1 to 1"),
         ({"extver": 1.0}, "extver 1.0 is"),
-        ({"extver": None}, "extver None is"),
         ({"instrument": 5}, "instrument is a int; expected the name"),
         ({"detector": 1.08}, "detector is 1.08; expected a name"),
         ({"planes": 5}, "planes is a int; expected a mapping"),

@@ -238,7 +238,6 @@ def test_output_is_the_input(fails, noisy, tmp_path):
 
 def test_output_in_no_folder(fails, noisy, tmp_path):
     fails(5, "folder", "clean", noisy(), "-o", tmp_path / "none" / "out.fits", *TINY)
-    fails(5, "folder", "clean", noisy(), "-o", tmp_path, "--overwrite", *TINY)
 
 
 @pytest.mark.parametrize("command", ["clean", "detect"])

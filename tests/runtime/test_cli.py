@@ -209,7 +209,7 @@ def test_generic_reads_a_plain_image(crmend_cli, noisy, tmp_path):
     # A pack from elsewhere is the user's choice; the built-in one was not trained for this.
     assert done.err == ""
     built_in = crmend_cli("detect", frame, "--instrument", "generic", "--device", "cpu")
-    assert "no network was trained for any 2-D FITS image" in built_in.err
+    assert "no network was trained for an instrument without a profile" in built_in.err
 
 
 # --- detect -------------------------------------------------------------------------

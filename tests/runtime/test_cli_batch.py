@@ -40,6 +40,15 @@ def test_each_frame_gets_its_result_beside_it(crmend_cli, night, tmp_path):
         assert line.endswith(f"s: {frame.with_suffix('')}_crmend.fits")
 
 
+def test_a_folder_for_one_frame(crmend_cli, night, tmp_path):
+    """A pattern of the shell may match one file only."""
+    out = tmp_path / "out"
+    out.mkdir()
+    done = crmend_cli("clean", night[0], "-o", out, "--json", *TINY)
+    assert (done.code, done.json["outputs"]) == (0, {"corrected": str(out / "a_crmend.fits")})
+    assert written(out) == ["a_crmend.fits"]
+
+
 def test_what_fails_keeps_the_others_from_nothing(crmend_cli, night, tmp_path):
     first, broken, second = night
     out = tmp_path / "out"

@@ -188,6 +188,11 @@ def test_several_chips_by_extver(level1, image):
     np.testing.assert_array_equal(second.error, image / 2)
     np.testing.assert_array_equal(second.flag, FLAG * 2)
     assert (second.extver, second.detector, second.electrons_per_unit) == (2, "WFC", 1.0)
+    with pytest.warns(CrmendWarning) as caught:
+        first = read_exposure(path)
+    assert "holds 2 chips, and this is the first" in str(caught[0].message)
+    assert first.extver == 1
+    np.testing.assert_array_equal(first.image, image)
 
 
 def test_chips_numbered_in_their_names(level1, image):

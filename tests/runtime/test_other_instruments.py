@@ -51,7 +51,7 @@ def test_stis(tmp_path):
     path = stis(tmp_path / "o_flt.fits")
     assert count_extvers(path) == 2
     with pytest.warns(UntrainedWarning, match="no network was trained for HST STIS"):
-        first = read_exposure(path)
+        first = read_exposure(path, extver=1)
     assert first.instrument.name == "hst_stis"
     assert (first.electrons_per_unit, first.exposure_time) == (4.016, 30.0)
     assert (first.read_noise, first.band) == (7.9, "50CCD")
@@ -82,7 +82,7 @@ def test_wfpc2_with_its_quality_in_c1m(tmp_path, quality):
         INSTRUME="WFPC2", FILTNAM1="F555W", EXPTIME=100.0, ATODGAIN=7.0,
     )  # fmt: skip
     with pytest.warns(CrmendWarning, match=r"sibling u_c1m.fits does not exist"):
-        assert read_exposure(path).flag is None
+        assert read_exposure(path, extver=1).flag is None
     flags = []
     for n in chips:
         flags.append(np.zeros(SHAPE, np.int16))
@@ -136,7 +136,7 @@ def test_decam_codes_become_bits(tmp_path):
 
 @untrained
 def test_decam_codes_cannot_be_updated_in_place(tmp_path):
-    exposure = read_exposure(decam(tmp_path))
+    exposure = read_exposure(decam(tmp_path), extver=1)
     mask_file = tmp_path / "c4d_190503_101849_ood_g_v1.fits"
     before = mask_file.read_bytes()
     with pytest.raises(FileFormatError, match="one code per pixel"):
@@ -164,7 +164,7 @@ def test_decam_codes_are_refused_before_any_work(tmp_path, crmend_cli, monkeypat
 @pytest.mark.parametrize("strange", [16, 9, 1024])
 def test_decam_bits_of_old_versions_are_refused(tmp_path, strange):
     with pytest.raises(FileFormatError, match=rf"holds {strange}, expected one of the codes"):
-        read_exposure(decam(tmp_path, codes=(0, 0, strange, 1)))
+        read_exposure(decam(tmp_path, codes=(0, 0, strange, 1)), extver=1)
 
 
 # --- what the caller knows better ------------------------------------------------------
@@ -220,7 +220,7 @@ def test_figures_given_go_before_the_header(tmp_path):
 def test_real_files(shared_data, name, profile, figures):
     path = shared_data / name
     with pytest.warns(UntrainedWarning):
-        exposure = read_exposure(path)
+        exposure = read_exposure(path, extver=1)
     assert exposure.instrument.name == profile
     found = (exposure.electrons_per_unit, exposure.exposure_time, exposure.band)
     assert (*found, count_extvers(path)) == figures

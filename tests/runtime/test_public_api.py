@@ -40,6 +40,21 @@ def test_an_unknown_name_is_an_attribute_error():
         _ = crmend.cleen
 
 
+def test_errors_are_at_hand_after_the_import():
+    assert run("import crmend\nprint(crmend.errors.CrmendError.__name__)") == "CrmendError"
+
+
+def test_the_package_runs_as_a_command():
+    done = subprocess.run(
+        [sys.executable, "-m", "crmend", "--version"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert (done.returncode, done.stdout) == (0, f"crmend {version('crmend')}\n")
+
+
 def test_import_loads_nothing_heavy():
     code = (
         "import sys, crmend\n"
