@@ -11,7 +11,7 @@ import sys
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ from crmend._cli_options import positive_count, positive_number
 from crmend.errors import CrmendWarning
 from crmend.exposure import count_extvers
 from crmend_training import _cli_masked, datasets
+from crmend_training._processes import workers
 from crmend_training._sections import ZooSection
 from crmend_training.recipe import DETECTORS, Recipe, load_recipe
 
@@ -227,7 +228,7 @@ def _drawn_tasks(recipe: Recipe, kind: str) -> list[_Task]:
 
 def _in_order(tasks: list[_Task], jobs: int) -> Iterator[datasets.Frame]:
     """Yield the frames in order, made by `jobs` processes that stay a little ahead."""
-    with ProcessPoolExecutor(jobs) as pool:
+    with workers(min(jobs, len(tasks))) as pool:
         waiting: deque[Future[datasets.Frame]] = deque()
         for function, arguments in tasks:
             waiting.append(pool.submit(function, *arguments))

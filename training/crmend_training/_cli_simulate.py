@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from tqdm import tqdm
 
 from crmend._cli_options import positive_count
 from crmend_training import simulate
+from crmend_training._processes import workers
 from crmend_training.recipe import Recipe, load_recipe
 from crmend_training.simulate import LAWS, SimulationConfig
 
@@ -156,7 +156,7 @@ def _simulate(options: argparse.Namespace) -> None:
     else:
         configs = [_single_config(options)]
     jobs = [_Job(c, Path(options.out), keep_clean, options.resume) for c in configs]
-    with ProcessPoolExecutor(options.jobs) as pool:
+    with workers(min(options.jobs, len(jobs))) as pool:
         done = pool.map(_simulate_one, jobs)
         for path in tqdm(done, total=len(jobs), desc="simulate", disable=None):
             tqdm.write(str(path))
