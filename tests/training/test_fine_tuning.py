@@ -253,6 +253,7 @@ def test_the_pack_generic_can_be_made_alone_of_weights_with_their_thresholds(tmp
     assert cli.main([
         "export", "--generic-only", *detect, "--inpaint", str(weights / "inpaint_base.pt"),
         "--calibration", str(chosen), "--validation", str(pairs), "--out", str(packs),
+        "--overwrite",
     ]) == 3  # fmt: skip
     assert "made with other weights of detect for generic than" in capsys.readouterr().err
 

@@ -16,6 +16,7 @@ from crmend._views import RunGraph, in_views
 from crmend.exposure import read_exposure
 from crmend_training import datasets, evaluate, networks, validate
 from crmend_training._checkpoints import Weights, load_network
+from crmend_training._results import whole_file
 
 TILE = 256
 
@@ -215,8 +216,8 @@ def save(points: Mapping[str, Mapping[str, OperatingPoint]], path: Path) -> None
         kind: {name: dataclasses.asdict(point) for name, point in group.items()}
         for kind, group in points.items()
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=1) + "\n")
+    with whole_file(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=1) + "\n")
 
 
 def load(path: Path) -> dict[str, dict[str, OperatingPoint]]:

@@ -13,7 +13,7 @@ from crmend_training.recipe import STAGES, Recipe, load_recipe
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command; return its exit code (0 done, 2 usage, 3 files or values, 130 Ctrl-C)."""
+    """Run one command; return its exit code: 0 done, 2 usage, 3 files or values, 130 Ctrl-C."""
     options = _parser().parse_args(arguments)
     return end_of(lambda: options.run(options), "crmend-train")
 
@@ -63,11 +63,12 @@ def _steps(recipe: Recipe, options: argparse.Namespace, work: Path) -> list[list
         found += ["--detect-own", f"{work}/runs/fine_detect"]
     chosen, packs = f"{work}/calibration.json", f"{work}/exported_models"
     steps.append(["calibrate", *found, "--validation", frames, *name, "--out", chosen])
+    steps[-1].append("--overwrite")
     found += ["--inpaint", final["inpaint"]]
     if "fine_inpaint" in recipe.trainings:
         found += ["--inpaint-own", f"{work}/runs/fine_inpaint"]
     steps.append(["export", *found, "--calibration", chosen, "--validation", frames, *name])
-    steps[-1] += ["--out", packs]
+    steps[-1] += ["--out", packs, "--overwrite"]
     return [*steps, ["validate", packs, *found]]
 
 
