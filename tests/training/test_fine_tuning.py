@@ -163,7 +163,7 @@ def empty(folder):
         ),
         (trim, r"mask has shape \(88, 96\), a has \(96, 96\); expected the same.*overscan"),
         (make_nan, r"dtype >f4 and not finite everywhere; expected numbers"),
-        (garble, r"a_crtruth\.fits cannot be opened as FITS .*expected an exposure or a mask"),
+        (garble, r"a_crtruth\.fits cannot be read as FITS .*expected an intact FITS file"),
         (stack, r"shape \(2, 96, 96\) and dtype bool; expected two dimensions of numbers"),
         (empty, r"no exposure in .*; expected files that end in \.fits"),
     ],

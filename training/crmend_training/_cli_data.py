@@ -74,7 +74,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
 
     command = commands.add_parser("harvest", help="collect cosmic rays from dark frames")
     command.add_argument("darks", nargs="+", help="three or more FITS files without light")
-    command.add_argument("--gain", type=float, help="e-/ADU, for darks in ADU")
+    command.add_argument("--gain", type=positive_number, help="e-/ADU, for darks in ADU")
     command.add_argument("--out", required=True, help="library of cosmic rays (.npz)")
     add_overwrite(command)
     command.set_defaults(run=_harvest)
@@ -86,7 +86,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     )
     command.add_argument(
         "--saturation",
-        type=float,
+        type=positive_number,
         metavar="LEVEL",
         help="in the files' unit; pixels at or above it, and what touches them, are unsure "
         "(default: by the header, if it says)",
@@ -121,6 +121,8 @@ def _dataset(options: argparse.Namespace) -> None:
         "inpaint": datasets.build_inpainting_set,
     }[options.kind]
     frames = _in_order(tasks, options.jobs)
+    if options.masks is not None:
+        frames = _told_if_empty(frames, options)
     bar = tqdm(frames, desc="data set", total=len(tasks), disable=None)
     settings = recipe.dataset.get(options.kind, {})
     info = build(bar, Path(options.out), **settings, made_with=made_with)
@@ -245,6 +247,23 @@ def _in_order(tasks: list[_Task], jobs: int) -> Iterator[datasets.Frame]:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
+
+
+def _told_if_empty(
+    frames: Iterator[datasets.Frame], options: argparse.Namespace
+) -> Iterator[datasets.Frame]:
+    """Pass frames on, and tell of masks without any cosmic ray that takes part."""
+    found = False
+    for frame in frames:
+        drawn = frame.name.startswith(datasets.DRAWN)
+        found = found or (not drawn and bool((frame.cr[~frame.ignore] > 0.0).any()))
+        yield frame
+    if not found:
+        print(
+            f"warning: no mask of the exposures in {options.frames} holds a cosmic ray that "
+            "takes part; a network learns from them that there is none",
+            file=sys.stderr,
+        )
 
 
 def _harvest(options: argparse.Namespace) -> None:
