@@ -158,3 +158,16 @@ def test_a_set_that_was_not_finished_is_not_complete(sets):
     with pytest.raises(KeyboardInterrupt):
         datasets.build_detection_set(interrupted(), sets / "detect", stamp=128)
     assert not (sets / "detect" / "set.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--fast-own", "DIR"], "--fast-own needs --fast, the checkpoint"),
+        (["--fast-views", "4"], "--fast-views 4 needs --fast, the network"),
+    ],
+)
+def test_options_of_a_network_that_is_not_given_are_refused(tmp_path, capsys, options, message):
+    detect = ["--detect", "D", "--generic-only", "--recipe", "smoke", *options]
+    assert cli.main(["calibrate", *detect, "--out", str(tmp_path / "c.json")]) == 3
+    assert message in capsys.readouterr().err

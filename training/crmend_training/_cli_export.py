@@ -102,6 +102,11 @@ def _weights(options: argparse.Namespace) -> dict[str, Any]:
     from crmend_training._checkpoints import Weights, read_checkpoint
     from crmend_training.networks import FINDERS, MENDERS
 
+    for kind in ("fast", "inpaint"):
+        if getattr(options, f"{kind}_own", None) and not getattr(options, kind):
+            raise ValueError(
+                f"--{kind}-own needs --{kind}, the checkpoint for detectors without their own"
+            )
     weights = {"detect": Weights.found(options.detect, options.detect_own)}
     if options.fast is not None:
         weights[FAST] = Weights.found(options.fast, options.fast_own)
@@ -118,6 +123,10 @@ def _calibrate(options: argparse.Namespace) -> None:
     from crmend._cards import FAST
     from crmend_training import calibrate
 
+    if options.fast is None and options.fast_views != 1:
+        raise ValueError(
+            f"--fast-views {options.fast_views} needs --fast, the network it is for"
+        )
     refuse_existing(Path(options.out), options)
     frames_of = _validation_frames(options)
     found = {}
