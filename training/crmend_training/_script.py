@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import signal
 import sys
 import threading
@@ -16,6 +17,13 @@ from crmend.errors import CrmendError
 
 INPUT = 3
 """Exit code where something given cannot be used."""
+
+
+def existing_folder(text: str) -> Path:
+    """Return the path of a folder that exists, as the type of an option."""
+    if not Path(text).is_dir():
+        raise argparse.ArgumentTypeError(f"{text} is no folder; expected one that exists")
+    return Path(text)
 
 
 def run(main: Callable[[], int | None]) -> None:
