@@ -171,3 +171,21 @@ def test_options_of_a_network_that_is_not_given_are_refused(tmp_path, capsys, op
     detect = ["--detect", "D", "--generic-only", "--recipe", "smoke", *options]
     assert cli.main(["calibrate", *detect, "--out", str(tmp_path / "c.json")]) == 3
     assert message in capsys.readouterr().err
+
+
+def test_a_set_that_is_damaged_is_named(tiny, tmp_path, capsys):
+    path = tmp_path / "set" / "detect" / "image.npy"
+    path.write_bytes(path.read_bytes()[:1000])
+    assert tiny[1]() == 3
+    assert f"{path} is damaged (" in capsys.readouterr().err
+    (tmp_path / "set" / "set.json").write_text("{")
+    assert tiny[1]() == 3
+    assert "set.json is not what `crmend-train dataset` writes" in capsys.readouterr().err
+
+
+def test_final_weights_are_no_checkpoint_to_go_on_from(tiny, tmp_path, capsys):
+    assert tiny[1]() == 0
+    run = tmp_path / "run"
+    (run / "checkpoint.pt").write_bytes((run / "final.pt").read_bytes())
+    assert tiny[1]("--resume") == 3
+    assert "holds final weights and nothing to go on from" in capsys.readouterr().err

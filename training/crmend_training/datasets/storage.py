@@ -58,6 +58,9 @@ class SetWriter:
                 column.close()
             else:
                 column.discard()
+        if kind is not None:
+            with suppress(OSError):
+                self.folder.rmdir()
 
     def add_frame(self, name: str, place: Place) -> int:
         """Note a frame, and return its index."""
@@ -211,7 +214,11 @@ def load_column(folder: Path, column: str) -> Any:
             f"make it with `crmend-train dataset {column.partition('/')[0]}`"
         )
     coding = info.get("columns", {}).get(column, PLAIN)
-    stored = np.load(folder / f"{column}.npy", mmap_mode="r")
+    path = folder / f"{column}.npy"
+    try:
+        stored = np.load(path, mmap_mode="r")
+    except (ValueError, EOFError) as error:
+        raise ValueError(f"{path} is damaged ({error}); make the set anew") from error
     # Views, since indexing a numpy.memmap costs more than reading the crop does.
     if coding == ASINH:
         return compact.CodedColumn(stored.view(np.ndarray))
@@ -227,11 +234,19 @@ def load_info(folder: Path) -> dict:
     ------
     FileNotFoundError
         The folder holds no data set.
+    ValueError
+        ``set.json`` is damaged.
     """
     path = Path(folder) / "set.json"
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing; make it with `crmend-train dataset`")
-    return json.loads(path.read_text())
+    try:
+        info: dict = json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(
+            f"{path} is not what `crmend-train dataset` writes ({error}); make the set anew"
+        ) from error
+    return info
 
 
 def split_frames(info: dict, validation: float = 0.1) -> tuple[list[int], list[int]]:
