@@ -62,7 +62,7 @@ def test_a_training_is_neither_overwritten_nor_resumed_with_other_data(tiny, tmp
     assert (tmp_path / "run" / "checkpoint.pt").read_bytes() == written
 
 
-def test_a_resumed_training_still_tells_where_it_began(tiny, tmp_path):
+def test_a_resumed_training_still_knows_where_it_began(tiny, tmp_path, capsys):
     _, train = tiny
     start = _training.start(
         {"architecture": "deepcr", "hidden": 4}, 1, {"recipe": "first"}, None
@@ -72,6 +72,7 @@ def test_a_resumed_training_still_tells_where_it_began(tiny, tmp_path):
     assert train("--resume") == 0
     info = _checkpoints.read_checkpoint(tmp_path / "run" / "final.pt")["info"]
     assert info["initial"]["recipe"] == "first"
+    assert '"initial"' not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

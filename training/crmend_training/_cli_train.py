@@ -81,7 +81,10 @@ def _train(options: argparse.Namespace) -> None:
         recipe=recipe.name,
     )
     if not stage.startswith("fine_"):
-        print(json.dumps(train(paths, settings, schedule).info, indent=1))
+        info = train(paths, settings, schedule).info
+        # Whole family trees, which stand in the checkpoint.
+        told = {key: info[key] for key in info if key not in ("initial", "teachers")}
+        print(json.dumps(told, indent=1))
         return
     detectors = _training.detectors_of(paths.folder)
     if not detectors:
