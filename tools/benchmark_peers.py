@@ -39,6 +39,8 @@ from crmend_training import (
     peers_real,
     peers_run,
 )
+from crmend_training._script import existing_folder
+from crmend_training._script import run as run_script
 
 VALIDATION_SIZE = 512
 """Side of the parts of frames on which settings are tuned [px]."""
@@ -83,7 +85,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     run_.add_argument("--rounds", type=int, default=3, help="of CRs put on a frame's sources, "
                       "for mending (default: 3; 0 = the frame as it is)")  # fmt: skip
     run_.add_argument("--validation-frames", type=positive, default=2)
-    run_.add_argument("--real", type=Path, help="folder of real exposures")
+    run_.add_argument("--real", type=existing_folder, help="folder of real exposures")
     run_.add_argument("--peers", nargs="+", metavar="NAME", help="methods that begin so")
     run_.add_argument("--tasks", nargs="+", choices=peers_catalogue.TASKS,
                       default=peers_catalogue.TASKS)  # fmt: skip
@@ -267,4 +269,4 @@ def write_report(out: Path) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_script(main)

@@ -22,6 +22,7 @@ from astropy.io import fits
 from numpy.typing import NDArray
 
 import crmend
+from crmend._cli_options import positive_count
 from crmend.errors import CrmendWarning
 from crmend_training import deepcr_import
 from crmend_training._script import run as run_script
@@ -110,11 +111,13 @@ def _options() -> argparse.Namespace:
         "frames", nargs="+", type=Path, help="exposures (the first chip of each)"
     )
     parser.add_argument(
-        "--size", type=int, help="only so many rows and columns, from the corner"
+        "--size", type=positive_count, help="only so many rows and columns, from the corner"
     )
-    parser.add_argument("--patch", type=int, default=256, help="deepCR's patches (default 256)")
+    parser.add_argument(
+        "--patch", type=positive_count, default=256, help="deepCR's patches (default 256)"
+    )
     parser.add_argument("--threshold", type=float, help="default: the card's")
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--threads", type=positive_count, default=1)
     parser.add_argument(
         "--crop", action="store_true", help="also without 2 rows and columns: no multiple of 4"
     )

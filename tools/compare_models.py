@@ -19,6 +19,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from crmend_training import _cli_masked, compare_models
+from crmend_training._script import existing_folder
 from crmend_training._script import run as run_script
 from crmend_training.compare_figures import draw_events
 from crmend_training.compare_models import Score
@@ -41,6 +42,11 @@ def main() -> None:
             for model, each in found.items()
         }
         draw_events(out / f"{number}.{options.picture}", frames, masks)
+    if not rows:
+        raise ValueError(
+            f"{options.real} holds no exposure that evaluate_real knows and --only "
+            f"{options.only} matches; expected some, such as saao_i_band/AKB13475I0135.fits.fz"
+        )
     with (out / "comparison.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, [field.name for field in fields(Score)])
         writer.writeheader()
@@ -91,7 +97,9 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("frames", nargs="?", help="folder of exposures with masks")
     parser.add_argument(
-        "--real", type=Path, help="folder of the real exposures that evaluate_real knows"
+        "--real",
+        type=existing_folder,
+        help="folder of the real exposures that evaluate_real knows",
     )
     parser.add_argument(
         "--only", default="*", metavar="PATTERN", help="exposures whose names match"

@@ -23,9 +23,11 @@ from typing import Any
 
 import numpy as np
 
+from crmend._cli_options import positive_count
 from crmend_training import datasets
 from crmend_training import evaluate_figures as figures
 from crmend_training import evaluate_report as report
+from crmend_training._script import existing_folder
 from crmend_training._script import run as run_script
 from crmend_training.evaluate_detection import StratumScores, score_frames, teacher_rows
 from crmend_training.evaluate_lookalikes import CLASSES, QUALITY_KINDS, pooled_zoo, score_zoo
@@ -63,19 +65,24 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--paper", type=Path, help="pairs with the paper's CR law")
     parser.add_argument("--physical", type=Path, help="pairs with the physical CR law")
-    parser.add_argument("--most", type=int, help="so many frames per detector at most")
+    parser.add_argument(
+        "--most", type=positive_count, help="so many frames per detector at most"
+    )
     parser.add_argument("--teacher", type=Path, help="checkpoint of a larger network")
-    parser.add_argument("--teacher-frames", type=int, default=1, help="per detector")
+    parser.add_argument("--teacher-frames", type=positive_count, default=1, help="per detector")
     parser.add_argument("--quality", nargs="+", choices=list(QUALITY_KINDS),
                         default=list(QUALITY_KINDS))  # fmt: skip
     parser.add_argument("--zoo-seeds", type=int, default=4, help="zoos per detector")
-    parser.add_argument("--real", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--real", type=existing_folder, default=Path("../shared/data"))
     parser.add_argument("--instruments", nargs="+", choices=[i.name for i in INSTRUMENTS],
                         help="of the real exposures (default: all)")  # fmt: skip
     parser.add_argument("--only", nargs="+", choices=SECTIONS, default=list(SECTIONS))
-    parser.add_argument("--threads", type=int, help="of the networks (default: all)")
+    parser.add_argument("--threads", type=positive_count, help="of the networks (default: all)")
     parser.add_argument("--out", type=Path, default=Path("report"))
-    return parser.parse_args()
+    options = parser.parse_args()
+    if set(options.only) <= {"frames", "stars"} and not (options.paper or options.physical):
+        parser.error(f"--only {' '.join(options.only)} needs --paper or --physical, or both")
+    return options
 
 
 def plain(value: Any) -> Any:

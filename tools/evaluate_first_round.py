@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 import crmend
+from crmend._cli_options import positive_count
 from crmend_training import datasets, evaluate
 from crmend_training._script import run as run_script
 from crmend_training.mending_bound import hole_bound, optics_of
@@ -39,8 +40,12 @@ def main() -> None:
     parser.add_argument("--validation", type=Path, required=True)
     parser.add_argument("--out", type=Path, default=Path("report"))
     parser.add_argument("--only", choices=["detection", "inpainting"], help="one of the two")
-    parser.add_argument("--injections", type=int, default=60, help="sources hit at a time")
-    parser.add_argument("--rounds", type=int, default=4, help="times that each frame is hit")
+    parser.add_argument(
+        "--injections", type=positive_count, default=60, help="sources hit at a time"
+    )
+    parser.add_argument(
+        "--rounds", type=positive_count, default=4, help="times that each frame is hit"
+    )
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     started = time.time()

@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from crmend._cli_options import positive_count
 from crmend_training import (
     classical_fills,
     datasets,
@@ -88,17 +89,23 @@ def parse() -> argparse.Namespace:
         metavar="NAME",
         help=f"classical fills (default all: {', '.join(classical_fills.PEERS)})",
     )
-    parser.add_argument("--rounds", type=int, default=1, help="times that a frame is hit")
+    parser.add_argument(
+        "--rounds", type=positive_count, default=1, help="times that a frame is hit"
+    )
     parser.add_argument(
         "--most",
-        type=int,
+        type=positive_count,
         help="use so many of the frames, and of the sources of the science set, evenly chosen",
     )
     parser.add_argument(
-        "--sources", type=int, help="measure so many hit sources of a frame, drawn at random"
+        "--sources",
+        type=positive_count,
+        help="measure so many hit sources of a frame, drawn at random",
     )
     parser.add_argument("--seed", type=int, default=0, help="of shifts and of the sheet")
-    parser.add_argument("--threads", type=int, help="of the network in policy and speed")
+    parser.add_argument(
+        "--threads", type=positive_count, help="of the network in policy and speed"
+    )
     parser.add_argument("--out", type=Path, default=Path("report"))
     return parser.parse_args()
 

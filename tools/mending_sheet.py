@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from crmend._cli_options import positive_count
 from crmend_training import classical_fills, datasets, mending_frames, mending_sheet
 from crmend_training._script import run as run_script
 
@@ -63,8 +64,12 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--mask", choices=mending_frames.MASKS, default="true")
     parser.add_argument("--typical", type=int, default=2, help="of each type and magnitude")
     parser.add_argument("--worst", type=int, default=4, help="of each type")
-    parser.add_argument("--rounds", type=int, default=1, help="times that a frame is hit")
-    parser.add_argument("--most", type=int, help="use so many of the frames, evenly chosen")
+    parser.add_argument(
+        "--rounds", type=positive_count, default=1, help="times that a frame is hit"
+    )
+    parser.add_argument(
+        "--most", type=positive_count, help="use so many of the frames, evenly chosen"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the choice")
     return parser.parse_args()
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from crmend._fits_layout import sibling_path
 from crmend._fits_planes import kind_of
-from crmend._inputs import check_shape
+from crmend._inputs import check_shape, check_unit
 from crmend.errors import CrmendWarning
 from crmend.exposure import Exposure
 from crmend.flags import to_int32
@@ -23,11 +23,12 @@ def own_planes(exposure: Exposure) -> Exposure:
     Raises
     ------
     InvalidInputError
-        A plane has the wrong dtype, or not the shape of the image.
+        A plane has the wrong dtype, or not the shape or the unit of the image.
     """
     image = own_copy(exposure.image, "exposure.image")
     error, flag = exposure.error, exposure.flag
     if error is not None:
+        check_unit(error, exposure.image, "exposure.error")
         error = own_plane(error, image.shape, "exposure.error")
     if flag is not None:
         flag = to_int32(flag)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from crmend._instruments import ALL_FLAGS, PLANE_KINDS
 from crmend._memory import byte_count
+from crmend._sessions import MOST_THREADS
 from crmend.errors import InvalidInputError
 
 _ENDINGS = (".fits.fz", ".fits.gz", ".fit.gz", ".fits", ".fit", ".fts")
@@ -44,6 +45,14 @@ def positive_count(text: str) -> int:
     if not text.strip().isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number of at least 1")
     return int(text)
+
+
+def thread_count(text: str) -> int:
+    """Return a number of threads, of which onnxruntime takes so many at most."""
+    count = positive_count(text)
+    if count > MOST_THREADS:
+        raise argparse.ArgumentTypeError(f"{text!r} is more than {MOST_THREADS} threads")
+    return count
 
 
 def plane(text: str) -> tuple[str, str]:

@@ -16,9 +16,9 @@ from crmend._cli_options import (
     flag_bits,
     memory,
     plane,
-    positive_count,
     positive_number,
     probability,
+    thread_count,
 )
 from crmend._cli_output import CommandLineError
 from crmend._views import VIEWS
@@ -261,7 +261,7 @@ def _add_device(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument(
         "--threads",
-        type=positive_count,
+        type=thread_count,
         metavar="N",
         help="CPU threads, at most one per CPU (default: all)",
     )

@@ -115,6 +115,20 @@ def check_shape(array: NDArray[Any], shape: tuple[int, ...], name: str) -> None:
         )
 
 
+def check_unit(plane: ArrayLike | None, image: ArrayLike, name: str) -> None:
+    """Raise where a plane and its image say that they are in different units.
+
+    Raises
+    ------
+    InvalidInputError
+    """
+    own, wanted = getattr(plane, "unit", None), getattr(image, "unit", None)
+    if own is not None and wanted is not None and own != wanted:
+        raise InvalidInputError(
+            f"{name} is in {own} and the image in {wanted}; expected the same unit: convert one"
+        )
+
+
 def _array_of(values: ArrayLike, name: str) -> NDArray[Any]:
     """Return an array, a subclass where it is one."""
     try:

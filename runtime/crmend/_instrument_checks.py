@@ -13,6 +13,10 @@ _TABLES = ("planes", "keywords", "flags", "flag_roles")
 _OTHER_TABLES = ("match", "siblings", "bands", "pixel_sizes_um", "flag_codes")
 _TEXTS = ("title", "model_pack", "default_unit", "file_pattern", "detector_pattern")
 _SWITCHES = ("trained", "gain_required")
+_NEEDED = {
+    **dict.fromkeys(("title", "model_pack", "default_unit"), "text in quotes"),
+    **dict.fromkeys(_SWITCHES, "true or false"),
+}
 _NUMBERS = ("pixel_size_um", "default_read_noise")
 _LISTS_OF_TEXT = ("positions", "detectors")
 _TABLES_OF_TEXT = ("siblings", "bands")
@@ -48,6 +52,8 @@ def check_profile(table: Mapping[str, Any], kinds: tuple[str, ...], most_flags: 
         _require(name in ENTRIES, "an entry", name, "a known one")
     for name in _TABLES:
         _require(name in table, name, None, f"a table; add [{name}]")
+    for name, expected in _NEEDED.items():
+        _require(name in table, name, None, f"{expected}; add it")
     for name in (*_TABLES, *_OTHER_TABLES):
         _expect(table, name, lambda value: isinstance(value, dict), "a table")
     for name in _TEXTS:

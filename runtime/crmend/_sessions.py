@@ -25,7 +25,8 @@ _CUDA = "CUDAExecutionProvider"
 # A process that goes through all detectors keeps only the last few sessions.
 _MAX_SESSIONS = 4
 _FATAL = 4
-_MOST_THREADS = 1024
+MOST_THREADS = 1024
+"""Threads that anybody may ask for."""
 
 # Arenas grow by what a tile needs, not by powers of two.  HEURISTIC: see onnxruntime's
 # CUDA provider page; DEFAULT can be slow and EXHAUSTIVE searches again for each shape.
@@ -255,10 +256,9 @@ def _thread_count(threads: int | None) -> int:
     if threads is None:
         return usable
     whole = isinstance(threads, int | np.integer) and not isinstance(threads, bool)
-    if not whole or not 1 <= threads <= _MOST_THREADS:
+    if not whole or not 1 <= threads <= MOST_THREADS:
         raise InvalidInputError(
-            f"threads is {threads!r}; expected a whole number from 1 to {_MOST_THREADS}, or "
-            "None"
+            f"threads is {threads!r}; expected a whole number from 1 to {MOST_THREADS}, or None"
         )
     return min(int(threads), usable)
 

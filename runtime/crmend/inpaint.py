@@ -27,6 +27,7 @@ from crmend._inputs import (
     check_image,
     check_mask,
     check_shape,
+    check_unit,
 )
 from crmend._kernels import MIN_GOOD, SKY_GOOD, adaptive_median
 from crmend._normalise import measure_scale
@@ -186,7 +187,7 @@ def inpaint(
     Raises
     ------
     InvalidInputError
-        An argument has the wrong shape, dtype or range.
+        An argument has the wrong shape, dtype or range, or the error another unit.
     MissingFileError, FileFormatError
         The table of sources cannot be read.
     UnknownDetectorError, ModelError, DeviceError, MissingRuntimeError
@@ -201,6 +202,7 @@ def inpaint(
     size = check_count(batch, "batch")
     limited = check_flag(additive, "additive")
     check_callable(progress, "progress")
+    check_unit(error, image, "error")
     own_error = None if error is None else own_plane(error, mended.shape, "error")
     known = None if sources is None else as_catalog(sources)
     loaded = choose_model(detector, model, "inpaint", device, threads)

@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import re
 
 import numpy as np
 import pytest
@@ -330,6 +331,22 @@ def test_packs_agree_with_their_checkpoints(checkpoints, packs):
     found = list(export.validate_packs(packs, checkpoints))
     assert len(found) == 3 * 3
     assert all(parity.mask_pixels_changed == 0 for _, _, parity in found)
+
+
+def test_other_checkpoints_than_the_packs_are_told_and_the_packs_stay(
+    checkpoints, packs, tmp_path
+):
+    graph = re.escape(str(packs / "csst_msc" / "08" / "detect.onnx"))
+    with pytest.raises(
+        ValueError, match=rf"{graph} has architecture .*expected the checkpoint"
+    ):
+        list(export.validate_packs(packs, {"detect": checkpoints["detect_fast"]}))
+    saved = torch.load(checkpoints["detect"].base)
+    saved["state_dict"] = {name: 1.1 * w for name, w in saved["state_dict"].items()}
+    torch.save(saved, tmp_path / "other.pt")
+    with pytest.raises(validate.ParityError, match=rf"{graph}: cr_pro.* Is .* made of"):
+        list(export.validate_packs(packs, {"detect": Weights(tmp_path / "other.pt")}))
+    assert (packs / "csst_msc" / "08" / "detect.onnx").is_file()
 
 
 def test_a_double_precision_run_leaves_the_network_as_it_was():

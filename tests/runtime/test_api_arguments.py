@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 from astropy.table import MaskedColumn, QTable, Table
-from astropy.units import pix
+from astropy.units import adu, electron, pix
 
 import crmend
 from crmend.errors import (
@@ -306,3 +306,14 @@ def test_switches_of_inpainting_are_checked(image):
     for name, value in (("additive", "no"), ("progress", 5)):
         with pytest.raises(InvalidInputError, match=f"{name} is {value!r}; expected"):
             crmend.inpaint(image, image > 1000.0, model="tiny", device="cpu", **{name: value})
+
+
+def test_an_error_in_another_unit_than_its_image_is_refused(exposure):
+    image, error = exposure.image * electron, exposure.error * adu
+    mask = np.zeros(image.shape, bool)
+    with pytest.raises(InvalidInputError, match="error is in adu and the image in electron"):
+        crmend.inpaint(image, mask, error=error, model="tiny")
+    with pytest.raises(InvalidInputError, match="error is in adu and the image in electron"):
+        crmend.clean(dataclasses.replace(exposure, image=image, error=error), **TINY)
+    same = crmend.inpaint(image, mask, error=exposure.error * electron, model="tiny")
+    assert np.array_equal(same.image, exposure.image, equal_nan=True)

@@ -261,6 +261,7 @@ def test_detect_several_chips(crmend_cli, noisy, tmp_path):
         ("clean", "a.fits", "--threshold", "0.5", "--target-precision", "0.9"),
         ("clean", "a.fits", "--quality", "best"),
         ("clean", "a.fits", "--threads", "0"),
+        ("clean", "a.fits", "--threads", "99999"),
         ("clean", "a.fits", "--memory", "lots"),
         ("clean", "a.fits", "--memory", "9" * 400),
         ("clean", "a.fits", "--device", "tpu"),

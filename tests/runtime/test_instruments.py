@@ -158,6 +158,8 @@ def test_unusable_own_profile(tmp_path, content):
 @pytest.mark.parametrize(
     ("old", "new", "match"),
     [
+        ('title = "mine"', "", "title is missing, expected text in quotes; add it"),
+        ("trained = false", "", "trained is missing, expected true or false; add it"),
         ('unit = ["BUNIT"]', "", r"keywords.unit is missing, expected a list"),
         ('exposure_time = ["EXPTIME"]', "", r"keywords.exposure_time is missing"),
         ("gain_required = false", "gain_required = true", r"keywords.gain is missing"),

@@ -38,7 +38,10 @@ def test_weights_lie_between_those_of_the_parts(tmp_path, capsys):
     assert load_network(out)[1] == CONFIG
 
 
-@pytest.mark.parametrize(("shares", "said"), [([1.0], "a share each"), ([1.0, 0.0], "above 0")])
+@pytest.mark.parametrize(
+    ("shares", "said"),
+    [([1.0], "a share each"), ([1.0, 0.0], "above 0"), ([1.0, float("inf")], "above 0")],
+)
 def test_shares_are_checked_before_anything_is_written(tmp_path, shares, said):
     paths = [tmp_path / "a.pt", tmp_path / "b.pt"]
     for seed, path in enumerate(paths):

@@ -49,7 +49,8 @@ def test_only_sets_of_the_same_columns_are_joined(two_sets, sets, tmp_path, caps
 
 def test_a_set_is_not_joined_into_itself(two_sets, capsys):
     before = (two_sets[1] / "set.json").read_bytes()
-    assert cli.main(["join", *map(str, two_sets), "--out", str(two_sets[1])]) == 3
+    into = ["--out", str(two_sets[1]), "--overwrite"]
+    assert cli.main(["join", *map(str, two_sets), *into]) == 3
     assert "one of the sets to join; expected another folder" in capsys.readouterr().err
     assert (two_sets[1] / "set.json").read_bytes() == before
 

@@ -203,7 +203,7 @@ def test_the_command_tells_gaps_and_keeps_a_complete_set(tmp_path, rng, capsys, 
     assert main([*command, "--resume"]) == 0
     assert "is complete" in capsys.readouterr().out
     assert main([*command, "--resume", "--types", "any"]) == 3
-    assert "make the set anew without --resume" in capsys.readouterr().err
+    assert "make the set anew with --overwrite" in capsys.readouterr().err
     recipe.write_text("[dataset.science]\nmagnitude = [19.0]\n")
     assert main(command) != 0
     assert "dataset.science has unknown keys magnitude" in capsys.readouterr().err

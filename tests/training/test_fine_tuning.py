@@ -163,7 +163,7 @@ def empty(folder):
         ),
         (trim, r"mask has shape \(88, 96\), a has \(96, 96\); expected the same.*overscan"),
         (make_nan, r"dtype >f4 and not finite everywhere; expected numbers"),
-        (garble, r"a_crtruth\.fits cannot be opened as FITS .*expected an exposure or a mask"),
+        (garble, r"a_crtruth\.fits cannot be read as FITS .*expected an intact FITS file"),
         (stack, r"shape \(2, 96, 96\) and dtype bool; expected two dimensions of numbers"),
         (empty, r"no exposure in .*; expected files that end in \.fits"),
     ],
@@ -253,6 +253,7 @@ def test_the_pack_generic_can_be_made_alone_of_weights_with_their_thresholds(tmp
     assert cli.main([
         "export", "--generic-only", *detect, "--inpaint", str(weights / "inpaint_base.pt"),
         "--calibration", str(chosen), "--validation", str(pairs), "--out", str(packs),
+        "--overwrite",
     ]) == 3  # fmt: skip
     assert "made with other weights of detect for generic than" in capsys.readouterr().err
 

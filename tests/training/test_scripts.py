@@ -23,6 +23,12 @@ TOOLS = Path(__file__).parents[2] / "tools"
         ("cosmic_ray_statistics", ["--truth", "nowhere.fits", "--out", "c"], "nowhere.fits"),
         ("compare_devices", ["nowhere.fits"], "nowhere.fits does not exist"),
         ("measure_full_frame", ["nowhere.fits"], "nowhere.fits"),
+        ("mending_sheet", ["F", "--most", "0"], "'0' is no whole number of at least 1"),
+        ("evaluate_detection", ["--paper", "F", "--most", "0"], "'0' is no whole number"),
+        ("evaluate_detection", ["--real", "nowhere"], "nowhere is no folder; expected one"),
+        ("evaluate_detection", ["--only", "frames"], "--only frames needs --paper or"),
+        ("compare_models", ["--real", ".", "--models", "generic", "--out", "c"], ". holds no"),
+        ("benchmark_peers", ["run", "--real", "nowhere"], "nowhere is no folder; expected"),
         ("make_demo_frame", ["nowhere.fits"], "unrecognized arguments: nowhere.fits"),
         ("record_frames", ["nowhere.json"], "unrecognized arguments: nowhere.json"),
         (

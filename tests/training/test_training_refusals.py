@@ -62,7 +62,7 @@ def test_a_training_is_neither_overwritten_nor_resumed_with_other_data(tiny, tmp
     assert (tmp_path / "run" / "checkpoint.pt").read_bytes() == written
 
 
-def test_a_resumed_training_still_tells_where_it_began(tiny, tmp_path):
+def test_a_resumed_training_still_knows_where_it_began(tiny, tmp_path, capsys):
     _, train = tiny
     start = _training.start(
         {"architecture": "deepcr", "hidden": 4}, 1, {"recipe": "first"}, None
@@ -72,6 +72,7 @@ def test_a_resumed_training_still_tells_where_it_began(tiny, tmp_path):
     assert train("--resume") == 0
     info = _checkpoints.read_checkpoint(tmp_path / "run" / "final.pt")["info"]
     assert info["initial"]["recipe"] == "first"
+    assert '"initial"' not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -158,3 +159,34 @@ def test_a_set_that_was_not_finished_is_not_complete(sets):
     with pytest.raises(KeyboardInterrupt):
         datasets.build_detection_set(interrupted(), sets / "detect", stamp=128)
     assert not (sets / "detect" / "set.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--fast-own", "DIR"], "--fast-own needs --fast, the checkpoint"),
+        (["--fast-views", "4"], "--fast-views 4 needs --fast, the network"),
+    ],
+)
+def test_options_of_a_network_that_is_not_given_are_refused(tmp_path, capsys, options, message):
+    detect = ["--detect", "D", "--generic-only", "--recipe", "smoke", *options]
+    assert cli.main(["calibrate", *detect, "--out", str(tmp_path / "c.json")]) == 3
+    assert message in capsys.readouterr().err
+
+
+def test_a_set_that_is_damaged_is_named(tiny, tmp_path, capsys):
+    path = tmp_path / "set" / "detect" / "image.npy"
+    path.write_bytes(path.read_bytes()[:1000])
+    assert tiny[1]() == 3
+    assert f"{path} is damaged (" in capsys.readouterr().err
+    (tmp_path / "set" / "set.json").write_text("{")
+    assert tiny[1]() == 3
+    assert "set.json is not what `crmend-train dataset` writes" in capsys.readouterr().err
+
+
+def test_final_weights_are_no_checkpoint_to_go_on_from(tiny, tmp_path, capsys):
+    assert tiny[1]() == 0
+    run = tmp_path / "run"
+    (run / "checkpoint.pt").write_bytes((run / "final.pt").read_bytes())
+    assert tiny[1]("--resume") == 3
+    assert "holds final weights and nothing to go on from" in capsys.readouterr().err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from crmend_training._results import whole_file
 from crmend_training.networks import FINDERS, MENDERS, FoldedNet, build, check_config
 
 
@@ -106,8 +108,9 @@ def network_of(saved: Mapping[str, Any]) -> nn.Module:
 
 
 def write_checkpoint(state: Mapping[str, Any], path: Path) -> None:
-    """Write what a checkpoint holds to a temporary name, then rename it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    torch.save(dict(state), temporary)
-    temporary.replace(path)
+    """Write what a checkpoint holds, whole or not at all."""
+    content = io.BytesIO()
+    # Of a full disk torch itself says nothing that anybody understands.
+    torch.save(dict(state), content)
+    with whole_file(path) as temporary:
+        temporary.write_bytes(content.getbuffer())

@@ -11,7 +11,7 @@ import sys
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,8 @@ from crmend._cli_options import positive_count, positive_number
 from crmend.errors import CrmendWarning
 from crmend.exposure import count_extvers
 from crmend_training import _cli_masked, datasets
+from crmend_training._processes import workers
+from crmend_training._results import add_overwrite, refuse_existing, whole_file
 from crmend_training._sections import ZooSection
 from crmend_training.recipe import DETECTORS, Recipe, load_recipe
 
@@ -55,9 +57,11 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         "any = four sources per detector whatever their type, as in the paper)",
     )
     command.add_argument("--jobs", type=positive_count, default=2, help="processes (default 2)")
-    command.add_argument(
+    again = command.add_mutually_exclusive_group()
+    again.add_argument(
         "--resume", action="store_true", help="keep a set that is complete already"
     )
+    add_overwrite(again)
     command.add_argument("--out", required=True, help="folder of the data set")
     _cli_masked.add_options(command)
     command.set_defaults(run=_dataset)
@@ -65,12 +69,14 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     command = commands.add_parser("join", help="make one data set of several")
     command.add_argument("sets", nargs="+", type=Path, metavar="SET", help="their folders")
     command.add_argument("--out", required=True, type=Path, help="folder of the data set")
+    add_overwrite(command)
     command.set_defaults(run=_join)
 
     command = commands.add_parser("harvest", help="collect cosmic rays from dark frames")
     command.add_argument("darks", nargs="+", help="three or more FITS files without light")
-    command.add_argument("--gain", type=float, help="e-/ADU, for darks in ADU")
+    command.add_argument("--gain", type=positive_number, help="e-/ADU, for darks in ADU")
     command.add_argument("--out", required=True, help="library of cosmic rays (.npz)")
+    add_overwrite(command)
     command.set_defaults(run=_harvest)
 
     command = commands.add_parser("truth", help="CR truth from exposures of one field")
@@ -80,12 +86,13 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     )
     command.add_argument(
         "--saturation",
-        type=float,
+        type=positive_number,
         metavar="LEVEL",
         help="in the files' unit; pixels at or above it, and what touches them, are unsure "
         "(default: by the header, if it says)",
     )
     command.add_argument("--out", required=True, help="folder for the masks")
+    add_overwrite(command)
     command.set_defaults(run=_truth)
 
 
@@ -108,11 +115,14 @@ def _dataset(options: argparse.Namespace) -> None:
         datasets.check_made_with(Path(options.out), made_with)
         print(f"{options.out} is complete")
         return
+    refuse_existing(Path(options.out) / "set.json", options)
     build = {
         "detect": datasets.build_detection_set,
         "inpaint": datasets.build_inpainting_set,
     }[options.kind]
     frames = _in_order(tasks, options.jobs)
+    if options.masks is not None:
+        frames = _told_if_empty(frames, options)
     bar = tqdm(frames, desc="data set", total=len(tasks), disable=None)
     settings = recipe.dataset.get(options.kind, {})
     info = build(bar, Path(options.out), **settings, made_with=made_with)
@@ -120,6 +130,7 @@ def _dataset(options: argparse.Namespace) -> None:
 
 
 def _join(options: argparse.Namespace) -> None:
+    refuse_existing(options.out / "set.json", options)
     _tell(datasets.join_sets(options.sets, options.out))
 
 
@@ -178,6 +189,7 @@ def _science(pairs: list[datasets.Pair], options: argparse.Namespace) -> None:
         _check_index(out / INDEX, settings)
         print(f"{out} is complete")
         return
+    refuse_existing(out / INDEX, options)
     with warnings.catch_warnings():
         # They are told below, without the line of code that they come from.
         warnings.simplefilter("ignore", CrmendWarning)
@@ -199,7 +211,7 @@ def _check_index(index: Path, settings: ScienceSettings) -> None:
     if found != wanted:
         raise ValueError(
             f"{index} is of {sorted(found)}, now {sorted(wanted)} are asked for; make the set "
-            "anew without --resume, or give another --out"
+            "anew with --overwrite, or give another --out"
         )
 
 
@@ -227,7 +239,7 @@ def _drawn_tasks(recipe: Recipe, kind: str) -> list[_Task]:
 
 def _in_order(tasks: list[_Task], jobs: int) -> Iterator[datasets.Frame]:
     """Yield the frames in order, made by `jobs` processes that stay a little ahead."""
-    with ProcessPoolExecutor(jobs) as pool:
+    with workers(min(jobs, len(tasks))) as pool:
         waiting: deque[Future[datasets.Frame]] = deque()
         for function, arguments in tasks:
             waiting.append(pool.submit(function, *arguments))
@@ -237,18 +249,34 @@ def _in_order(tasks: list[_Task], jobs: int) -> Iterator[datasets.Frame]:
             yield waiting.popleft().result()
 
 
+def _told_if_empty(
+    frames: Iterator[datasets.Frame], options: argparse.Namespace
+) -> Iterator[datasets.Frame]:
+    """Pass frames on, and tell of masks without any cosmic ray that takes part."""
+    found = False
+    for frame in frames:
+        drawn = frame.name.startswith(datasets.DRAWN)
+        found = found or (not drawn and bool((frame.cr[~frame.ignore] > 0.0).any()))
+        yield frame
+    if not found:
+        print(
+            f"warning: no mask of the exposures in {options.frames} holds a cosmic ray that "
+            "takes part; a network learns from them that there is none",
+            file=sys.stderr,
+        )
+
+
 def _harvest(options: argparse.Namespace) -> None:
     from crmend_training.datasets.harvest import harvest_darks, read_dark
 
+    out = Path(options.out)
+    if out.suffix != ".npz":
+        raise ValueError(f"--out {out} does not end in .npz; expected such as library.npz")
+    refuse_existing(out, options)
     darks = [read_dark(Path(path), options.gain) for path in options.darks]
     times = sorted({time for _, time in darks})
     if len(times) > 1:
         raise ValueError(f"the darks were exposed for {times} s; expected one exposure time")
-    out = Path(options.out)
-    if out.suffix != ".npz":
-        # numpy would add it.
-        raise ValueError(f"--out {out} does not end in .npz; expected such as library.npz")
-    out.parent.mkdir(parents=True, exist_ok=True)
     names = [Path(path).name for path in options.darks]
     library = harvest_darks([image for image, _ in darks], times[0], sources=names)
     library.save(out)
@@ -268,6 +296,9 @@ def _truth(options: argparse.Namespace) -> None:
             f"several exposures are named {', '.join(twice)}, and so would their masks be; "
             "expected different names"
         )
+    targets = [Path(options.out) / f"{stem}_crtruth.fits" for stem in stems]
+    for target in targets:
+        refuse_existing(target, options)
     chips = {count_extvers(path, instrument="generic") for path in paths}
     if len(chips) > 1:
         raise ValueError(f"the exposures hold {sorted(chips)} images; expected as many in each")
@@ -283,10 +314,7 @@ def _truth(options: argparse.Namespace) -> None:
                 settings,
             )
         )
-    out = Path(options.out)
-    out.mkdir(parents=True, exist_ok=True)
-    for stem, own in zip(stems, zip(*masks, strict=True), strict=True):
-        target = out / f"{stem}_crtruth.fits"
+    for target, own in zip(targets, zip(*masks, strict=True), strict=True):
         _write_truth(target, own)
         print(f"{target}: {sum(int(one.mask.sum()) for one in own)} CR pixels")
 
@@ -300,4 +328,5 @@ def _write_truth(path: Path, chips: Sequence[Comparison]) -> None:
             fits.ImageHDU(one.unsure.astype(np.uint8), name="UNSURE", ver=ver),
             fits.ImageHDU(one.charge.astype(np.float32), name="CHARGE", ver=ver),
         ]
-    fits.HDUList(hdus).writeto(path, overwrite=True)
+    with whole_file(path) as temporary:
+        fits.HDUList(hdus).writeto(temporary)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from crmend._views import VIEWS
 from crmend_training import _cli_import, _cli_masked
+from crmend_training._results import add_overwrite, refuse_existing
 from crmend_training.recipe import load_recipe
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
             help="how often it sees a frame, turned and mirrored, and will by default",
         )
     calibrate.add_argument("--out", required=True, help="JSON file")
+    add_overwrite(calibrate)
     _cli_masked.add_options(calibrate)
     calibrate.set_defaults(run=_calibrate)
 
@@ -63,6 +65,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     export.add_argument("--quality", choices=["reference", "fast"], default="reference")
     export.add_argument("--quality-note", default="", help="why, for the cards")
     export.add_argument("--out", required=True, help="folder of the packs")
+    add_overwrite(export)
     _cli_masked.add_options(export)
     export.set_defaults(run=_export)
 
@@ -99,6 +102,11 @@ def _weights(options: argparse.Namespace) -> dict[str, Any]:
     from crmend_training._checkpoints import Weights, read_checkpoint
     from crmend_training.networks import FINDERS, MENDERS
 
+    for kind in ("fast", "inpaint"):
+        if getattr(options, f"{kind}_own", None) and not getattr(options, kind):
+            raise ValueError(
+                f"--{kind}-own needs --{kind}, the checkpoint for detectors without their own"
+            )
     weights = {"detect": Weights.found(options.detect, options.detect_own)}
     if options.fast is not None:
         weights[FAST] = Weights.found(options.fast, options.fast_own)
@@ -115,6 +123,11 @@ def _calibrate(options: argparse.Namespace) -> None:
     from crmend._cards import FAST
     from crmend_training import calibrate
 
+    if options.fast is None and options.fast_views != 1:
+        raise ValueError(
+            f"--fast-views {options.fast_views} needs --fast, the network it is for"
+        )
+    refuse_existing(Path(options.out), options)
     frames_of = _validation_frames(options)
     found = {}
     views = {"detect": options.detect_views, FAST: options.fast_views}
@@ -183,6 +196,9 @@ def _export(options: argparse.Namespace) -> None:
 
     pairs = datasets.find_pairs(Path(options.validation))
     bands = {f"{int(k):02d}": v for k, v in load_instrument("csst_msc").bands.items()}
+    bands = {} if options.generic_only else bands
+    for name in ("generic", *(f"csst_msc/{detector}" for detector in bands)):
+        refuse_existing(Path(options.out) / name / "card.json", options)
     weights = _weights(options)
     points = _points(options, weights, alone=options.generic_only)
     choices = {
@@ -193,7 +209,7 @@ def _export(options: argparse.Namespace) -> None:
         weights,
         Path(options.out),
         {"recipe": options.recipe, "commit": _commit(), "date": options.date or _today()},
-        bands={} if options.generic_only else bands,
+        bands=bands,
         choices=choices | {"inpaint": {"generic": export.Choice()}},
         quality=(options.quality, options.quality_note),
         frames=[read_exposure(pair.level1).image for pair in pairs[:2]],
@@ -211,6 +227,7 @@ def _export_own(options: argparse.Namespace) -> None:
             "expected --masks, and no folders of detectors' own weights (--detect-own …)"
         )
     export.check_name(options.name)
+    refuse_existing(Path(options.out) / options.name / "card.json", options)
     found, reading = _cli_masked.find(options.validation, options)
     frames = [frame.image for frame in calibrate.masked_frames(found[:2], reading)]
     weights = _weights(options)

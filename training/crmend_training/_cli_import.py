@@ -6,6 +6,8 @@ import argparse
 import os
 from pathlib import Path
 
+from crmend_training._results import add_overwrite, refuse_existing
+
 
 def add_command(commands: argparse._SubParsersAction) -> None:
     """Add ``import-deepcr`` to the parser."""
@@ -23,6 +25,7 @@ def add_command(commands: argparse._SubParsersAction) -> None:
     command.add_argument(
         "--threshold", type=float, help="for the card (default: what deepCR recommends)"
     )
+    add_overwrite(command)
     command.set_defaults(run=_import)
 
 
@@ -34,6 +37,8 @@ def _import(options: argparse.Namespace) -> None:
             print(f"{name:<20}{deepcr_import.PACK}/{deepcr_import.pack_name(name)}")
         return
     out = _folder(options.out)
+    pack = f"{deepcr_import.PACK}/{deepcr_import.pack_name(options.name)}"
+    refuse_existing(out / pack / "card.json", options)
     card = deepcr_import.import_network(options.name, out, options.threshold)
     parity = card.detect.parity
     print(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +12,8 @@ from tqdm import tqdm
 
 from crmend._cli_options import positive_count
 from crmend_training import simulate
+from crmend_training._processes import workers
+from crmend_training._results import add_overwrite, refuse_existing
 from crmend_training.recipe import Recipe, load_recipe
 from crmend_training.simulate import LAWS, SimulationConfig
 
@@ -46,9 +47,11 @@ def add_command(commands: argparse._SubParsersAction) -> None:
     command.add_argument(
         "--brighter-fatter", action="store_true", help="with this effect in that frame"
     )
-    command.add_argument(
+    again = command.add_mutually_exclusive_group()
+    again.add_argument(
         "--resume", action="store_true", help="leave out frames that are there already"
     )
+    add_overwrite(again)
     command.add_argument(
         "--keep-clean",
         action="store_true",
@@ -130,7 +133,7 @@ def _check_same(level1: Path, config: SimulationConfig) -> None:
     if found != wanted:
         raise ValueError(
             f"{level1} has shape, field, law and effects left out {found}; now they are "
-            f"{wanted}: simulate anew without --resume, or give another --out"
+            f"{wanted}: simulate anew with --overwrite, or give another --out"
         )
 
 
@@ -156,7 +159,9 @@ def _simulate(options: argparse.Namespace) -> None:
     else:
         configs = [_single_config(options)]
     jobs = [_Job(c, Path(options.out), keep_clean, options.resume) for c in configs]
-    with ProcessPoolExecutor(options.jobs) as pool:
+    for job in jobs if not options.resume else ():
+        refuse_existing(job.folder / simulate.file_name(job.config, "SCI", 1), options)
+    with workers(min(options.jobs, len(jobs))) as pool:
         done = pool.map(_simulate_one, jobs)
         for path in tqdm(done, total=len(jobs), desc="simulate", disable=None):
             tqdm.write(str(path))

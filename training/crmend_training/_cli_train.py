@@ -8,6 +8,7 @@ import json
 import shutil
 from pathlib import Path
 
+from crmend_training._results import add_overwrite, refuse_existing
 from crmend_training.recipe import STAGES, load_recipe
 
 
@@ -23,6 +24,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         "--shares", nargs="+", type=float, help="one per checkpoint (default: equal)"
     )
     average.add_argument("--out", required=True, type=Path, help="checkpoint to write")
+    add_overwrite(average)
     average.set_defaults(run=_average)
 
 
@@ -79,7 +81,10 @@ def _train(options: argparse.Namespace) -> None:
         recipe=recipe.name,
     )
     if not stage.startswith("fine_"):
-        print(json.dumps(train(paths, settings, schedule).info, indent=1))
+        info = train(paths, settings, schedule).info
+        # Whole family trees, which stand in the checkpoint.
+        told = {key: info[key] for key in info if key not in ("initial", "teachers")}
+        print(json.dumps(told, indent=1))
         return
     detectors = _training.detectors_of(paths.folder)
     if not detectors:
@@ -119,5 +124,6 @@ def _average(options: argparse.Namespace) -> None:
     """Write the mean of the weights of some checkpoints, and say what it is of."""
     from crmend_training.averaging import average
 
+    refuse_existing(options.out, options)
     shares = options.shares or [1.0] * len(options.checkpoints)
     print(average(options.checkpoints, shares, options.out)["recipe"])

@@ -7,6 +7,7 @@ import io
 import tempfile
 import zipfile
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from crmend._cards import (
 from crmend._packs import detector_folder
 from crmend.models import REFERENCE_FILE, Verification, load_card, verify_folder
 from crmend_training._graphs import OPSET, SHAPE
+from crmend_training._results import whole_file
 
 MENDER = "generic"
 """The pack whose inpainting graph packs share that have none of their own."""
@@ -175,7 +177,7 @@ def export_pack(
         identity.instrument, identity.detector, identity.band,
         **cards, default_quality=quality[0], quality_note=quality[1],
     )  # fmt: skip
-    files |= {REFERENCE_FILE: _npz(reference), "card.json": card.to_json().encode()}
+    files = {"card.json": card.to_json().encode(), REFERENCE_FILE: _npz(reference)} | files
     with tempfile.TemporaryDirectory() as draft:
         _write(Path(draft) / place, files)
         check_pack(Path(draft) / place)
@@ -270,9 +272,7 @@ def _npz(arrays: Mapping[str, NDArray[np.float32]]) -> bytes:
 
 
 def _write(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Write files under temporary names, then rename them."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, content in files.items():
-        temporary = folder / f"{name}.tmp"
-        temporary.write_bytes(content)
-        temporary.replace(folder / name)
+    """Write files, all or none of them; the first one appears last."""
+    with ExitStack() as stack:
+        for name, content in files.items():
+            stack.enter_context(whole_file(folder / name)).write_bytes(content)

@@ -1,21 +1,81 @@
-"""Scripts of ``tools/``: what they cannot use is told in a line, as commands do it."""
+"""How ``crmend-train`` and the scripts of ``tools/`` end: what went wrong is told in a line."""
 
 from __future__ import annotations
 
+import argparse
+import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import BrokenExecutor
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 
+from crmend.cli import INTERRUPTED, UNEXPECTED, Terminated
 from crmend.errors import CrmendError
+
+INPUT = 3
+"""Exit code where something given cannot be used."""
+
+
+def existing_folder(text: str) -> Path:
+    """Return the path of a folder that exists, as the type of an option."""
+    if not Path(text).is_dir():
+        raise argparse.ArgumentTypeError(f"{text} is no folder; expected one that exists")
+    return Path(text)
 
 
 def run(main: Callable[[], int | None]) -> None:
-    """Run a script's `main` and end with its exit code, 0 where it returns none.
+    """Run a script's `main` and end with its exit code, 0 where it returns none."""
+    sys.exit(end_of(main, Path(sys.argv[0]).name))
 
-    An error that says what is wrong becomes a line on stderr and the exit code 3.
+
+def end_of(main: Callable[[], int | None], name: str) -> int:
+    """Run a program and return its exit code.
+
+    An error that says what is wrong becomes a line on stderr and the exit code 3; a signal
+    that ends the program one and 128 plus its number.
     """
     try:
-        sys.exit(main())
+        with _ending_signals():
+            return main() or 0
+    except Terminated as error:
+        text, code = "terminated", 128 + error.number
+    except KeyboardInterrupt:
+        text, code = "interrupted", INTERRUPTED
     except (CrmendError, ValueError, OSError, LookupError) as error:
-        print(f"{Path(sys.argv[0]).name}: {error}", file=sys.stderr)  # noqa: T201
-        sys.exit(3)
+        text, code = _described(error), INPUT
+    except (MemoryError, BrokenExecutor) as error:
+        text = f"{str(error) or 'out of memory'}; with less memory than it needs, try --jobs 1"
+        code = UNEXPECTED
+    print(f"{name}: {' '.join(text.split())}", file=sys.stderr)  # noqa: T201
+    return code
+
+
+@contextmanager
+def _ending_signals() -> Iterator[None]:
+    """Let SIGTERM raise an error, so that nothing half written is left behind."""
+    ignored = signal.getsignal(signal.SIGTERM) == signal.SIG_IGN
+    if ignored or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    raise Terminated(number)
+
+
+def _described(error: Exception) -> str:
+    """Return the text of an error; the system's own say which file, and what to look at."""
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return (
+            f"{error.filename}: {error.strerror}; check the path, and that you may read it or "
+            "write there"
+        )
+    return str(error)

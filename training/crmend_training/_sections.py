@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from math import isfinite
 from types import UnionType
 from typing import Any, get_args, get_origin
 
@@ -127,7 +128,8 @@ def _fits(value: object, hint: Any) -> bool:
         return any(_fits(value, one) for one in arguments)
     if kind in (int, float):
         number = int | float if kind is float else int
-        return isinstance(value, number) and not isinstance(value, bool)
+        # TOML knows nan and inf; no recipe does anything with them.
+        return isinstance(value, number) and not isinstance(value, bool) and isfinite(value)
     if kind in (bool, str, dict):
         return isinstance(value, kind)
     if not isinstance(value, list | tuple):

@@ -114,6 +114,11 @@ def start(
         run.info["initial"] = state["info"]
     if resume is not None and resume.is_file():
         state = _load(resume, config)
+        if "optimiser" not in state:
+            raise ValueError(
+                f"{resume} holds final weights and nothing to go on from; start from them with "
+                "--from, in another --out"
+            )
         _check_resumed(resume, state["info"], run.info)
         run.info = state["info"] | run.info
         network.load_state_dict(state["state_dict"])
@@ -158,7 +163,10 @@ def _load(path: Path, config: dict[str, Any], *, widths: bool = True) -> dict[st
     if not widths:
         free |= {"filters": None, "profile": None, "sigma_filters": None}
     if state["config"] | free != config | free:
-        raise ValueError(f"{path} holds {state['config']}, the recipe asks for {config}")
+        raise ValueError(
+            f"{path} holds {state['config']}, the recipe asks for {config}; give a "
+            "checkpoint of that network, or a recipe with this one"
+        )
     return state
 
 

@@ -8,6 +8,7 @@ means anything.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,7 @@ def average(checkpoints: Sequence[Path], shares: Sequence[float], out: Path) -> 
             f"{len(checkpoints)} checkpoints and {len(shares)} shares given, expected two or "
             "more checkpoints with a share each"
         )
-    if not all(share > 0.0 for share in shares):
+    if not all(0.0 < share < math.inf for share in shares):
         raise ValueError(f"shares {list(shares)}: expected numbers above 0")
     saved = [read_checkpoint(path) for path in checkpoints]
     first = saved[0]

@@ -16,6 +16,7 @@ from crmend._views import RunGraph, in_views
 from crmend.exposure import read_exposure
 from crmend_training import datasets, evaluate, networks, validate
 from crmend_training._checkpoints import Weights, load_network
+from crmend_training._results import whole_file
 
 TILE = 256
 
@@ -151,6 +152,11 @@ def operating_points(
     CR rates rather than the detector.  Frames named ``generic`` choose for the base weights;
     without any, all frames do.  Probabilities come from the network itself, run through the
     runtime's tiling in so many `views` (`crmend.detect`).
+
+    Raises
+    ------
+    ValueError
+        The frames hold no cosmic ray.
     """
     counters: dict[str, list[_Counts]] = {}
     runs: dict[Path, tuple[RunGraph, tuple[int, int]]] = {}
@@ -182,7 +188,14 @@ def _point(counters: Sequence[_Counts], choosing: Sequence[_Counts]) -> Operatin
     """Return what the thresholds of the `choosing` frames give on those of the counters."""
     own = evaluate.pooled_counts([one.curve for one in counters])
     curve = own.curve()
-    chosen = evaluate.pooled_curve([one.curve for one in choosing])
+    every = evaluate.pooled_counts([one.curve for one in choosing])
+    if not every.bright.any():
+        raise ValueError(
+            f"the {len(choosing)} frames that choose a threshold hold no cosmic ray bright "
+            "enough on a pixel that takes part; expected some: look at the masks, or give "
+            "other frames"
+        )
+    chosen = every.curve()
     threshold, recall = chosen.at_precision(PRECISION)
     balanced = best_f1(chosen)
     if threshold < balanced or not recall > chosen.at_threshold(balanced)[0] - LOST_RECALL:
@@ -215,8 +228,8 @@ def save(points: Mapping[str, Mapping[str, OperatingPoint]], path: Path) -> None
         kind: {name: dataclasses.asdict(point) for name, point in group.items()}
         for kind, group in points.items()
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=1) + "\n")
+    with whole_file(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=1) + "\n")
 
 
 def load(path: Path) -> dict[str, dict[str, OperatingPoint]]:

@@ -7,20 +7,15 @@ import sys
 from pathlib import Path
 
 from crmend._cli_options import positive_count
-from crmend.errors import CrmendError
 from crmend_training import _cli_data, _cli_export, _cli_import, _cli_simulate, _cli_train
+from crmend_training._script import end_of
 from crmend_training.recipe import STAGES, Recipe, load_recipe
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command; return its exit code (0 done, 2 usage, 3 input)."""
+    """Run one command; return its exit code: 0 done, 2 usage, 3 files or values, 130 Ctrl-C."""
     options = _parser().parse_args(arguments)
-    try:
-        options.run(options)
-    except (CrmendError, ValueError, OSError, LookupError) as error:
-        print(f"crmend-train: {error}", file=sys.stderr)
-        return 3
-    return 0
+    return end_of(lambda: options.run(options), "crmend-train")
 
 
 # --- everything in a row --------------------------------------------------------------
@@ -68,11 +63,12 @@ def _steps(recipe: Recipe, options: argparse.Namespace, work: Path) -> list[list
         found += ["--detect-own", f"{work}/runs/fine_detect"]
     chosen, packs = f"{work}/calibration.json", f"{work}/exported_models"
     steps.append(["calibrate", *found, "--validation", frames, *name, "--out", chosen])
+    steps[-1].append("--overwrite")
     found += ["--inpaint", final["inpaint"]]
     if "fine_inpaint" in recipe.trainings:
         found += ["--inpaint-own", f"{work}/runs/fine_inpaint"]
     steps.append(["export", *found, "--calibration", chosen, "--validation", frames, *name])
-    steps[-1] += ["--out", packs]
+    steps[-1] += ["--out", packs, "--overwrite"]
     return [*steps, ["validate", packs, *found]]
 
 

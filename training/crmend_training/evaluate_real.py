@@ -238,7 +238,8 @@ def rank(frames: Sequence[RealFrame], probabilities: Sequence[NDArray]) -> Ranki
     )
     order = np.argsort(-score, kind="stable")
     score, truth, edge = score[order], truth[order], edge[order]
-    last = np.append(np.flatnonzero(score[1:] != score[:-1]), score.size - 1)
+    # The last one of equal scores; none where no pixel takes part.
+    last = np.flatnonzero(np.append(score[1:] != score[:-1], score.size > 0))
     return Ranking(
         score[last],
         np.cumsum(truth)[last],

@@ -7,6 +7,7 @@ the graph's own metadata and its hash in the card.
 
 from __future__ import annotations
 
+import os
 import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -306,16 +307,31 @@ def validate_packs(
     for path in cards:
         card = parse_card(path.read_text(encoding="utf-8"), path)
         for kind in (kind for kind in card.kinds if kind in weights):
-            network, _ = load_network(weights[kind].of(card.detector or "generic"))
+            checkpoint = weights[kind].of(card.detector or "generic")
+            network, config = load_network(checkpoint)
             graph = card.graph(kind)
+            where = path.parent / graph.file
+            mine = config["architecture"], stride_of(network)
+            its = graph.architecture, graph.stride
+            if mine != its:
+                raise ValueError(
+                    f"{where} has architecture and stride {its}, {checkpoint} {mine}; expected "
+                    "the checkpoint that the pack was made of"
+                )
             with tempfile.TemporaryDirectory() as folder:
                 copy = Path(folder) / graph.file
-                copy.write_bytes((path.parent / graph.file).read_bytes())
+                copy.write_bytes(where.read_bytes())
                 limits = limits_of(graph)
-                found = validate.validate_graph(
-                    copy, network, kind,
-                    halo=graph.halo, stride=graph.stride, thresholds=limits, sizes=OWN_SIZES,
-                )  # fmt: skip
+                try:
+                    found = validate.validate_graph(
+                        copy, network, kind, halo=graph.halo, stride=graph.stride,
+                        thresholds=limits, sizes=OWN_SIZES,
+                    )  # fmt: skip
+                except validate.ParityError as error:
+                    what = str(error.__cause__).replace(os.fspath(copy), os.fspath(where))
+                    raise validate.ParityError(
+                        f"{what}. Is {checkpoint} what the pack was made of?"
+                    ) from error
             # At the card's own thresholds: the export freed it of ties on its own frames.
             changed = sum(found.changed[limit] for limit in limits)
             yield card.name, kind, replace(found.parity, mask_pixels_changed=changed)

@@ -386,11 +386,15 @@ def check_config(config: Mapping[str, Any], known: Sequence[str] = FINDERS + MEN
     Raises
     ------
     ValueError
-        The architecture is another, or its configuration has another key or type.
+        The architecture is another, or its configuration has another key, type or size.
     """
     architecture = config.get("architecture")
     if architecture not in known:
         what = "is for another task" if architecture in _ARCHITECTURES else "is unknown"
         raise ValueError(f"architecture {architecture!r} {what}; expected {' or '.join(known)}")
     options = {name: value for name, value in config.items() if name != "architecture"}
-    checked(options, _ARCHITECTURES[architecture], f"config of {architecture}")
+    sizes = checked(options, _ARCHITECTURES[architecture], f"config of {architecture}")
+    for name in ("hidden", "width", "depth", "filters"):
+        size = sizes.get(name, 1)
+        if min(size if isinstance(size, tuple) else (size,), default=0) < 1:
+            raise ValueError(f"{architecture}: {name} is {size}; expected 1 or more")

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-from astropy.io import fits
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from crmend import _normalise
+from crmend._fits import open_fits
 from crmend._kernels import fill_invalid
 from crmend.errors import CrmendWarning
 from crmend.exposure import Exposure, read_exposure
@@ -159,7 +159,7 @@ def few_of(items: Sequence[_T], most: int | None) -> list[_T]:
 
 def read_image(path: Path) -> NDArray[np.float32]:
     """Return the first image of a file (CR truth in e-/px, CR-free twin), native float32."""
-    with fits.open(path, memmap=False) as hdus:
+    with open_fits(path) as hdus:
         for hdu in hdus:
             if hdu.data is not None and hdu.data.ndim == 2:
                 return np.ascontiguousarray(hdu.data, dtype=np.float32)

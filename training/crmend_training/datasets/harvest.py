@@ -22,6 +22,7 @@ from scipy import ndimage
 from crmend import _normalise
 from crmend.errors import InvalidInputError
 from crmend.exposure import Exposure
+from crmend_training._results import whole_file
 from crmend_training.datasets.fields import place_of
 from crmend_training.datasets.frames import Frame, make_frame, read_any
 
@@ -80,7 +81,8 @@ class CosmicRayLibrary:
     def save(self, path: Path) -> None:
         """Write the library to a ``.npz`` file."""
         columns = {k: v for k, v in vars(self).items() if k != "sources"}
-        np.savez_compressed(path, sources=np.array(self.sources, dtype=np.str_), **columns)
+        with whole_file(path) as temporary, temporary.open("wb") as file:
+            np.savez_compressed(file, sources=np.array(self.sources, dtype=np.str_), **columns)
 
 
 def load_library(path: Path) -> CosmicRayLibrary:

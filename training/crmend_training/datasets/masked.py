@@ -11,15 +11,16 @@ hold one plane for each, by EXTVER.  Arrays go by the same rule: ``NAME.npy``,
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from astropy.io import fits
 from numpy.typing import NDArray
 
+from crmend._fits import check_complete, open_fits
 from crmend.errors import CrmendWarning
 from crmend.exposure import count_extvers, read_exposure
 from crmend_training.datasets.fields import Place, place_of
@@ -215,18 +216,15 @@ def _read_mask(one: Masked) -> tuple[NDArray[np.bool_], NDArray[np.bool_] | None
     return truth, None if unsure is None else _as_mask(unsure, one.mask)
 
 
-def _open(path: Path) -> fits.HDUList:
-    """Open a FITS file, or say which one cannot be opened."""
-    try:
-        return fits.open(path, memmap=False)
-    except OSError as error:
-        raise ValueError(
-            f"{path} cannot be opened as FITS ({error}); expected an exposure or a mask. Copy "
-            "it again, or move it elsewhere"
-        ) from error
+@contextmanager
+def _open(path: Path) -> Iterator[Any]:
+    """Open a FITS file that is there in full, or say which one is not."""
+    check_complete(path)
+    with open_fits(path) as hdus:
+        yield hdus
 
 
-def _plane(hdus: fits.HDUList, name: str, one: Masked) -> NDArray[Any] | None:
+def _plane(hdus: Any, name: str, one: Masked) -> NDArray[Any] | None:
     """Return a plane by its name and chip; in a mask's own file, also the only image."""
     key = (name, one.chip)
     if key in hdus and hdus[key].data is not None:
@@ -252,7 +250,9 @@ def _load_array(path: Path) -> NDArray[Any]:
     try:
         array: NDArray[Any] = np.load(path, allow_pickle=False)
     except (ValueError, EOFError) as error:
-        raise ValueError(f"{path} cannot be read as an array ({error})") from error
+        raise ValueError(
+            f"{path} cannot be read as an array ({error}); expected one that numpy.save wrote"
+        ) from error
     if array.ndim != 2 or array.dtype.kind not in "buif":
         raise ValueError(
             f"{path} holds an array of shape {array.shape} and dtype {array.dtype}; expected "

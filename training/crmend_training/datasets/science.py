@@ -11,7 +11,6 @@ from __future__ import annotations
 import warnings
 from collections import defaultdict
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -24,6 +23,7 @@ from numpy.typing import NDArray
 from crmend import _normalise
 from crmend.errors import CrmendWarning, InvalidInputError
 from crmend.exposure import read_exposure
+from crmend_training._processes import workers
 from crmend_training.datasets.frames import Pair, make_frame, read_image
 from crmend_training.datasets.inpainting import CUTOUT, frame_psf
 from crmend_training.datasets.science_files import (
@@ -142,7 +142,7 @@ def build_science_set(
     members = [by_detector[detector] for detector in sorted(by_detector)]
     build = partial(_build_detector, folder=folder, settings=settings)
     if jobs > 1:
-        with ProcessPoolExecutor(jobs) as pool:
+        with workers(min(jobs, len(members))) as pool:
             parts = list(pool.map(build, members))
     else:
         parts = [build(own) for own in members]

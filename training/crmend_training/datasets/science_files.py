@@ -39,6 +39,7 @@ import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
 
+from crmend_training._results import whole_file
 from crmend_training.datasets.inpainting import CUTOUT
 
 INDEX = "index.csv"
@@ -137,8 +138,8 @@ def write_science(path: Path, cases: Sequence[ScienceCase]) -> Path:
         header["CRNPIX"] = (int(case.mask.sum()), "pixels > 1 e-")
         hdus.append(fits.ImageHDU(case.hit, header, name="HIT", ver=number))
         hdus.append(fits.ImageHDU(case.mask.astype(np.uint8), name="MASK", ver=number))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fits.HDUList(hdus).writeto(path, overwrite=True)
+    with whole_file(path) as temporary:
+        fits.HDUList(hdus).writeto(temporary)
     return path
 
 
@@ -161,7 +162,7 @@ def read_science(path: Path) -> Iterator[ScienceCase]:
 def write_index(folder: Path, rows: Sequence[IndexRow]) -> Path:
     """Write ``index.csv``."""
     path = Path(folder) / INDEX
-    with path.open("w", newline="") as file:
+    with whole_file(path) as temporary, temporary.open("w", newline="") as file:
         writer = csv.DictWriter(file, [column.name for column in fields(IndexRow)])
         writer.writeheader()
         writer.writerows(asdict(row) for row in rows)

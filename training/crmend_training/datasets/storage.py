@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crmend import _normalise
+from crmend_training._results import whole_file
 from crmend_training.datasets import compact
 from crmend_training.datasets.fields import Place, group_fields
 
@@ -29,7 +31,8 @@ class SetWriter:
     Parameters
     ----------
     folder : Path
-        Made where it does not exist; a set of the same columns is overwritten.
+        Made where it does not exist; a set of the same columns is overwritten.  After an
+        error nothing of the new set stays.
     columns : mapping of str to (coding, dtype)
         `PLAIN` columns are stored as `dtype`; for the other codings it is ignored.
 
@@ -49,9 +52,15 @@ class SetWriter:
     def __enter__(self) -> SetWriter:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         for column in self.columns.values():
-            column.close()
+            if kind is None:
+                column.close()
+            else:
+                column.discard()
+        if kind is not None:
+            with suppress(OSError):
+                self.folder.rmdir()
 
     def add_frame(self, name: str, place: Place) -> int:
         """Note a frame, and return its index."""
@@ -86,7 +95,8 @@ class SetWriter:
         }
         if made_with is not None:
             info["made_with"] = dict(made_with)
-        (self.folder / "set.json").write_text(json.dumps(info, indent=1) + "\n")
+        with whole_file(self.folder / "set.json") as temporary:
+            temporary.write_text(json.dumps(info, indent=1) + "\n")
         return info
 
 
@@ -116,7 +126,7 @@ def check_made_with(folder: Path, made_with: Mapping[str, Any]) -> None:
         if before.get(key) != value:
             raise ValueError(
                 f"{folder} was made with {key} {before.get(key)}, now it is {value}; make it "
-                "anew without --resume, or give another --out"
+                "anew with --overwrite, or give another --out"
             )
 
 
@@ -157,6 +167,16 @@ class _Column:
             self.file.close()
             self.file = None
 
+    def discard(self) -> None:
+        """Take away what was written, and the column's folder if nothing else is in it."""
+        with suppress(OSError):
+            if self.file is not None:
+                self.file.close()
+        if self.shape is not None:
+            self.path.unlink(missing_ok=True)
+        with suppress(OSError):
+            self.path.parent.rmdir()
+
     def description(self) -> str:
         """Return what of the column is not in its bytes."""
         return f"{self.coding} {self.dtype.str} {(self.count, *(self.shape or ()))}"
@@ -194,7 +214,11 @@ def load_column(folder: Path, column: str) -> Any:
             f"make it with `crmend-train dataset {column.partition('/')[0]}`"
         )
     coding = info.get("columns", {}).get(column, PLAIN)
-    stored = np.load(folder / f"{column}.npy", mmap_mode="r")
+    path = folder / f"{column}.npy"
+    try:
+        stored = np.load(path, mmap_mode="r")
+    except (ValueError, EOFError) as error:
+        raise ValueError(f"{path} is damaged ({error}); make the set anew") from error
     # Views, since indexing a numpy.memmap costs more than reading the crop does.
     if coding == ASINH:
         return compact.CodedColumn(stored.view(np.ndarray))
@@ -210,11 +234,19 @@ def load_info(folder: Path) -> dict:
     ------
     FileNotFoundError
         The folder holds no data set.
+    ValueError
+        ``set.json`` is damaged.
     """
     path = Path(folder) / "set.json"
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing; make it with `crmend-train dataset`")
-    return json.loads(path.read_text())
+    try:
+        info: dict = json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(
+            f"{path} is not what `crmend-train dataset` writes ({error}); make the set anew"
+        ) from error
+    return info
 
 
 def split_frames(info: dict, validation: float = 0.1) -> tuple[list[int], list[int]]:

@@ -41,6 +41,8 @@ pattern noise with streak lines; non-linearity; charge-transfer inefficiency; re
 bias, dark, flat and gain in Level 1.
 """
 
+_OBSERVATIONS = 10**8
+
 
 @dataclass(frozen=True)
 class SimulationConfig:
@@ -106,8 +108,11 @@ class SimulationConfig:
             raise InvalidInputError(
                 f"without names {sorted(unknown)}; expected some of {sorted(EFFECTS)}"
             )
-        if self.seed < 0:
-            raise InvalidInputError(f"seed is {self.seed}; expected >= 0")
+        if not 0 <= self.seed < _OBSERVATIONS:
+            raise InvalidInputError(
+                f"seed is {self.seed}; expected 0 to {_OBSERVATIONS - 1}, since it is the "
+                "number of the observation, of eight digits"
+            )
 
     @property
     def band(self) -> Band:

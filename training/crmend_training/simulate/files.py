@@ -10,6 +10,7 @@ from astropy.io import fits
 from astropy.table import Table
 
 from crmend.errors import InvalidInputError
+from crmend_training._results import whole_file
 from crmend_training.simulate.config import SimulationConfig
 from crmend_training.simulate.exposure import SimulatedExposure
 
@@ -46,6 +47,8 @@ def write_pair(
     ------
     InvalidInputError
         `sim` has no CSST configuration.
+    OutputError
+        A file cannot be written.
     """
     if sim.config is None:
         raise InvalidInputError(
@@ -78,10 +81,8 @@ def file_name(config: SimulationConfig, kind: str, level: int) -> str:
 
 
 def _write(hdus, path):
-    """Write HDUs under a temporary name, then rename."""
-    temporary = path.with_suffix(".part")
-    fits.HDUList(hdus).writeto(temporary, overwrite=True)
-    temporary.replace(path)
+    with whole_file(path) as temporary:
+        fits.HDUList(hdus).writeto(temporary)
 
 
 def _write_level1(sim, path, planes):

@@ -1,0 +1,44 @@
+"""Processes that share work out, and end quietly where the program is stopped."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from types import FrameType
+
+
+@contextmanager
+def workers(jobs: int) -> Iterator[ProcessPoolExecutor]:
+    """Give so many processes; an error or a signal that stops the program stops them, too.
+
+    They then remove what is half written, and say nothing.
+    """
+    with ProcessPoolExecutor(jobs, initializer=_end_quietly) as pool:
+        try:
+            yield pool
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in multiprocessing.active_children():
+                process.terminate()
+            raise
+
+
+def _end_quietly() -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # What nohup and others let a process ignore stays ignored.
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, _leave)
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    # What is half done cleans up after itself; the pool would then begin something else.
+    timer = threading.Timer(1.0, os._exit, [128 + number])
+    timer.daemon = True
+    timer.start()
+    sys.exit(128 + number)
