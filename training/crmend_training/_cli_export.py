@@ -170,7 +170,11 @@ def _validation_frames(options: argparse.Namespace) -> Callable[[], Iterable[Val
     return lambda: itertools.chain(
         calibrate.read_frames(pairs),
         calibrate.generic_frames(
-            seeds, generic.shape, generic.label_sigma, measured=generic.measured
+            seeds,
+            generic.shape,
+            generic.label_sigma,
+            measured=generic.measured,
+            tight=generic.tight,
         ),
     )
 

@@ -118,13 +118,14 @@ def generic_frames(
     label_sigma: float = 0.0,
     *,
     measured: bool = False,
+    tight: bool = False,
 ) -> Iterator[ValidationFrame]:
     """Yield simulated frames of other instruments; their name is ``generic``.
 
     The arguments are those of `datasets.generic_frame`.
     """
     for seed in seeds:
-        frame = datasets.generic_frame(seed, shape, label_sigma, measured=measured)
+        frame = datasets.generic_frame(seed, shape, label_sigma, measured=measured, tight=tight)
         image = np.where(frame.invalid, np.float32(np.nan), frame.image)
         yield ValidationFrame("generic", image, frame.cr, frame.ignore, frame.label)
 
