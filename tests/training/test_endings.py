@@ -51,7 +51,7 @@ def test_sigterm_is_told_and_the_handler_of_before_comes_back(capsys):
 
 
 WORK = """
-import sys, time
+import signal, sys, time
 from crmend_training._processes import workers
 from crmend_training._script import end_of
 
@@ -61,6 +61,8 @@ def main():
         print("ready", flush=True)
         list(found)
 
+# What runs the tests may ignore it, as nohup does.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 sys.exit(end_of(main, "x"))
 """
 

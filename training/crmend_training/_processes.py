@@ -19,14 +19,24 @@ def workers(jobs: int) -> Iterator[ProcessPoolExecutor]:
 
     They then remove what is half written, and say nothing.
     """
-    with ProcessPoolExecutor(jobs, initializer=_end_quietly) as pool:
-        try:
-            yield pool
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            for process in multiprocessing.active_children():
-                process.terminate()
-            raise
+    hook = threading.excepthook
+    try:
+        with ProcessPoolExecutor(jobs, initializer=_end_quietly) as pool:
+            try:
+                yield pool
+            except BaseException:
+                # The pool's own thread fails on what was cancelled when its processes end.
+                threading.excepthook = _say_nothing
+                pool.shutdown(wait=False, cancel_futures=True)
+                for process in multiprocessing.active_children():
+                    process.terminate()
+                raise
+    finally:
+        threading.excepthook = hook
+
+
+def _say_nothing(_: threading.ExceptHookArgs) -> None:
+    pass
 
 
 def _end_quietly() -> None:
