@@ -5,13 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import signal
 import sys
-import threading
 import traceback
-from types import FrameType
 
 from crmend._cli_output import CommandLineError, answer, say, short_warnings
+from crmend._signals import Terminated, ending_signals
 from crmend.errors import (
     CrmendError,
     DeviceError,
@@ -30,8 +28,6 @@ UNEXPECTED, WRONG_COMMAND, INTERRUPTED = 1, 2, 130
 LAST_OF_A_FRAME = 128
 """Exit codes above are signals, and a reader that has gone: no other frame follows."""
 
-# Windows has no SIGHUP, which comes where a terminal is closed.
-_ENDING = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
 _FIRST_FREE = 3  # number of a file, after those of the standard streams
 
 EXIT_CODES: dict[type[Exception], int] = {
@@ -46,14 +42,6 @@ EXIT_CODES: dict[type[Exception], int] = {
     DeviceError: 6,
 }
 """Exit code of each error; 0 is success."""
-
-
-class Terminated(KeyboardInterrupt):
-    """A signal that ends the process has come: SIGTERM or SIGHUP, whose `number` it has."""
-
-    def __init__(self, number: int):
-        super().__init__(number)
-        self.number = number
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -72,17 +60,9 @@ def main(arguments: list[str] | None = None) -> int:
     words = sys.argv[1:] if arguments is None else arguments
     if arguments is None:
         _hold_closed_streams()
-    if threading.current_thread() is not threading.main_thread():
-        return _run(words)
     # A pipeline that ends a job with SIGTERM leaves no temporary file behind either.
-    # What nohup and others let a process ignore stays ignored.
-    heeded = [number for number in _ENDING if signal.getsignal(number) != signal.SIG_IGN]
-    previous = {number: signal.signal(number, _terminate) for number in heeded}
-    try:
+    with ending_signals():
         return _run(words)
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
 
 
 def _hold_closed_streams() -> None:
@@ -130,10 +110,6 @@ def _do(options: argparse.Namespace, shown: set[str]) -> int:
     except (Exception, KeyboardInterrupt) as error:
         return _fail(options, error)
     return answer(f"{text}\n", int(found.exit_code))
-
-
-def _terminate(number: int, frame: FrameType | None) -> None:
-    raise Terminated(number)
 
 
 def _fail(options: argparse.Namespace, error: BaseException) -> int:

@@ -58,3 +58,14 @@ def _paint_tracks(rng, shape, count, low=600.0, high=6000.0):
         energies.append(energy)
         free[max(ys.min() - 4, 0) : ys.max() + 5, max(xs.min() - 4, 0) : xs.max() + 5] = False
     return charge, np.array(energies)
+
+
+@pytest.fixture
+def drawn_recipe(tmp_path):
+    """Return the path of a recipe whose detection set is one drawn frame of 64 x 64 px."""
+    path = tmp_path / "recipe.toml"
+    path.write_text(
+        "[dataset.detect]\nstamp = 64\n[dataset.generic]\nseed = 3\nframes = 1\n"
+        "shape = [64, 64]\n"
+    )
+    return path

@@ -11,25 +11,15 @@ pytest.importorskip("torch")
 from crmend_training import _training, cli, compare_models
 from crmend_training.datasets import Reading, find_masked
 
-RECIPE = """
-[dataset.detect]
-stamp = 64
-[dataset.generic]
-seed = 3
-frames = 1
-shape = [64, 64]
-"""
-
 
 @pytest.fixture
-def folder(tmp_path, rng):
+def folder(tmp_path, rng, drawn_recipe):
     """Write three exposures with masks without a cosmic ray, a recipe and a checkpoint."""
     for name in "abc":
         image = rng.normal(100.0, 5.0, (64, 64)).astype(np.float32)
         planes = [fits.PrimaryHDU(image)]
         planes += [fits.ImageHDU(np.zeros((64, 64), np.uint8), name="CRTRUTH")]
         fits.HDUList(planes).writeto(tmp_path / f"{name}.fits")
-    (tmp_path / "recipe.toml").write_text(RECIPE)
     run = _training.start({"architecture": "deepcr", "hidden": 4}, 1, {}, None)
     _training.save(run, tmp_path / "net.pt", final=True)
     return tmp_path

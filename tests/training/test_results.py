@@ -11,21 +11,10 @@ torch = pytest.importorskip("torch")
 from crmend.errors import OutputError  # noqa: E402
 from crmend_training import _checkpoints, _training, cli, datasets  # noqa: E402
 
-RECIPE = """
-[dataset.detect]
-stamp = 64
-[dataset.generic]
-seed = 3
-frames = 1
-shape = [64, 64]
-"""
-
 
 @pytest.fixture
-def recipe(tmp_path):
-    path = tmp_path / "recipe.toml"
-    path.write_text(RECIPE)
-    return str(path)
+def recipe(drawn_recipe):
+    return str(drawn_recipe)
 
 
 def files_below(folder):

@@ -12,6 +12,8 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from types import FrameType
 
+from crmend._signals import ENDING
+
 
 @contextmanager
 def workers(jobs: int) -> Iterator[ProcessPoolExecutor]:
@@ -40,7 +42,7 @@ def _say_nothing(_: threading.ExceptHookArgs) -> None:
 
 
 def _end_quietly() -> None:
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, *ENDING):
         # What nohup and others let a process ignore stays ignored.
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, _leave)

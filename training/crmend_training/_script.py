@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import BrokenExecutor
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 
-from crmend.cli import INTERRUPTED, UNEXPECTED, Terminated
+from crmend._signals import Terminated, ending_signals
+from crmend.cli import INTERRUPTED, UNEXPECTED
 from crmend.errors import CrmendError
 
 INPUT = 3
@@ -38,7 +35,7 @@ def end_of(main: Callable[[], int | None], name: str) -> int:
     that ends the program one and 128 plus its number.
     """
     try:
-        with _ending_signals():
+        with ending_signals():
             return main() or 0
     except Terminated as error:
         text, code = "terminated", 128 + error.number
@@ -51,24 +48,6 @@ def end_of(main: Callable[[], int | None], name: str) -> int:
         code = UNEXPECTED
     print(f"{name}: {' '.join(text.split())}", file=sys.stderr)  # noqa: T201
     return code
-
-
-@contextmanager
-def _ending_signals() -> Iterator[None]:
-    """Let SIGTERM raise an error, so that nothing half written is left behind."""
-    ignored = signal.getsignal(signal.SIGTERM) == signal.SIG_IGN
-    if ignored or threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    previous = signal.signal(signal.SIGTERM, _terminate)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)
-
-
-def _terminate(number: int, frame: FrameType | None) -> None:
-    raise Terminated(number)
 
 
 def _described(error: Exception) -> str:
