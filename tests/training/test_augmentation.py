@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from scipy import ndimage
 
 pytest.importorskip("torch")
 
@@ -18,15 +19,32 @@ def test_sharp_events_are_added_and_labelled(rng):
     mask = np.zeros(image.shape, bool)
     mask[5, 5] = True
     draw = np.random.default_rng(6)
-    more, both = augmentation.with_sharp_events(image, mask, (20.0, 20.0), 0.0, draw)
+    kind = augmentation.sharp_events((20.0, 20.0), 0.0, draw)
+    more, both = augmentation.with_sharp_events(image, mask, kind, 0.15, draw)
     added = more - image
     assert both[5, 5]
     assert 0 < both.sum() < 0.1 * both.size
     assert added.min() >= 0.0
     assert 15.0 < added.max() < 100.0
     # Float rounding of bright pixels aside, what is labelled is what was added.
-    np.testing.assert_array_equal(both & ~mask, (added > augmentation.SHARP_LABEL) & ~mask)
+    np.testing.assert_array_equal(both & ~mask, (added > 0.15) & ~mask)
     assert (mask.sum(), image.max() < 10.0) == (1, True)
+
+
+def test_straight_tracks_run_along_rows_and_columns():
+    shapes = set()
+    for seed in range(40):
+        draw = np.random.default_rng(seed)
+        kind = augmentation.straight_tracks((50.0, 50.0), draw)
+        nothing = np.zeros((128, 128), np.float32)
+        _, mask = augmentation.with_sharp_events(nothing, nothing > 0, kind, 10.0, draw)
+        labels, count = ndimage.label(mask, np.ones((3, 3)))
+        for rows, columns in ndimage.find_objects(labels):
+            tall, wide = rows.stop - rows.start, columns.stop - columns.start
+            if max(tall, wide) > 12 and count < 4:
+                assert min(tall, wide) <= 3
+                shapes.add(tall > wide)
+    assert shapes == {True, False}
 
 
 def test_a_line_that_is_added_is_no_cosmic_ray():

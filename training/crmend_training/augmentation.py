@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crmend_training.simulate.cosmic_rays import Sharp, draw_sharp
+from crmend_training.simulate.psf_models import log_uniform
 
 SHARP_EVENTS = (2e-5, 4e-4)
 """Sharp events that are added, per pixel: 1 to 20 in a crop of 128² and its border."""
@@ -13,8 +14,12 @@ SHARP_EVENTS = (2e-5, 4e-4)
 SHARP_DIFFUSION = (0.02, 0.35)
 """Their sigma [px]."""
 
-SHARP_LABEL = 0.15
-"""Charge from which a pixel of theirs counts as hit [noise]: about 1 e- of CSST's noise."""
+STRAIGHT_EVENTS = (3e-5, 2e-4)
+"""Straight tracks that are added, per pixel: 1 to 6 in a crop of 128² and its border."""
+
+STRAIGHT_SPREAD = 0.5
+"""How far they are off the rows or columns, standard deviation [degree]: a track of 40 px
+stays in one or two of them."""
 
 LINE_LEVEL = (3.0, 3e4)
 """Level of lines that are added: bad columns and bleeding [noise]."""
@@ -36,27 +41,34 @@ def turned(array: NDArray, quarter: int, flip: bool) -> NDArray:
 
 
 def with_sharp_events(
-    image: NDArray,
-    mask: NDArray,
-    charge: tuple[float, float],
-    points: float,
-    rng: np.random.Generator,
+    image: NDArray, mask: NDArray, kind: Sharp, label: float, rng: np.random.Generator
 ) -> tuple[NDArray, NDArray]:
     """Return a crop [noise units] and its mask after some sharp cosmic rays more.
+
+    A pixel that gets more than `label` of charge [noise] counts as hit.
+    """
+    added = draw_sharp(rng, image.shape, kind)
+    return image + added, mask | (added > label)
+
+
+def sharp_events(charge: tuple[float, float], points: float, rng: np.random.Generator) -> Sharp:
+    """Draw how many sharp events a crop gets, and how wide they are.
 
     `charge` (per pixel of path, log-uniform [noise]) and `points` (a share) are those of
     `simulate.cosmic_rays.Sharp`.
     """
-    few, many = np.log(SHARP_EVENTS)
-    narrow, wide = np.log(SHARP_DIFFUSION)
-    sharp = Sharp(
-        events=np.exp(rng.uniform(few, many)),
-        diffusion=np.exp(rng.uniform(narrow, wide)),
-        charge=charge,
-        points=points,
+    return Sharp(
+        log_uniform(rng, *SHARP_EVENTS), log_uniform(rng, *SHARP_DIFFUSION), charge, points
     )
-    added = draw_sharp(rng, image.shape, sharp)
-    return image + added, mask | (added > SHARP_LABEL)
+
+
+def straight_tracks(charge: tuple[float, float], rng: np.random.Generator) -> Sharp:
+    """Draw how many tracks along rows and columns a crop gets, and how wide they are.
+
+    `charge` is that of `sharp_events`.
+    """
+    events, wide = log_uniform(rng, *STRAIGHT_EVENTS), log_uniform(rng, *SHARP_DIFFUSION)
+    return Sharp(events, wide, charge, points=0.0, aligned=1.0, spread=STRAIGHT_SPREAD)
 
 
 def with_line(
@@ -67,8 +79,7 @@ def with_line(
     It runs along the first axis, through all of the crop or from its end to somewhere.  A bad
     column adds charge; bleeding hides what was fainter, cosmic rays included.
     """
-    low, high = np.log(LINE_LEVEL)
-    level = float(np.exp(rng.uniform(low, high)))
+    level = log_uniform(rng, *LINE_LEVEL)
     width = int(rng.choice(LINE_WIDTHS))
     first = int(rng.integers(image.shape[1] - width + 1))
     start = int(rng.integers(-image.shape[0], image.shape[0]))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,6 +21,7 @@ from crmend_training.averaging import mean_of
 from crmend_training.losses import cross_entropy, detection_loss, source_weight
 from crmend_training.networks import FINDERS
 from crmend_training.resident import HALO, ResidentBatches
+from crmend_training.simulate.cosmic_rays import Sharp
 
 RANDOM_TURN = 0
 """What `DetectRecipe.teacher_views` says instead of a number of views."""
@@ -70,12 +71,18 @@ class DetectRecipe:
         Their charge per pixel of path, log-uniform [noise].
     sharp_points : float
         Share of points among them, the others are tracks.
+    sharp_label : (float, float)
+        Charge from which a pixel of theirs counts as hit, drawn for each crop [noise]: about
+        1 e- of CSST's noise; the edges of `datasets.generic_frame` for tight labels.
+    straight : float
+        Share of the crops to which tracks along rows and columns are added, with the charges
+        and labels of sharp ones: they are few in any simulation, and look like bad columns.
     lines : float
         Share of the crops to which a bright line is added that is no cosmic ray: a bad column
         or bleeding (`augmentation.with_line`).
     resident : bool or None
         Keep the set where the network is and draw the crops there (`resident`); None = on a
-        GPU, unless `sharp` or `lines` is set: such batches cannot add anything.
+        GPU, unless `sharp`, `straight` or `lines` is set: such batches cannot add anything.
     """
 
     config: dict[str, Any]
@@ -94,13 +101,18 @@ class DetectRecipe:
     sharp: float = 0.0
     sharp_charge: tuple[float, float] = (5.0, 2e4)
     sharp_points: float = 0.5
+    sharp_label: tuple[float, float] = (0.15, 0.15)
+    straight: float = 0.0
     lines: float = 0.0
     resident: bool | None = None
 
     def __post_init__(self) -> None:
-        shares = ("border", "hard", "distil", "simulated", "sharp", "sharp_points", "lines")
+        shares = (
+            "border", "hard", "distil", "simulated", "sharp", "sharp_points", "straight",
+            "lines",
+        )  # fmt: skip
         _training.check_settings(self, shares)
-        for name in ("noise_range", "sharp_charge"):
+        for name in ("noise_range", "sharp_charge", "sharp_label"):
             low, high = getattr(self, name)
             if not 0.0 < low <= high:
                 raise ValueError(
@@ -110,13 +122,19 @@ class DetectRecipe:
             raise ValueError(
                 f"offset is {self.offset}, on_sources {self.on_sources}; expected none below 0"
             )
-        if self.resident and (self.sharp or self.lines):
+        if self.resident and self.adds:
             raise ValueError(
-                f"resident is true, sharp {self.sharp}, lines {self.lines}; expected none of "
-                "the last two: nothing is added to crops of a set that is kept on the device"
+                f"resident is true, sharp {self.sharp}, straight {self.straight}, lines "
+                f"{self.lines}; expected none of the last three: nothing is added to crops of "
+                "a set that is kept on the device"
             )
         if self.teacher_views != RANDOM_TURN:
             check_views(self.teacher_views, "teacher_views")
+
+    @property
+    def adds(self) -> bool:
+        """Whether something is added to crops that their frames did not hold."""
+        return bool(self.sharp or self.straight or self.lines)
 
 
 class DetectBatches:
@@ -155,6 +173,14 @@ class DetectBatches:
         candidates = rng.choice(stamps, 8)
         return int(candidates[np.argmax(self.losses[candidates])])
 
+    def _added(self, rng: np.random.Generator) -> Iterator[Sharp]:
+        """Yield the kinds of sharp cosmic rays that a crop gets."""
+        charge = self.recipe.sharp_charge
+        if rng.random() < self.recipe.sharp:
+            yield augmentation.sharp_events(charge, self.recipe.sharp_points, rng)
+        if rng.random() < self.recipe.straight:
+            yield augmentation.straight_tracks(charge, rng)
+
     def _one(self, stamp: int, rng: np.random.Generator) -> tuple[NDArray, NDArray, NDArray]:
         recipe = self.recipe
         room = self.image.shape[1] - recipe.crop + 1
@@ -171,9 +197,9 @@ class DetectBatches:
                 augmentation.mirrored(part, beyond) for part in (image, mask, ignore)
             )
             ignore[:beyond] = True
-        if rng.random() < recipe.sharp:
-            how = recipe.sharp_charge, recipe.sharp_points
-            image, mask = augmentation.with_sharp_events(image, mask, *how, rng)
+        for kind in self._added(rng):
+            label = rng.uniform(*recipe.sharp_label)
+            image, mask = augmentation.with_sharp_events(image, mask, kind, label, rng)
         if rng.random() < recipe.lines:
             image, mask = augmentation.with_line(image, mask, rng)
         image = detect_input((turn(image) - offset) / noise)
@@ -199,7 +225,7 @@ def train(
     settle = _mean_with(paths.initial, recipe.initial_share) if recipe.initial_share else None
     device = device_for_training()
     kind: Callable[..., DetectBatches | ResidentBatches] = DetectBatches
-    on_gpu = device.type == "cuda" and not (recipe.sharp or recipe.lines)
+    on_gpu = device.type == "cuda" and not recipe.adds
     if on_gpu if recipe.resident is None else recipe.resident:
         kind = partial(ResidentBatches, device=device)
     run, batches, checks = _training.start_on(paths, recipe, kind)

@@ -130,7 +130,9 @@ class Sharp:
     points : float
         Share of events shorter than a pixel.
     aligned : float
-        Share of events within some degrees of the rows or columns.
+        Share of events nearly along the rows or columns.
+    spread : float
+        How far off those are, standard deviation [degree].
     """
 
     events: float
@@ -138,6 +140,7 @@ class Sharp:
     charge: tuple[float, float] = (100.0, 2e5)
     points: float = 0.5
     aligned: float = 0.4
+    spread: float = 2.0
 
 
 @dataclass(frozen=True)
@@ -260,7 +263,8 @@ def _draw_sharp(rng, charge, sharp):
     )
     low, high = np.log10(sharp.charge)
     energies = 10.0 ** rng.uniform(low, high, n_events) * np.maximum(lengths, 1.0)
-    along = 0.5 * np.pi * rng.integers(0, 4, n_events) + np.radians(rng.normal(0, 2, n_events))
+    along = 0.5 * np.pi * rng.integers(0, 4, n_events)
+    along += np.radians(rng.normal(0.0, sharp.spread, n_events))
     angles = np.where(
         rng.random(n_events) < sharp.aligned, along, rng.uniform(0.0, 2.0 * np.pi, n_events)
     )
