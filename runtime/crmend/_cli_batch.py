@@ -6,14 +6,20 @@ import argparse
 from pathlib import Path
 
 from crmend._cli_options import beside
+from crmend._cli_output import say
 from crmend.errors import OutputError
+
+CORRECTED, FLAGS = "_crmend.fits", "_flag.fits"
+"""How the names of results end that are not asked for."""
 
 
 def one_by_one(options: argparse.Namespace) -> list[argparse.Namespace]:
     """Return the options of each frame; `many` says whether there are several.
 
     ``--output`` may be a folder, and with several frames it must be one: each result gets the
-    name there that it would have beside its input.
+    name there that it would have beside its input.  A frame whose name is that of the result
+    of another one is left out, with a message: a pattern such as night/*.fits matches the
+    results of an earlier run, too.
 
     Raises
     ------
@@ -36,7 +42,8 @@ def one_by_one(options: argparse.Namespace) -> list[argparse.Namespace]:
         )
     _check_apart(frames, folder)
     return [
-        _with(options, frame=frame, folder=folder, output=None, many=True) for frame in frames
+        _with(options, frame=frame, folder=folder, output=None, many=True)
+        for frame in _without_results(frames)
     ]
 
 
@@ -46,6 +53,19 @@ def default_output(options: argparse.Namespace, suffix: str) -> Path:
     if options.folder is not None:
         frame = Path(options.folder) / frame.name
     return beside(frame, suffix)
+
+
+def _without_results(frames: list[str]) -> list[str]:
+    """Return the frames that are no results of others, and say which are left out."""
+    sources = {beside(Path(f), end).absolute(): f for f in frames for end in (CORRECTED, FLAGS)}
+    kept = []
+    for name in frames:
+        source = sources.get(Path(name).absolute())
+        if source is None:
+            kept.append(name)
+        else:
+            say(f"crmend: {name}: left out, since it is named like the result of {source}")
+    return kept
 
 
 def _check_apart(frames: list[str], folder: str | None) -> None:

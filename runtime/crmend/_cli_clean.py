@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crmend._cli_bar import Bar
-from crmend._cli_batch import default_output
+from crmend._cli_batch import CORRECTED, FLAGS, default_output
 from crmend._cli_detect import flag_in_place
 from crmend._cli_options import beside
 from crmend._fits import check_exists
@@ -87,7 +87,7 @@ class Job:
 
 def run_clean(options: argparse.Namespace) -> FrameReport:
     """Clean the file that the command line names."""
-    output = _output(options, "_crmend.fits")
+    output = _output(options, CORRECTED)
     job = replace(
         _job(options, output),
         quicklook=beside(output, ".png") if options.quicklook else None,
@@ -97,7 +97,7 @@ def run_clean(options: argparse.Namespace) -> FrameReport:
 
 def run_detect(options: argparse.Namespace) -> FrameReport:
     """Flag the cosmic rays of the file that the command line names."""
-    output: Path | None = _output(options, "_flag.fits")
+    output: Path | None = _output(options, FLAGS)
     if options.update_flags and options.output is None and not options.save_probability:
         output = None
     return run(replace(_job(options, output), mend=False))

@@ -40,6 +40,24 @@ def test_each_frame_gets_its_result_beside_it(crmend_cli, night, tmp_path):
         assert line.endswith(f"s: {frame.with_suffix('')}_crmend.fits")
 
 
+def test_results_of_an_earlier_run_are_left_out(crmend_cli, night, tmp_path):
+    first, broken, second = night
+    broken.unlink()
+    crmend_cli("clean", first, second, *TINY)
+    crmend_cli("detect", first, second, *TINY)
+    before = written(tmp_path)
+    frames = [tmp_path / name for name in before]
+    for command in ("clean", "detect"):
+        done = crmend_cli(command, *frames, "--overwrite", *TINY)
+        assert (done.code, len(done.out.splitlines())) == (0, 2)
+        assert done.err.count("left out") == 4
+        assert (
+            f"{tmp_path}/a_flag.fits: left out, since it is named like the result of"
+            in done.err
+        )
+    assert written(tmp_path) == before
+
+
 def test_a_folder_for_one_frame(crmend_cli, night, tmp_path):
     """A pattern of the shell may match one file only."""
     out = tmp_path / "out"
