@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 from crmend._cli_options import positive_count
@@ -78,6 +79,10 @@ def _steps(recipe: Recipe, options: argparse.Namespace, work: Path) -> list[list
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="crmend-train", description="Simulate, build data sets, train, export, evaluate."
+    )
+    # Both import packages come from one distribution.
+    parser.add_argument(
+        "--version", action="version", version=f"crmend-train {version('crmend')}"
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
