@@ -25,7 +25,7 @@ KINDS = ("detect", "inpaint")
 """The graphs that every pack has."""
 
 FAST = "detect_fast"
-"""The third graph, of packs that have it: detection in a fraction of the time."""
+"""The third graph, of packs that have it: detection in less time per view."""
 
 QUALITIES = {"reference": "detect", "fast": FAST}
 """Which graph finds the cosmic rays at each quality."""
@@ -59,10 +59,14 @@ class TrainingCard:
 
     Attributes
     ----------
-    recipe, data_fingerprint, commit, date : str
-        Recipe name, hash of the data set, commit of the training code, ISO date.
+    recipe : str
+        Its name; of a mean of several weights the names and shares of all.
+    data_fingerprint : str
+        Hash of the data set; of a mean the first one's.
+    commit, date : str
+        Of the code that exported the graph, and the ISO date of that.
     seed : int or None
-        Of the training; None = unknown.
+        Of the training, of a mean the first one's; None = unknown.
     base : str or None
         The pack whose weights these are, unchanged; None for weights of its own.
     """
@@ -110,9 +114,10 @@ class CurvePoint:
     threshold : float
         On cr_probability.
     recall : float
-        Share of the CR pixels above 5 e- that are found.
+        Share of the CR pixels above 5 e- that are found.  On frames whose labels have edges
+        of their own (packs for any instrument), of the labelled pixels above twice the edge.
     precision : float
-        Share of the found pixels that hold any CR charge.
+        Share of the found pixels that hold any CR charge; there, that are labelled.
     """
 
     threshold: float

@@ -38,14 +38,14 @@ class Listing:
                 {
                     "name": card.name,
                     "band": card.band,
-                    "detect": card.detect.architecture,
+                    "detect": _default(card).architecture,
                     "qualities": list(_qualities(card)),
                     "default_quality": card.default_quality,
                     "inpaint": card.inpaint.architecture,
                     "threshold": _default(card).threshold,
                     "seed_threshold": _default(card).seed_threshold,
                     "views": _default(card).views,
-                    "date": card.detect.training.date,
+                    "date": _default(card).training.date,
                 }
                 for card in self.cards
             ]
@@ -57,13 +57,13 @@ class Listing:
             return "no model packs are installed"
         lines = [
             f"{'model':<20}{'band':<6}{'detect':<14}{'quality':<18}{'inpaint':<16}{'threshold':>9}"
-            "  trained"
+            "  exported"
         ]
         for card in self.cards:
             lines.append(
-                f"{card.name:<20}{card.band or '-':<6}{card.detect.architecture:<14}"
+                f"{card.name:<20}{card.band or '-':<6}{_default(card).architecture:<14}"
                 f"{'|'.join(_qualities(card)):<18}{card.inpaint.architecture:<16}{_default(card).threshold:>9}"
-                f"  {card.detect.training.date}"
+                f"  {_default(card).training.date}"
             )
         return "\n".join(lines)
 

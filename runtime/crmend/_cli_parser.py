@@ -174,13 +174,13 @@ def _add_input(command: argparse.ArgumentParser, output_help: str) -> None:
         "--detector", metavar="N", help="detector, such as 8 (default: by the header)"
     )
     command.add_argument(
-        "--gain", type=positive_number, metavar="G", help="e-/ADU, if the header lacks it"
+        "--gain", type=positive_number, metavar="G", help="e-/ADU, instead of the header's"
     )
     command.add_argument(
         "--exposure-time",
         type=positive_number,
         metavar="S",
-        help="seconds, if the header lacks them (CR rate, images per second)",
+        help="seconds, instead of the header's (CR rate, images per second)",
     )
     command.add_argument(
         "--plane",
@@ -230,7 +230,7 @@ def _add_running(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--quality",
         choices=tuple(QUALITIES),
-        help="network that finds cosmic rays; fast takes a fraction of the time "
+        help="network that finds cosmic rays; fast takes less time per view "
         "(default: the model card's)",
     )
     command.add_argument(

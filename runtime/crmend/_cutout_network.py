@@ -7,12 +7,21 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from numpy.typing import NDArray
 
+from crmend._background import Surface
 from crmend._kernels import smooth_fill
-from crmend._normalise import Scale, from_noise_units, to_noise_units
 from crmend._profile import fit_profiles
 from crmend._tiling import Progress
 from crmend.cutouts import CutoutPlan
 from crmend.models import Model
+
+LOST = 0.8
+"""Part of the square of `CORE` around a source, from which on its core is lost."""
+
+LEAST_PEAK = 1.0
+"""Peak of a profile, below which none fits [noise]."""
+
+CORE = 3
+"""Half width of that square [px]."""
 
 CORRECTED = 0.7
 """Share of the network's correction that is applied where the frame's PSF is known: the first
@@ -73,7 +82,8 @@ def run_network(
     image: NDArray[np.float32],
     cr_mask: NDArray[np.bool_],
     invalid: NDArray[np.bool_],
-    scale: Scale,
+    noise: float,
+    background: Surface,
     psf: NDArray[np.float64] | None,
     plan: CutoutPlan,
     model: Model,
@@ -82,31 +92,45 @@ def run_network(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return values and 1-sigma, in the image's unit, at the pixels of the plan.
 
-    The uncertainty is NaN where the graph gives none.
-    The image stays as it is meanwhile, so that no cutout depends on the one before it.
+    Sources stand on the smooth background, since the sky of a frame need not be flat.  The
+    uncertainty is NaN where the graph gives none.  The image stays as it is meanwhile, so that
+    no cutout depends on the one before it.
     """
     values = np.empty(plan.pixels.size, dtype=np.float32)
     sigma = np.full_like(values, np.nan)
     done = 0
-    for stamps in plan.batches(image, cr_mask, invalid, scale.background, batch):
+    for stamps in plan.batches(image, cr_mask, invalid, background, batch):
         done += len(stamps.image)
         # What overflows is not finite, and keeps the median.
         with np.errstate(over="ignore", invalid="ignore"):
             arrays = network_inputs(
-                to_noise_units(stamps.image, scale),
+                (stamps.image - stamps.background) / np.float32(noise),
                 stamps.cr_mask,
                 model.inputs,
                 psf,
                 model.threads,
             )
             mended, *spread = model.run(*arrays, last=done == len(plan))
-            if psf is not None and "profile" in model.inputs:
-                mended = arrays[0] + np.float32(CORRECTED) * (mended - arrays[0])
-            picked = plan.pick(mended[:, 0], stamps, image.shape[1])
-            values[stamps.pixels] = from_noise_units(picked, scale)
+            if "profile" in model.inputs:
+                if psf is not None:
+                    mended = arrays[0] + np.float32(CORRECTED) * (mended - arrays[0])
+                mended[_unknown(stamps.cr_mask, arrays[-1])] = np.nan
+            whole = mended[:, 0] * np.float32(noise) + stamps.background
+            values[stamps.pixels] = plan.pick(whole, stamps, image.shape[1])
             for one in spread:
                 picked = plan.pick(one[:, 0], stamps, image.shape[1])
-                sigma[stamps.pixels] = picked * np.float32(scale.noise)
+                sigma[stamps.pixels] = picked * np.float32(noise)
         if progress is not None:
             progress(done, len(plan))
     return values, sigma
+
+
+def _unknown(cr_mask: NDArray[np.bool_], profiles: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Return which sources nothing is known of, (n,): no profile fits, and the core is lost.
+
+    The network would make up something there, so their pixels keep the first guess.
+    """
+    middle = cr_mask.shape[-1] // 2
+    core = np.s_[middle - CORE : middle + CORE + 1]
+    lost = cr_mask[:, core, core].mean(axis=(1, 2)) > LOST
+    return np.asarray(lost & (profiles.max(axis=(1, 2, 3)) < LEAST_PEAK))

@@ -57,6 +57,9 @@ ITERATIONS = (16, 16, 20)
 MISMATCH = (0.01, 0.01, 0.02)
 """Part of the model's own value that counts as its error."""
 
+SKY = 0.3
+"""Standard deviation of the background that is left on a sky that is flat [noise]."""
+
 N = 8
 """Numbers of a model: flux (of `MOFFAT` amplitude), x, y, four of its own, background.  The
 four are log scale length, two of the shape and the logit of the bulge's part of the light; of
@@ -64,12 +67,12 @@ four are log scale length, two of the shape and the logit of the bulge's part of
 `POINT` has none."""
 
 _DISK_MEAN = (0.0, 0.0, 0.0, 1.1, 0.0, 0.0, -1.5, 0.0)
-_DISK_WIDTH = (1e9, 1.0, 1.0, 0.7, 0.3, 0.3, 1.5, 0.3)
+_DISK_WIDTH = (1e9, 1.0, 1.0, 0.7, 0.3, 0.3, 1.5, SKY)
 _DISK_STEP = (1e30, 0.7, 0.7, 0.5, 0.4, 0.4, 1.0, 1e30)
 _MEAN = np.array(
     [_DISK_MEAN, _DISK_MEAN, (0.0, 0.0, 0.0, -1.75, -1.75, 0.0, math.log(2.5), 0.0)]
 )
-_WIDTH = np.array([_DISK_WIDTH, _DISK_WIDTH, (1e9, 1.0, 1.0, 1.0, 1.0, 0.6, 0.4, 0.3)])
+_WIDTH = np.array([_DISK_WIDTH, _DISK_WIDTH, (1e9, 1.0, 1.0, 1.0, 1.0, 0.6, 0.4, SKY)])
 _STEP = np.array([_DISK_STEP, _DISK_STEP, (1e30, 0.7, 0.7, 0.7, 0.7, 0.5, 0.5, 1e30)])
 # Priors and longest steps, assumed and broad.  A scale length of 3 px within a factor of two,
 # axis ratios above 0.5, a fifth of the light in the bulge; of Moffat profiles a width of
@@ -83,6 +86,7 @@ def fit_source(
     psf: NDArray[np.float64],
     kind: int,
     found: NDArray[np.float64],
+    sky: float,
 ) -> float:
     """Fit one model to the source in the middle of a stamp.
 
@@ -99,6 +103,8 @@ def fit_source(
         `POINT`, `DISK` or `MOFFAT`.
     found : (8,) float64 array
         Filled with the numbers of the model.
+    sky : float
+        How well it is known that there is no background left: standard deviation.
 
     Returns
     -------
@@ -114,6 +120,8 @@ def fit_source(
     right = np.empty(N)
     slope = np.empty(N)
     trial = np.empty(N)
+    width = _WIDTH[kind].copy()
+    width[7] = sky
     parts = np.empty((max(1, psf.shape[0] * SETS), 5))
     turns = np.empty((2, 3, 3))
     total, brightest = 0.0, 1.0
@@ -137,7 +145,7 @@ def fit_source(
                         value = max(found[0] * _light(parts, kind, x, y), 0.0)
                         error = MISMATCH[kind] * value
                         weight[j, i] = 1.0 / (1.0 + PHOTONS * value + error**2)
-            cost = _cost(stamp, weight, row - reach, column - reach, found, parts, kind)
+            cost = _cost(stamp, weight, row - reach, column - reach, found, parts, kind, width)
         if kind == DISK:
             shape_slopes(found, turns[0], 1.0)
             shape_slopes(found, turns[1], 0.5)
@@ -163,8 +171,8 @@ def fit_source(
                     for n in range(m + 1):
                         normal[m, n] += part * slope[n]
         for m in range(1, N):
-            normal[m, m] += 1.0 / _WIDTH[kind, m] ** 2
-            right[m] -= (found[m] - _MEAN[kind, m]) / _WIDTH[kind, m] ** 2
+            normal[m, m] += 1.0 / width[m] ** 2
+            right[m] -= (found[m] - _MEAN[kind, m]) / width[m] ** 2
         if found[0] > 1.0:
             normal[0, 0] += COUNTS[kind] / found[0] ** 2
             right[0] -= COUNTS[kind] / found[0]
@@ -175,7 +183,7 @@ def fit_source(
             for m in range(N):
                 trial[m] = found[m] + min(max(trial[m], -_STEP[kind, m]), _STEP[kind, m])
             _prepare(trial, psf, kind, parts)
-            new = _cost(stamp, weight, row - reach, column - reach, trial, parts, kind)
+            new = _cost(stamp, weight, row - reach, column - reach, trial, parts, kind, width)
             if new < cost:
                 better = True
                 break
@@ -254,6 +262,7 @@ def _cost(
     p: NDArray[np.float64],
     parts: NDArray[np.float64],
     kind: int,
+    width: NDArray[np.float64],
 ) -> float:
     """Return the robust sum of squares plus the priors."""
     counts = COUNTS[kind]
@@ -269,7 +278,7 @@ def _cost(
             rest = stamp[row + j, column + i] - p[0] * light - p[7]
             total += OUTLIER**2 * math.log1p(rest * rest * w / OUTLIER**2)
     for m in range(1, N):
-        total += ((p[m] - _MEAN[kind, m]) / _WIDTH[kind, m]) ** 2
+        total += ((p[m] - _MEAN[kind, m]) / width[m]) ** 2
     return total + 2.0 * counts * math.log(max(p[0], 1.0))
 
 

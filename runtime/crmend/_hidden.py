@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
+from crmend._background import Surface
 from crmend._compiled import njit
 from crmend._fit import PHOTONS, POINT, N, draw_source
-from crmend._normalise import Scale
 from crmend.sources import SourceCatalog
 
 LEAST_SNR = 7.0
@@ -44,7 +44,8 @@ def find_hidden(
     image: NDArray[np.float32],
     cr_mask: NDArray[np.bool_],
     excluded: NDArray[np.bool_],
-    scale: Scale,
+    background: Surface,
+    noise: float,
     candidates: NDArray[np.int64],
     psf: NDArray[np.float64] | None,
 ) -> SourceCatalog:
@@ -56,8 +57,10 @@ def find_hidden(
         In any linear unit.
     cr_mask, excluded : (ny, nx) bool arrays
         True = cosmic ray; True = invalid or saturated: neither is looked at.
-    scale : Scale
-        Background and noise of the image.
+    background : Surface
+        In the image's unit.
+    noise : float
+        Of the background, in the image's unit.
     candidates : (m,) int64 array
         Flat indices of the CR pixels that may be a centre.
     psf : (k, 4) float64 array or None
@@ -72,7 +75,8 @@ def find_hidden(
     point = np.empty((2 * _NEAR + 1, 2 * _NEAR + 1), dtype=np.float32)
     draw_source(np.eye(1, N)[0], known, POINT, point)
     found = np.zeros((candidates.size, 5))
-    _match(image, cr_mask, excluded, scale.background, scale.noise, candidates, point, found)
+    levels = background.of(*np.divmod(candidates, image.shape[1]))
+    _match(image, cr_mask, excluded, levels, noise, candidates, point, found)
     flux, snr, misfit = found[:, :3].T
     rest = found[:, 3:]
     believed = (snr > LEAST_SNR) & (misfit < _MOST_RATIO)
@@ -83,7 +87,7 @@ def find_hidden(
     chosen = _apart(np.stack([x, y], axis=1).astype(np.float64))
     kept, x, y = kept[chosen], x[chosen].astype(np.float64), y[chosen].astype(np.float64)
     axis = math.sqrt(float(known[:, 0] @ np.sqrt(known[:, 1] * known[:, 3])))
-    size, own = np.full(kept.size, axis), flux[kept] * scale.noise
+    size, own = np.full(kept.size, axis), flux[kept] * noise
     return SourceCatalog(
         x=x, y=y, flux=own, a=size, b=size.copy(), theta=np.zeros(kept.size),
         npix=np.zeros(kept.size, dtype=np.int64), peak=own * float(point[_NEAR, _NEAR]),
@@ -106,7 +110,7 @@ def _match(
     image: NDArray[np.float32],
     cr_mask: NDArray[np.bool_],
     excluded: NDArray[np.bool_],
-    background: float,
+    levels: NDArray[np.float32],
     noise: float,
     candidates: NDArray[np.int64],
     point: NDArray[np.float32],
@@ -120,6 +124,7 @@ def _match(
     ny, nx = image.shape
     for k in range(candidates.size):
         row, column = candidates[k] // nx, candidates[k] % nx
+        background = levels[k]
         matched = weight = shares = 0.0
         for j in range(max(-_NEAR, -row), min(_NEAR + 1, ny - row)):
             for i in range(max(-_NEAR, -column), min(_NEAR + 1, nx - column)):

@@ -23,6 +23,7 @@ LEAST_SNR = 3.0
 _RIM = 2
 _MARGIN = 32
 # Width of what is cut out around a deep pixel [px]; longer holes are filled piece by piece.
+_LEAST_SKY = 100
 _CONNECTED = np.ones((3, 3), dtype=bool)
 
 
@@ -50,14 +51,21 @@ def fill_holes(image: NDArray[np.float32], cr_mask: NDArray[np.bool_], scale: Sc
         mask = np.ascontiguousarray(cr_mask[window])
         groups, _ = ndimage.label(mask, _CONNECTED)
         hole = groups == groups[y - top, x - left]
-        stamp = (image[window] - np.float32(scale.background)) / np.float32(scale.noise)
+        level = _level(image[window], mask, scale)
+        stamp = (image[window] - np.float32(level)) / np.float32(scale.noise)
         stamp[~np.isfinite(stamp)] = 0.0
         rim = stamp[ndimage.binary_dilation(hole, _CONNECTED, iterations=_RIM) & ~mask]
         if rim.sum() > LEAST_SNR * np.sqrt(rim.size):
             smooth_fill(stamp[np.newaxis], mask[np.newaxis])
-            image[window][hole] = stamp[hole] * scale.noise + scale.background
+            image[window][hole] = stamp[hole] * scale.noise + level
         rows, columns = np.nonzero(hole)
         filled.update(((rows + top) * image.shape[1] + columns + left).tolist())
+
+
+def _level(stamp: NDArray[np.float32], cr_mask: NDArray[np.bool_], scale: Scale) -> float:
+    """Return the sky around a hole: the sky of a frame need not be flat."""
+    good = stamp[np.isfinite(stamp) & ~ndimage.binary_dilation(cr_mask, _CONNECTED, _RIM)]
+    return float(np.median(good)) if good.size >= _LEAST_SKY else scale.background
 
 
 @njit

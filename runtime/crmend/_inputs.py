@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from astropy.utils.masked import Masked
 from numpy.typing import ArrayLike, NDArray
 
 from crmend._views import VIEWS
@@ -20,8 +21,8 @@ def check_image(image: ArrayLike, name: str = "image") -> NDArray[np.float32]:
     Parameters
     ----------
     image : (ny, nx) array-like
-        Real numbers of any dtype and byte order.  The masked pixels of a numpy masked
-        array become NaN.
+        Real numbers of any dtype and byte order.  The masked pixels of a masked array, of
+        numpy or astropy, become NaN.
     name : str
         For messages.
 
@@ -130,7 +131,9 @@ def check_unit(plane: ArrayLike | None, image: ArrayLike, name: str) -> None:
 
 
 def _array_of(values: ArrayLike, name: str) -> NDArray[Any]:
-    """Return an array, a subclass where it is one."""
+    """Return an array, a subclass where it is one, numpy's where it is a masked one."""
+    if isinstance(values, Masked):
+        return np.ma.MaskedArray(np.asarray(values.unmasked), np.asarray(values.mask))
     try:
         return np.asanyarray(values)
     except ValueError as error:  # rows of different lengths

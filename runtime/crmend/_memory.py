@@ -29,7 +29,8 @@ _TILE_MARGIN = 64
 _CUTOUT_BYTES = 4_000_000
 _BAND_PIXEL_BYTES = 10
 _BAND_OVERLAP = 384
-_SMALLEST_TILE, _SMALLEST_BATCH, _SMALLEST_BAND = 64, 1, 64
+# Tiles of 64 px would save 30 MB more, and take three times as long.
+_SMALLEST_TILE, _SMALLEST_BATCH, _SMALLEST_BAND = 128, 1, 64
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,18 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from crmend._fit import DISK, HALF_WIDTHS, MOFFAT, POINT, N, draw_source, fit_source
+from crmend._fit import DISK, HALF_WIDTHS, MOFFAT, POINT, SKY, N, draw_source, fit_source
 
 FADE = (6.0, 9.0)
 """Inside the first radius [px] a hole is filled with the profile, outside the second as
 before, and with a mixture in between."""
+
+RING = 12.0
+"""Beyond this radius [px] a cutout shows what its source stands on."""
+
+RISE = 0.1
+"""How freely, as a part of the median there: a prior, which hundreds of pixels outweigh where
+they agree on more."""
 
 CEILING = 30.0
 """Largest peak, over the brightest pixel that is not lost, plus ten times the noise."""
@@ -53,13 +60,16 @@ def fit_profiles(
     ny, nx = stamps.shape[1:]
     radius = np.hypot(*np.ogrid[-(ny // 2) : ny - ny // 2, -(nx // 2) : nx - nx // 2])
     share = np.clip((FADE[1] - radius) / (FADE[1] - FADE[0]), 0.0, 1.0)
-    near = radius < FADE[1]
+    near, far = radius < FADE[1], radius >= RING
     found = np.empty(N)
     for stamp, lost, profile in zip(stamps, cr_mask, profiles, strict=True):
+        around = stamp[far & ~lost]
+        # Where the sky rises to somewhere, the source may stand on as much.
+        sky = max(SKY, RISE * abs(float(np.median(around)))) if around.size else SKY
         if len(psf):
-            background = _fit_both(stamp, lost, psf, found, profile)
+            background = _fit_both(stamp, lost, psf, sky, found, profile)
         else:
-            fit_source(stamp, lost, psf, MOFFAT, found)
+            fit_source(stamp, lost, psf, MOFFAT, found, sky)
             draw_source(found, psf, MOFFAT, profile)
             background = float(found[7])
         if not _believable(stamp, lost, profile):
@@ -74,15 +84,16 @@ def _fit_both(
     stamp: NDArray[np.float32],
     lost: NDArray[np.bool_],
     psf: NDArray[np.float64],
+    sky: float,
     found: NDArray[np.float64],
     profile: NDArray[np.float32],
 ) -> float:
     """Write the better of a point and a disk, or their mixture; return the background."""
     point = np.empty_like(profile)
-    as_point = fit_source(stamp, lost, psf, POINT, found)
+    as_point = fit_source(stamp, lost, psf, POINT, found, sky)
     draw_source(found, psf, POINT, point)
     background = found[7]
-    as_disk = fit_source(stamp, lost, psf, DISK, found)
+    as_disk = fit_source(stamp, lost, psf, DISK, found, sky)
     draw_source(found, psf, DISK, profile)
     doubt = (as_point - STAR[0] * as_disk - STAR[1]) / STAR[2]
     star = 1.0 / (1.0 + math.exp(min(max(doubt, -50.0), 50.0)))

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import nnls
 
-from crmend._fit import MISMATCH, MOFFAT, PHOTONS, POINT, N, fit_source
+from crmend._fit import MISMATCH, MOFFAT, PHOTONS, POINT, SKY, N, fit_source
 from crmend._normalise import Scale, to_noise_units
 from crmend.sources import SourceCatalog
 
@@ -115,7 +115,7 @@ def _fit_all(
     stamps, masks = np.ascontiguousarray(stamps[inside]), np.ascontiguousarray(masks[inside])
     found = np.empty((len(stamps), N))
     costs = [
-        fit_source(stamp, mask, psf, kind, fit)
+        fit_source(stamp, mask, psf, kind, fit, SKY)
         for stamp, mask, fit in zip(stamps, masks, found, strict=True)
     ]
     return found, np.array(costs)

@@ -14,9 +14,9 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from numpy.typing import NDArray
 
+from crmend._background import measure_background
 from crmend._compiled import njit
 from crmend._normalise import Scale
-from crmend.sources import background_rows, measure_background
 
 WIDE, NARROW = 2.5, 1.0
 """Standard deviations of the Gaussian weights of both means [px]."""
@@ -67,7 +67,7 @@ def fill_sky(
         Bands of rows that are filled at the same time.
     """
     ny, nx = image.shape
-    coarse, step = measure_background(image, invalid)
+    smooth = measure_background(image, invalid)
     weights = np.exp(
         -0.5 * (np.arange(_HALF + 1)[:, np.newaxis] / np.array([WIDE, NARROW, MATCHED])) ** 2
     )
@@ -76,7 +76,7 @@ def fill_sky(
         low, high = max(start - _HALF, 0), min(start + _ROWS + _HALF, ny)
         kinds = np.empty((high - low, nx), dtype=np.uint8)
         _sort_pixels(image, cr_mask, excluded, low, kinds)
-        background = background_rows(coarse, step, low, high, nx)
+        background = smooth.rows(low, high, nx)
         stop = min(start + _ROWS, ny)
         _mean_around(image, cr_mask, background, scale.noise, kinds, low, start, stop, weights)
 

@@ -18,9 +18,10 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from crmend._fit import POINT, N, draw_source, fit_source
+from crmend._fit import POINT, SKY, N, draw_source, fit_source
+from crmend._gaps import median_fill
 from crmend._holes import fill_holes
-from crmend._kernels import MIN_GOOD, adaptive_median
+from crmend._kernels import MIN_GOOD
 from crmend._normalise import Scale, measure_scale, to_noise_units
 from crmend._psf import LEAST_PEAK, measure_psf
 from crmend.sources import BAND_ROWS, SourceCatalog, find_sources
@@ -177,7 +178,7 @@ def _filled(
     own = image.flat[flat]
     spread = np.empty(flat.size, dtype=np.float32)
     try:
-        adaptive_median(image, cr_mask, excluded, MIN_GOOD, scale.background, image, spread)
+        median_fill(image, cr_mask, excluded, MIN_GOOD, scale.background, spread)
         fill_holes(image, cr_mask, scale)
         yield
     finally:
@@ -299,7 +300,7 @@ def judge_star(
     found = np.zeros_like(gone)
     core, surroundings = _square(CORE), _square(_SURROUNDINGS)
     while True:
-        fit_source(stamp, gone | found, psf, POINT, fit)
+        fit_source(stamp, gone | found, psf, POINT, fit, SKY)
         draw_source(fit, psf, POINT, model)
         light = np.maximum(model, 0.0, dtype=np.float64)
         sigma = np.sqrt(1.0 + photons * light + (MISMATCH * light) ** 2)
@@ -358,10 +359,10 @@ def _pair_misfit(
     fit, star, second = np.empty(N), np.empty_like(stamp), np.zeros_like(stamp)
     part = np.empty(lost.shape, dtype=np.float32)
     for _ in range(_ROUNDS):
-        fit_source((stamp - first)[window].astype(np.float32), lost, psf, POINT, fit)
+        fit_source((stamp - first)[window].astype(np.float32), lost, psf, POINT, fit, SKY)
         draw_source(fit, psf, POINT, part)
         second[window] = part
-        fit_source(stamp - second, gone, psf, POINT, fit)
+        fit_source(stamp - second, gone, psf, POINT, fit, SKY)
         draw_source(fit, psf, POINT, star)
         first = star + np.float32(fit[7])
     inside = _square(_SURROUNDINGS) & ~gone

@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from crmend._background import Surface
 from crmend._hidden import find_hidden
+from crmend._kernels import MAX_HALF_WIDTH
 from crmend._normalise import Scale
 from crmend._psf import measure_psf
 from crmend.cutouts import CutoutPlan, plan_cutouts
@@ -18,6 +20,7 @@ def find_targets(
     invalid: NDArray[np.bool_],
     excluded: NDArray[np.bool_],
     scale: Scale,
+    background: Surface,
     *,
     sources: SourceCatalog | None,
     reach: float | None,
@@ -35,6 +38,8 @@ def find_targets(
         As in `crmend.inpaint.inpaint_into`.
     scale : Scale
         Background and noise of the image.
+    background : Surface
+        In the image's unit.
     psf : (k, 4) float64 array or None
         None = measure it; with k = 0 it is not known.
     hidden : bool or None
@@ -52,7 +57,7 @@ def find_targets(
     known = sources
     if known is None:
         known = find_sources(image, invalid=invalid, noise=scale.noise, band_rows=band_rows)
-    plan = plan_cutouts(cr_mask, known, reach=reach)
+    plan = _plan(image, cr_mask, excluded, known, reach)
     flat = np.flatnonzero(cr_mask)
     if flat.size == 0:
         return known, None, plan
@@ -63,8 +68,34 @@ def find_targets(
     if not (sources is None if hidden is None else hidden):
         return known, psf, plan
     left = np.setdiff1d(flat, plan.pixels, assume_unique=True)
-    found = find_hidden(image, cr_mask, excluded, scale, left, psf)
+    found = find_hidden(image, cr_mask, excluded, background, scale.noise, left, psf)
     if len(found) == 0:
         return known, psf, plan
     both = joined(known, found)
-    return both, psf, plan_cutouts(cr_mask, both, reach=reach)
+    return both, psf, _plan(image, cr_mask, excluded, both, reach)
+
+
+def _plan(
+    image: NDArray[np.float32],
+    cr_mask: NDArray[np.bool_],
+    excluded: NDArray[np.bool_],
+    sources: SourceCatalog,
+    reach: float | None,
+) -> CutoutPlan:
+    """Return who mends what; a source that nothing is left of mends nothing.
+
+    Where no good pixel is in 11×11 around its centre, a fit would make up its core.
+    """
+    plan = plan_cutouts(cr_mask, sources, reach=reach)
+    good = [
+        bool((~(cr_mask[w] | excluded[w]) & np.isfinite(image[w])).any())
+        for w in map(_around, plan.centre_y, plan.centre_x)
+    ]
+    return plan.only(np.array(good, dtype=bool))
+
+
+def _around(y: np.int64, x: np.int64) -> tuple[slice, slice]:
+    return (
+        np.s_[max(y - MAX_HALF_WIDTH, 0) : y + MAX_HALF_WIDTH + 1],
+        np.s_[max(x - MAX_HALF_WIDTH, 0) : x + MAX_HALF_WIDTH + 1],
+    )

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from crmend._background import Surface
 from crmend._kernels import assign_nearest, fill_invalid
 from crmend._tiling import reflect
 from crmend.sources import SourceCatalog
@@ -36,11 +37,14 @@ class CutoutBatch:
         True = cosmic ray, whichever source mends it.
     pixels : slice
         Which of the plan's pixels these stamps mend.
+    background : (n, 64, 64) float32 array
+        In the image's unit.
     """
 
     image: NDArray[np.float32]
     cr_mask: NDArray[np.bool_]
     pixels: slice
+    background: NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,19 +75,32 @@ class CutoutPlan:
     def __len__(self) -> int:
         return int(self.sources.size)
 
+    def only(self, kept: NDArray[np.bool_]) -> CutoutPlan:
+        """Return the plan of some of the cutouts, (n,) True = kept."""
+        lengths = np.diff(self.starts)
+        chosen = np.repeat(kept, lengths)
+        return CutoutPlan(
+            centre_x=self.centre_x[kept],
+            centre_y=self.centre_y[kept],
+            sources=self.sources[kept],
+            starts=np.append(0, np.cumsum(lengths[kept])),
+            pixels=self.pixels[chosen],
+            order=self.order[chosen],
+        )
+
     def batches(
         self,
         image: NDArray[np.float32],
         cr_mask: NDArray[np.bool_],
         invalid: NDArray[np.bool_],
-        background: float,
+        background: Surface,
         size: int,
     ) -> Iterator[CutoutBatch]:
         """Read the cutouts, `size` at a time.
 
         Outside the frame a stamp mirrors the inside (the border pixel is not repeated).
         Pixels that are invalid or not finite are replaced by the median of their valid
-        neighbours, else by `background`.
+        neighbours, else by the background.
 
         Parameters
         ----------
@@ -91,7 +108,7 @@ class CutoutPlan:
             CR pixels pre-filled.  It must not change between batches.
         cr_mask, invalid : (ny, nx) bool arrays
             True = cosmic ray; True = no measurement (bad, hot).
-        background : float
+        background : Surface
             In the image's unit.
         size : int
             Cutouts in a batch; the last one may hold fewer.
@@ -100,16 +117,20 @@ class CutoutPlan:
             last = min(first + size, len(self))
             stamps = np.empty((last - first, CUTOUT, CUTOUT), dtype=np.float32)
             masks = np.empty(stamps.shape, dtype=np.bool_)
-            for stamp, mask, i in zip(stamps, masks, range(first, last), strict=True):
-                window = self._window(i, image.shape)
+            levels = np.empty_like(stamps)
+            for stamp, mask, level, i in zip(
+                stamps, masks, levels, range(first, last), strict=True
+            ):
+                rows, columns = self._span(i, image.shape)
+                window = np.ix_(rows, columns)
                 stamp[...] = image[window]
                 mask[...] = cr_mask[window]
+                level[...] = background.at(rows, columns)
                 unusable = (invalid[window] & ~mask) | ~np.isfinite(stamp)
                 if unusable.any():
-                    fill_invalid(stamp, unusable, background, stamp)
-            yield CutoutBatch(
-                stamps, masks, slice(int(self.starts[first]), int(self.starts[last]))
-            )
+                    fill_invalid(stamp, unusable, float(np.median(level)), stamp)
+            pixels = slice(int(self.starts[first]), int(self.starts[last]))
+            yield CutoutBatch(stamps, masks, pixels, levels)
 
     def pick(
         self, values: NDArray[np.float32], batch: CutoutBatch, nx: int
@@ -142,15 +163,13 @@ class CutoutPlan:
         chosen: NDArray[np.float32] = values[cutout - cutout[0], rows, columns]
         return chosen
 
-    def _window(
+    def _span(
         self, i: int, shape: tuple[int, ...]
-    ) -> tuple[slice, ...] | tuple[NDArray[np.intp], ...]:
-        """Return the index of cutout i: slices inside the frame, else mirrored indices."""
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return rows and columns of cutout i, mirrored outside the frame."""
         y, x = int(self.centre_y[i]) - CUTOUT // 2, int(self.centre_x[i]) - CUTOUT // 2
-        if y >= 0 and x >= 0 and y + CUTOUT <= shape[0] and x + CUTOUT <= shape[1]:
-            return slice(y, y + CUTOUT), slice(x, x + CUTOUT)
         span = np.arange(CUTOUT)
-        return np.ix_(reflect(y + span, shape[0]), reflect(x + span, shape[1]))
+        return reflect(y + span, shape[0]), reflect(x + span, shape[1])
 
 
 def plan_cutouts(

@@ -17,8 +17,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from crmend._background import measure_background
 from crmend._charge import limit_by_observed
 from crmend._cutout_network import run_network
+from crmend._gaps import median_fill
 from crmend._holes import fill_holes
 from crmend._inputs import (
     check_callable,
@@ -29,7 +31,7 @@ from crmend._inputs import (
     check_shape,
     check_unit,
 )
-from crmend._kernels import MIN_GOOD, SKY_GOOD, adaptive_median
+from crmend._kernels import MIN_GOOD, SKY_GOOD
 from crmend._normalise import measure_scale
 from crmend._sky import fill_sky
 from crmend._targets import find_targets
@@ -271,24 +273,25 @@ def inpaint_into(
         observed = np.where(invalid.flat[flat], np.float32(np.nan), image.flat[flat])
         spread = np.empty(flat.size, dtype=np.float32)
         for plane, level in ((image, scale.background), (error, scale.noise)):
-            adaptive_median(plane, cr_mask, excluded, MIN_GOOD, level, plane, spread)
+            median_fill(plane, cr_mask, excluded, MIN_GOOD, level, spread)
         neighbours = error.flat[flat]
         fill_holes(image, cr_mask, scale)
     with stopwatch(seconds, "sources"):
+        background = measure_background(image, invalid).surface()
         sources, psf, plan = find_targets(
-            image, cr_mask, invalid, excluded, scale,
+            image, cr_mask, invalid, excluded, scale, background,
             sources=sources, reach=reach, band_rows=band_rows, psf=psf, hidden=hidden,
         )  # fmt: skip
     with stopwatch(seconds, "network"):
         values, sigma = run_network(
-            image, cr_mask, invalid, scale, psf, plan, model, batch, progress
+            image, cr_mask, invalid, scale.noise, background, psf, plan, model, batch, progress
         )
     done = np.isfinite(values) & ~np.isinf(sigma)
     pixels, order, values = plan.pixels[done], plan.order[done], values[done]
     changed = np.abs(values - image.flat[pixels])
     with stopwatch(seconds, "median"):
         # Sources and cutouts want the sharp first guess, what is left is sky.
-        adaptive_median(image, cr_mask, excluded, SKY_GOOD, scale.background, image, spread)
+        median_fill(image, cr_mask, excluded, SKY_GOOD, scale.background, spread)
         fill_sky(image, cr_mask, invalid, excluded, scale, model.threads)
     spread[order] = np.nan
     raised = raised_error(neighbours, spread, scale.noise)

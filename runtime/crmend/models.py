@@ -243,6 +243,16 @@ def _load(folder: Path, kind: str, device: str, threads: int | None) -> Model:
     return Model(card=card, kind=kind, _session=session)
 
 
+def _refuse_beside(model: Model, **others: object) -> None:
+    """Raise where an argument would change nothing, since the model is loaded already."""
+    for name, value in others.items():
+        if value is not None and (name, value) != ("device", "auto"):
+            raise InvalidInputError(
+                f"{name}={value!r} is given beside the loaded model {model.name}, which would "
+                f"ignore it; expected it in load_model, or model as text"
+            )
+
+
 def choose_model(
     detector: int | str | None,
     model: str | Model | None,
@@ -269,8 +279,8 @@ def choose_model(
     Raises
     ------
     InvalidInputError
-        Neither is given, or two detectors are, or `model` is loaded and of another kind, or
-        neither text nor loaded, or there is no such quality.
+        Neither is given, or two detectors are, or `model` is loaded and of another kind or
+        beside any other argument, or neither text nor loaded, or there is no such quality.
     UnknownDetectorError
         `model` names a detector of a pack that is for any.
     ModelError
@@ -283,6 +293,9 @@ def choose_model(
     if isinstance(model, Model):
         if (model.kind == "inpaint") != (kind == "inpaint"):
             raise InvalidInputError(f"model is {model.name}; expected a graph of kind {kind}")
+        _refuse_beside(
+            model, detector=detector, device=device, threads=threads, quality=quality
+        )
         return model
     if model is None and detector is None:
         raise InvalidInputError(

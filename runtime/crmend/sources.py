@@ -12,6 +12,7 @@ from astropy.io import fits
 from astropy.table import Table
 from numpy.typing import NDArray
 
+from crmend._background import measure_background
 from crmend._fits import open_fits
 from crmend._normalise import measure_scale
 from crmend._positions import numbers_in, positions_of
@@ -28,9 +29,6 @@ BAND_ROWS = 512
 """Rows that are searched at once, so that a full frame needs no copy of itself."""
 
 _OVERLAP_ROWS = 192
-# Background: mesh in pixels, and the pixels of a frame that are sampled for it.
-_MESH = 128
-_MAX_SAMPLES = 6_000_000
 _MAX_SUB_OBJECTS = 65_536
 # Positions beyond this are no pixels of any frame.
 _FAR = 1e9
@@ -117,14 +115,14 @@ def find_sources(
         invalid = ~np.isfinite(image)
     if noise is None:
         noise = measure_scale(image, invalid | ~np.isfinite(image)).noise
-    background, step = measure_background(image, invalid)
+    background = measure_background(image, invalid)
     # About the noise, since sep has limits of its own for fluxes; a power of 2 rounds nothing.
     unit = np.exp2(np.floor(np.log2(noise)))
     found = []
     for start in range(0, image.shape[0], band_rows):
         low = max(start - _OVERLAP_ROWS, 0)
         high = min(start + band_rows + _OVERLAP_ROWS, image.shape[0])
-        band = image[low:high] - background_rows(background, step, low, high, image.shape[1])
+        band = image[low:high] - background.rows(low, high, image.shape[1])
         with np.errstate(over="ignore"):
             band /= np.float32(unit)
         mask = invalid[low:high] | ~np.isfinite(band)
@@ -222,40 +220,6 @@ def read_catalog(path: str | Path, header: fits.Header | None = None) -> SourceC
     with open_fits(path) as hdus:
         tables = [hdu.data for hdu in hdus if isinstance(hdu, fits.BinTableHDU | fits.TableHDU)]
     return _first_catalog([table for table in tables if table is not None], header, str(path))
-
-
-def measure_background(
-    image: NDArray[np.float32], invalid: NDArray[np.bool_]
-) -> tuple[NDArray[np.float32], int]:
-    """Return the smooth background at every `step`-th pixel, and `step`.
-
-    Parameters
-    ----------
-    image : (ny, nx) float32 array
-        In any linear unit, cosmic rays already replaced.
-    invalid : (ny, nx) bool array
-        True = ignore this pixel.
-    """
-    step = max(1, int(np.ceil(np.sqrt(image.size / _MAX_SAMPLES))))
-    sample = np.ascontiguousarray(image[::step, ::step])
-    mask = invalid[::step, ::step] | ~np.isfinite(sample)
-    sample = np.where(mask, np.float32(0.0), sample)
-    mesh = _MESH // step
-    background = sep.Background(sample, mask=mask, bw=mesh, bh=mesh).back(dtype=np.float32)
-    return np.asarray(background, dtype=np.float32), step
-
-
-def background_rows(
-    background: NDArray[np.float32], step: int, low: int, high: int, nx: int
-) -> NDArray[np.float32]:
-    """Return rows low…high−1 of the background at every pixel, by its nearest sample."""
-    if step == 1:
-        return background[low:high]
-    rows = np.minimum((np.arange(low, high) + step // 2) // step, background.shape[0] - 1)
-    columns = np.minimum((np.arange(nx) + step // 2) // step, background.shape[1] - 1)
-    first, last = rows[0], rows[-1] + 1
-    wide = background[first:last][:, columns]
-    return np.asarray(wide[rows - first])
 
 
 def _extract(

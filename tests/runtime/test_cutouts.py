@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from crmend._background import Surface
 from crmend.cutouts import CUTOUT, plan_cutouts
 from crmend.sources import SourceCatalog
 
@@ -11,6 +12,11 @@ def catalog(x, y, a=1.0):
     x, y = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
     ones = np.ones(x.size)
     return SourceCatalog(x, y, ones, a * ones, ones, ones, ones.astype(np.int64), ones)
+
+
+def flat(level):
+    """Return a background of one level."""
+    return Surface(level * np.eye(1, 6)[0])
 
 
 def owners(plan, shape):
@@ -82,7 +88,9 @@ def test_nothing_to_mend(count):
     cr_mask = np.zeros((50, 60), dtype=bool)
     plan = plan_cutouts(cr_mask, catalog([5.0] * count, [5.0] * count))
     assert len(plan) == 0
-    assert list(plan.batches(np.zeros((50, 60), np.float32), cr_mask, cr_mask, 0.0, 8)) == []
+    assert (
+        list(plan.batches(np.zeros((50, 60), np.float32), cr_mask, cr_mask, flat(0.0), 8)) == []
+    )
 
 
 def test_stamps_hold_the_image_and_the_mask():
@@ -91,7 +99,7 @@ def test_stamps_hold_the_image_and_the_mask():
     cr_mask = rng.random(image.shape) < 0.03
     invalid = np.zeros_like(cr_mask)
     plan = plan_cutouts(cr_mask, catalog([60.0, 64.0], [50.0, 80.0]))
-    (batch,) = plan.batches(image, cr_mask, invalid, 0.0, 32)
+    (batch,) = plan.batches(image, cr_mask, invalid, flat(0.0), 32)
     np.testing.assert_array_equal(batch.image[0], image[18:82, 28:92])
     np.testing.assert_array_equal(batch.cr_mask[1], cr_mask[48:112, 32:96])
     assert batch.image.dtype == np.float32
@@ -102,7 +110,7 @@ def test_stamps_mirror_the_frame_at_its_edges(shape):
     image = np.arange(shape[0] * shape[1], dtype=np.float32).reshape(shape)
     cr_mask = np.ones(shape, dtype=bool)
     (batch,) = plan_cutouts(cr_mask, catalog([0.0], [0.0])).batches(
-        image, cr_mask, np.zeros(shape, dtype=bool), 0.0, 1
+        image, cr_mask, np.zeros(shape, dtype=bool), flat(0.0), 1
     )
     padded = np.pad(image, 64, mode="reflect" if min(shape) > 1 else "edge")
     np.testing.assert_array_equal(batch.image[0], padded[32:96, 32:96])
@@ -118,7 +126,7 @@ def test_invalid_pixels_are_filled_in_the_stamps_only():
     cr_mask = np.zeros_like(invalid)
     cr_mask[32, 32] = True
     (batch,) = plan_cutouts(cr_mask, catalog([32.0], [32.0])).batches(
-        image, cr_mask, invalid, -1.0, 4
+        image, cr_mask, invalid, flat(-1.0), 4
     )
     assert batch.image[0, 30, 30] == 5.0
     assert batch.image[0, 40, 40] == 5.0
@@ -131,7 +139,7 @@ def test_a_mended_cosmic_ray_that_was_invalid_keeps_its_first_fill():
     image[32, 32] = 7.0
     cr_mask = image == 7.0
     (batch,) = plan_cutouts(cr_mask, catalog([32.0], [32.0])).batches(
-        image, cr_mask, cr_mask.copy(), 0.0, 4
+        image, cr_mask, cr_mask.copy(), flat(0.0), 4
     )
     assert batch.image[0, 32, 32] == 7.0
 
@@ -146,7 +154,7 @@ def test_every_pixel_comes_back_to_its_place_for_any_batch_size(size):
     plan = plan_cutouts(cr_mask, sources)
     back = np.zeros(shape, dtype=np.float32)
     stamps = 0
-    for batch in plan.batches(image, cr_mask, np.zeros_like(cr_mask), 0.0, size):
+    for batch in plan.batches(image, cr_mask, np.zeros_like(cr_mask), flat(0.0), size):
         assert batch.image.shape[1:] == (CUTOUT, CUTOUT)
         stamps += len(batch.image)
         # A network that negates its input must negate exactly the owned pixels.

@@ -3,6 +3,7 @@
 import numpy as np
 
 import crmend
+from crmend._background import Surface
 from crmend._hidden import find_hidden
 from crmend._normalise import Scale
 from crmend.models import choose_model
@@ -25,9 +26,12 @@ def frame(flux, seed=0):
     return image.astype(np.float32), mask
 
 
+SKY = Surface(SCALE.background * np.eye(1, 6)[0])
+
+
 def search(image, mask, excluded=None):
     excluded = np.zeros(image.shape, bool) if excluded is None else excluded
-    return find_hidden(image, mask, excluded, SCALE, np.flatnonzero(mask), None)
+    return find_hidden(image, mask, excluded, SKY, SCALE.noise, np.flatnonzero(mask), None)
 
 
 def test_a_star_under_a_cosmic_ray_is_found():

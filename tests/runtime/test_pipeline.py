@@ -182,7 +182,7 @@ def test_work_shrinks_with_the_memory():
     assert default.tile is None
     assert plan_work(frame, "4GB") == default
     tight = plan_work(frame, "1.75 GB")
-    assert (tight.tile, tight.batch, tight.band_rows) == (64, 1, 64)
+    assert (tight.tile, tight.batch, tight.band_rows) == (128, 1, 64)
     middle = plan_work(frame, int(2.12e9))
     assert 64 < middle.tile < 256
     assert 1 < middle.batch < default.batch

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import special
 
-from crmend._fit import DISK, POINT, N, draw_source, fit_source
+from crmend._fit import DISK, POINT, SKY, N, draw_source, fit_source
 from crmend._mixture import BULGE_SIGMAS, BULGE_WEIGHTS, DISK_SIGMAS, DISK_WEIGHTS
 from crmend._normalise import Scale
 from crmend._profile import fit_profiles
@@ -114,7 +114,7 @@ def test_a_star_without_its_core_is_fitted():
     lost = np.zeros(image.shape, bool)
     lost[31:34, 31:34] = True
     found, drawn = np.empty(N), np.empty_like(image)
-    fit_source(np.where(lost, np.float32(0), image), lost, PSF, POINT, found)
+    fit_source(np.where(lost, np.float32(0), image), lost, PSF, POINT, found, SKY)
     draw_source(found, PSF, POINT, drawn)
     assert found[:3] == pytest.approx([3000.0, -0.2, 0.3], rel=0.01, abs=0.01)
     np.testing.assert_allclose(drawn, image, atol=1.0)
@@ -126,7 +126,7 @@ def test_a_disk_without_its_core_is_fitted(size, ratio):
     lost = np.zeros(image.shape, bool)
     lost[31:34, 31:34] = True
     found, drawn = np.empty(N), np.empty_like(image)
-    fit_source(np.where(lost, np.float32(0), image), lost, PSF, DISK, found)
+    fit_source(np.where(lost, np.float32(0), image), lost, PSF, DISK, found, SKY)
     draw_source(found, PSF, DISK, drawn)
     # The prior wants a fifth of the light in a bulge, where this disk has none.
     assert drawn[lost].sum() == pytest.approx(image[lost].sum(), rel=0.1)
@@ -152,7 +152,9 @@ def test_slopes_follow_the_model(kind):
     image = np.empty((64, 64), np.float32)
     draw_source(truth, PSF, kind, image)
     found = np.empty(N)
-    cost = fit_source(image + np.float32(0.2), np.zeros(image.shape, bool), PSF, kind, found)
+    cost = fit_source(
+        image + np.float32(0.2), np.zeros(image.shape, bool), PSF, kind, found, SKY
+    )
     assert cost - 2.0 * np.log(found[0]) < 5.0  # the other priors'
     again = np.empty_like(image)
     draw_source(found, PSF, kind, again)

@@ -5,9 +5,9 @@ import pytest
 from scipy import ndimage
 
 from crmend import _sky
+from crmend._background import measure_background
 from crmend._normalise import Scale
 from crmend._sky import fill_sky
-from crmend.sources import background_rows, measure_background
 
 SHAPE = (150, 170)
 NOISE = 3.0
@@ -36,7 +36,7 @@ def filled(image, cr_mask, invalid, excluded, **options):
 def expected_means(image, cr_mask, invalid, excluded):
     """Return both means and the S/N of a source by numpy, for every pixel."""
     start = np.where(cr_mask, np.float32(51.0), image)
-    level = background_rows(*measure_background(start, invalid), 0, *image.shape)
+    level = measure_background(start, invalid).rows(0, *image.shape)
     good = ~cr_mask & ~excluded
     clear = good & ~ndimage.binary_dilation(cr_mask, np.ones((3, 3)))
     value = np.where(good, (image - level) / NOISE, 0.0)

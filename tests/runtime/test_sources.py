@@ -111,7 +111,7 @@ def test_bands_with_real_overlap_give_the_same_sources():
 
 
 def test_background_sampled_coarsely_follows_a_gradient(monkeypatch, field):
-    monkeypatch.setattr("crmend.sources._MAX_SAMPLES", 3000)
+    monkeypatch.setattr("crmend._background._MAX_SAMPLES", 3000)
     tilted = field + np.linspace(0.0, 20.0, 180, dtype=np.float32)
     sources = find_sources(tilted)
     np.testing.assert_allclose(sources.x, TRUE_X, atol=0.2)

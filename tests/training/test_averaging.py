@@ -25,7 +25,7 @@ def test_weights_lie_between_those_of_the_parts(tmp_path, capsys):
     out = tmp_path / "deep" / "mean.pt"
     paths = [str(tmp_path / "a.pt"), str(tmp_path / "b.pt")]
     assert main(["average", *paths, "--shares", "3", "1", "--out", str(out)]) == 0
-    assert capsys.readouterr().out == "mean of a, b\n"
+    assert capsys.readouterr().out == "0.75 a + 0.25 b\n"
     saved = torch.load(out, weights_only=False)
     for name, mean in saved["state_dict"].items():
         expected = 0.75 * a[name].double() + 0.25 * b[name].double()
@@ -36,6 +36,15 @@ def test_weights_lie_between_those_of_the_parts(tmp_path, capsys):
     assert [part["share"] for part in info["average_of"]] == [0.75, 0.25]
     assert [part["info"]["recipe"] for part in info["average_of"]] == ["a", "b"]
     assert load_network(out)[1] == CONFIG
+
+
+def test_a_mean_of_means_names_the_shares_of_all_trainings(tmp_path):
+    paths = [tmp_path / f"{name}.pt" for name in "abc"]
+    for seed, path in enumerate(paths):
+        checkpoint(path, seed)
+    average(paths[:2], [1, 1], tmp_path / "half.pt")
+    info = average([tmp_path / "half.pt", paths[2], paths[0]], [2, 1, 1], tmp_path / "mean.pt")
+    assert info["recipe"] == "0.5 a + 0.25 b + 0.25 c"
 
 
 @pytest.mark.parametrize(

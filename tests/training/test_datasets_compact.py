@@ -8,6 +8,7 @@ from astropy.io import fits
 
 pytest.importorskip("torch")
 
+from crmend._background import Surface
 from crmend.cutouts import plan_cutouts
 from crmend.sources import SourceCatalog
 from crmend_training import datasets
@@ -145,6 +146,7 @@ def test_cutouts_at_the_edge_are_those_of_the_runtime(rng):
             np.array([cutout.x]), np.array([cutout.y]), one, one, one, one, one, one
         )
         plan = plan_cutouts(cr, source)
-        (batch,) = plan.batches(frame.image, cr, np.zeros_like(cr), 0.0, 1)
+        background = Surface(np.zeros(6))
+        (batch,) = plan.batches(frame.image, cr, np.zeros_like(cr), background, 1)
         np.testing.assert_array_equal(batch.image[0], cutout.image)
     assert len(datasets.source_cutouts(frame)) == 2

@@ -36,7 +36,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
         help="as in crmend clean, such as flag=MASK or image=2; may be repeated",
     )
     group.add_argument(
-        "--gain", type=positive_number, metavar="G", help="e-/ADU, if the header lacks it"
+        "--gain", type=positive_number, metavar="G", help="e-/ADU, instead of the header's"
     )
 
 

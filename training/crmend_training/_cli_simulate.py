@@ -128,12 +128,14 @@ def _check_same(level1: Path, config: SimulationConfig) -> None:
     """Refuse a frame of the same name that was simulated with other settings."""
     with fits.open(level1) as hdus:
         head, shape = hdus[0].header, hdus["SCI"].shape
-    found = (shape, head["SIMFIELD"], head["SIMCRLAW"], head["SIMOFF"])
-    wanted = (config.shape, config.field, config.law, ",".join(config.without))
-    if found != wanted:
+    found = (shape, *(head.get(key) for key in ("SIMFIELD", "SIMCRLAW", "SIMOFF", "SIMBF")))
+    without = ",".join(config.without)
+    wanted = (config.shape, config.field, config.law, without, config.brighter_fatter)
+    # Older frames do not say whether they have that effect.
+    if found != wanted and (found[-1] is not None or found[:-1] != wanted[:-1]):
         raise ValueError(
-            f"{level1} has shape, field, law and effects left out {found}; now they are "
-            f"{wanted}: simulate anew with --overwrite, or give another --out"
+            f"{level1} has shape, field, law, effects left out and brighter-fatter {found}; "
+            f"now they are {wanted}: simulate anew with --overwrite, or give another --out"
         )
 
 

@@ -9,7 +9,7 @@ means anything.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,8 @@ def average(checkpoints: Sequence[Path], shares: Sequence[float], out: Path) -> 
         One for each, positive; they are divided by their sum.
     out : Path
         Holds half-precision weights as a finished training does.  Seed and fingerprint are the
-        first one's, the recipe names all, and ``average_of`` has share and record of each.
+        first one's, the recipe names all with their shares (`recipe_of`), and ``average_of``
+        has share and record of each.
 
     Raises
     ------
@@ -57,18 +58,43 @@ def average(checkpoints: Sequence[Path], shares: Sequence[float], out: Path) -> 
         for name in first["state_dict"]
     }
     infos = [one["info"] for one in saved]
-    names = [
-        info.get("recipe", path.stem) for info, path in zip(infos, checkpoints, strict=True)
-    ]
     kept = ("data_fingerprint", "seed")
     info = {key: infos[0][key] for key in kept if key in infos[0]} | {
-        "recipe": f"mean of {', '.join(names)}",
         "average_of": [
-            {"share": part, "info": one} for part, one in zip(parts, infos, strict=True)
+            {"share": part, "info": {"recipe": path.stem} | one}
+            for part, one, path in zip(parts, infos, checkpoints, strict=True)
         ],
     }
+    info["recipe"] = recipe_of(info)
     write_checkpoint({"state_dict": weights, "config": first["config"], "info": info}, out)
     return info
+
+
+def recipe_of(info: Mapping[str, Any]) -> str:
+    """Return the recipe that a checkpoint's record names, such as ``0.7 first + 0.3 second``.
+
+    Parameters
+    ----------
+    info : mapping
+        Of a training, or of a mean: then the recipes of all its parts with their shares in the
+        whole.
+    """
+    shares: dict[str, float] = {}
+    _collect(info, 1.0, shares)
+    if len(shares) == 1:
+        return next(iter(shares))
+    return " + ".join(f"{share:.2g} {name}" for name, share in shares.items())
+
+
+def _collect(info: Mapping[str, Any], share: float, shares: dict[str, float]) -> None:
+    """Add the shares of the trainings that a record is of, in their order."""
+    parts = info.get("average_of")
+    if not parts:
+        name = str(info.get("recipe", "unknown"))
+        shares[name] = shares.get(name, 0.0) + share
+    else:
+        for part in parts:
+            _collect(part["info"], share * part["share"], shares)
 
 
 def mean_of(tensors: Sequence[torch.Tensor], parts: Sequence[float]) -> torch.Tensor:

@@ -43,6 +43,7 @@ from crmend_training._packs import (
     installed_mender,
     limits_of,
 )
+from crmend_training.averaging import recipe_of
 from crmend_training.calibrate import OperatingPoint
 
 __all__ = ["Choice", "choice_of", "export_all", "export_own", "prepare", "validate_packs"]
@@ -344,7 +345,7 @@ def _training_info(info: Mapping[str, Any], checkpoint: Path) -> dict[str, Any]:
         raise ValueError(
             f"{checkpoint}: its info and the training information lack {', '.join(missing)}"
         )
-    return {key: info[key] for key in wanted}
+    return {key: info[key] for key in wanted} | {"recipe": recipe_of(info)}
 
 
 def _reference(network: nn.Module, kind: str) -> dict[str, NDArray[np.float32]]:

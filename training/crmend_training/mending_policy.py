@@ -11,8 +11,9 @@ import numpy as np
 from astropy.table import Table
 from numpy.typing import NDArray
 
+from crmend._background import measure_background
 from crmend._cutout_network import network_inputs
-from crmend._normalise import Scale, measure_scale, to_noise_units
+from crmend._normalise import Scale, measure_scale
 from crmend._targets import find_targets
 from crmend.cutouts import CutoutBatch
 from crmend.inpaint import BATCH, NETWORK, flat_error, inpaint_into
@@ -123,17 +124,18 @@ def measure_speed(
     mask = frame.true_mask
     scale = measure_scale(frame.image, frame.excluded | mask)
     image = prepared(frame.image, frame.invalid | mask, scale.background)
+    background = measure_background(image, frame.invalid).surface()
     _, psf, plan = find_targets(
-        image, mask, frame.invalid, frame.excluded, scale,
+        image, mask, frame.invalid, frame.excluded, scale, background,
         sources=None, reach=None, band_rows=BAND_ROWS,
     )  # fmt: skip
     if len(plan) == 0:
         return dict.fromkeys(("cutouts", "all", "graph", "processor", "per_second"), 0.0)
-    first = next(plan.batches(image, mask, frame.invalid, scale.background, BATCH))
+    first = next(plan.batches(image, mask, frame.invalid, background, BATCH))
     _seconds_of(first, scale, psf, model)  # compiles
     done, graph, start, processor = 0, 0.0, time.perf_counter(), time.process_time()
     while done < cutouts:
-        for stamps in plan.batches(image, mask, frame.invalid, scale.background, BATCH):
+        for stamps in plan.batches(image, mask, frame.invalid, background, BATCH):
             graph += _seconds_of(stamps, scale, psf, model)
             done += len(stamps.image)
             if done >= cutouts:
@@ -152,7 +154,7 @@ def _seconds_of(
     stamps: CutoutBatch, scale: Scale, psf: NDArray[np.float64] | None, model: Model
 ) -> float:
     """Send one batch through first fill and graph; return the graph's seconds."""
-    image = to_noise_units(stamps.image, scale)
+    image = (stamps.image - stamps.background) / np.float32(scale.noise)
     arrays = network_inputs(image, stamps.cr_mask, model.inputs, psf, model.threads)
     before = time.perf_counter()
     model.run(*arrays)

@@ -116,6 +116,7 @@ def _primary(sim):
     header["SIMFIELD"] = (config.field, "kind of simulated sky")
     header["SIMCRLAW"] = (config.law, "cosmic-ray law")
     header["SIMOFF"] = ",".join(config.without)
+    header["SIMBF"] = (config.brighter_fatter, "brighter-fatter effect")
     return fits.PrimaryHDU(header=header)
 
 
