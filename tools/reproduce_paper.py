@@ -76,7 +76,7 @@ def detectors(text: str) -> tuple[int, ...]:
 def describe(plan: Plan, frames: list[dict]) -> dict[str, str]:
     """Return what the report says about the run."""
     command = f"python tools/reproduce_paper.py --seed {plan.seed} --recipe {plan.recipe}"
-    for name in ("frames", "size"):
+    for name in ("frames", "size", "crs"):
         value = getattr(plan, name)
         command += "" if value is None else f" --{name} {value}"
     if plan.detectors != DETECTORS:

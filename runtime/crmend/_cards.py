@@ -251,6 +251,11 @@ class ModelCard:
             self.instrument if self.detector is None else f"{self.instrument}/{self.detector}"
         )
 
+    @property
+    def finder(self) -> GraphCard:
+        """The graph that finds cosmic rays unless the user says which."""
+        return self.graph(QUALITIES[self.default_quality])
+
     def graph(self, kind: str) -> GraphCard:
         """Return the card of the ``detect``, ``detect_fast`` or ``inpaint`` graph.
 

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from crmend._cards import QUALITIES, GraphCard
 from crmend.errors import ModelError, UnknownDetectorError
 from crmend.models import (
     ModelCard,
@@ -38,14 +37,14 @@ class Listing:
                 {
                     "name": card.name,
                     "band": card.band,
-                    "detect": _default(card).architecture,
+                    "detect": card.finder.architecture,
                     "qualities": list(_qualities(card)),
                     "default_quality": card.default_quality,
                     "inpaint": card.inpaint.architecture,
-                    "threshold": _default(card).threshold,
-                    "seed_threshold": _default(card).seed_threshold,
-                    "views": _default(card).views,
-                    "date": _default(card).training.date,
+                    "threshold": card.finder.threshold,
+                    "seed_threshold": card.finder.seed_threshold,
+                    "views": card.finder.views,
+                    "date": card.finder.training.date,
                 }
                 for card in self.cards
             ]
@@ -55,16 +54,23 @@ class Listing:
         """Return a table."""
         if not self.cards:
             return "no model packs are installed"
-        lines = [
-            f"{'model':<20}{'band':<6}{'detect':<14}{'quality':<18}{'inpaint':<16}{'threshold':>9}"
-            "  exported"
-        ]
+        rows = [("model", "band", "detect", "quality", "inpaint", "threshold", "exported")]
         for card in self.cards:
-            lines.append(
-                f"{card.name:<20}{card.band or '-':<6}{_default(card).architecture:<14}"
-                f"{'|'.join(_qualities(card)):<18}{card.inpaint.architecture:<16}{_default(card).threshold:>9}"
-                f"  {_default(card).training.date}"
-            )
+            finder = card.finder
+            rows.append(
+                (
+                    card.name, card.band or "-", finder.architecture,
+                    "|".join(_qualities(card)), card.inpaint.architecture,
+                    str(finder.threshold), finder.training.date,
+                )
+            )  # fmt: skip
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = [
+            "  ".join(
+                f"{text:<{width}}" for text, width in zip(row, widths, strict=True)
+            ).rstrip()
+            for row in rows
+        ]
         return "\n".join(lines)
 
 
@@ -119,11 +125,6 @@ class Verdict:
 def _qualities(card: ModelCard) -> tuple[str, ...]:
     """Return the qualities of detection that a pack has."""
     return ("reference",) if card.detect_fast is None else ("reference", "fast")
-
-
-def _default(card: ModelCard) -> GraphCard:
-    """Return the graph that finds cosmic rays unless the user says."""
-    return card.graph(QUALITIES[card.default_quality])
 
 
 def _fast(found: Verification) -> str:

@@ -69,8 +69,13 @@ def check_profile(table: Mapping[str, Any], kinds: tuple[str, ...], most_flags: 
     for name in _TABLES_OF_LISTS:
         _expect_all(table, name, _is_list_of_text, "a list of texts")
     _expect_all(table, "pixel_sizes_um", _is_positive, "a number above 0")
-    for name in ("file_pattern", "detector_pattern"):
-        _expect(table, name, _is_pattern, "a regular expression")
+    _expect(table, "file_pattern", _is_pattern, "a regular expression")
+    _expect(
+        table,
+        "detector_pattern",
+        lambda value: _is_pattern(value) and "detector" in re.compile(value).groupindex,
+        "a regular expression with a group (?P<detector>…)",
+    )
     digits = table.get("detector_digits", 1)
     _require(_is_count(digits), "detector_digits", digits, "a whole number of at least 1")
     for name in (*table["planes"], *table.get("siblings", ()), *table.get("positions", ())):

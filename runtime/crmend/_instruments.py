@@ -293,7 +293,14 @@ def _parse(name: str, content: bytes, where: str) -> Instrument:
         table["match"] = _upper_tuples(table.get("match", _NO_MAP))
         table["keywords"] = _upper_tuples(table["keywords"])
         table["positions"] = tuple(table.get("positions", ()))
-        table["detectors"] = tuple(table.get("detectors", table.get("bands", ())))
+        # The detector of a file is looked for in capitals.
+        for key in ("bands", "pixel_sizes_um"):
+            table[key] = {
+                name.upper(): value for name, value in table.get(key, _NO_MAP).items()
+            }
+        table["detectors"] = tuple(
+            name.upper() for name in table.get("detectors", table["bands"])
+        )
         return Instrument(name=name, **table)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise FileFormatError(

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 
 from crmend._background import Surface
-from crmend._hidden import find_hidden
+from crmend._hidden import TYPICAL_SIGMA, find_hidden
 from crmend._kernels import MAX_HALF_WIDTH
 from crmend._normalise import Scale
 from crmend._psf import measure_psf
 from crmend.cutouts import CutoutPlan, plan_cutouts
 from crmend.sources import SourceCatalog, find_sources, joined
+
+SAME = 3.0
+"""Sources nearer than this are one [px]."""
 
 
 def find_targets(
@@ -49,14 +55,16 @@ def find_targets(
     Returns
     -------
     SourceCatalog
-        All sources, also those without a cosmic ray.
+        All sources, also those without a cosmic ray; a catalogue without sizes has those of
+        the sources found at its places.
     (k, 4) float64 array or None
         See `crmend._psf.measure_psf`; None also without cosmic rays.
     CutoutPlan
     """
     known = sources
-    if known is None:
-        known = find_sources(image, invalid=invalid, noise=scale.noise, band_rows=band_rows)
+    if known is None or not np.isfinite(known.a).all():
+        found = find_sources(image, invalid=invalid, noise=scale.noise, band_rows=band_rows)
+        known = found if known is None else _with_sizes(known, found)
     plan = _plan(image, cr_mask, excluded, known, reach)
     flat = np.flatnonzero(cr_mask)
     if flat.size == 0:
@@ -73,6 +81,22 @@ def find_targets(
         return known, psf, plan
     both = joined(known, found)
     return both, psf, _plan(image, cr_mask, excluded, both, reach)
+
+
+def _with_sizes(known: SourceCatalog, found: SourceCatalog) -> SourceCatalog:
+    """Return a catalogue whose unknown sizes are those of the sources found at its places.
+
+    Where there is none, a source is taken for a point.
+    """
+    unknown = np.flatnonzero(~np.isfinite(known.a))
+    size = np.full(unknown.size, TYPICAL_SIGMA)
+    if len(found):
+        places = np.stack([known.x[unknown], known.y[unknown]], axis=1)
+        distance, nearest = cKDTree(np.stack([found.x, found.y], axis=1)).query(places)
+        size = np.where(distance < SAME, found.a[nearest], size)
+    a = known.a.copy()
+    a[unknown] = size
+    return replace(known, a=a)
 
 
 def _plan(

@@ -227,8 +227,8 @@ def read_exposure(
     calibration = find_calibration(values, profile, path.name, known)
     if not profile.trained:
         warnings.warn(
-            f"{path.name}: no network was trained for {profile.title}; the pack "
-            f"{profile.model_pack!r} was trained on simulated exposures only: check the result",
+            f"{path.name}: no network was trained for {profile.title} (its default pack, "
+            f"{profile.model_pack!r}, learnt from simulated exposures): check the result",
             UntrainedWarning,
             stacklevel=2,
         )

@@ -150,10 +150,10 @@ def inpaint(
     ----------
     image : (ny, nx) array-like
         In any linear unit, of any real dtype and byte order; not changed.  Pixels that a
-        numpy masked array masks count as NaN.
+        masked array masks count as NaN.
     cr_mask : (ny, nx) array-like of bool or integer
         True, or any number but 0, marks a cosmic ray.  Masked NaN pixels are mended;
-        other NaN pixels stay as they are.
+        other NaN pixels stay as they are, and so do bad and saturated ones.
     detector : int, str or None
         A CSST detector such as 8, ``"8"`` or ``"08"``.
     model : str, Model or None
@@ -162,10 +162,12 @@ def inpaint(
     invalid : (ny, nx) array-like of bool, or None
         True = bad pixel: its value is used for nothing, and kept.
     saturated : (ny, nx) array-like of bool, or None
-        True = saturated: seen by the network, but by no median.
+        True = saturated: seen by the network, but by no median, and kept.
     sources : SourceCatalog, astropy Table, structured array, str, Path or None
         Positions of stars and galaxies, or a FITS table of them, with the columns x and y
-        (see `crmend.sources.read_catalog`); None = find them.
+        (see `crmend.sources.read_catalog`); None = find them.  The network mends CR pixels
+        near a source's footprint, whose size is the column ``a``, else that of a source found
+        there.
     error : (ny, nx) array-like or None
         1-sigma, in the image's unit.  None = the background noise measured on the image,
         the same everywhere (without the photon noise of sources).
@@ -189,7 +191,8 @@ def inpaint(
     Raises
     ------
     InvalidInputError
-        An argument has the wrong shape, dtype or range, or the error another unit.
+        An argument has the wrong shape, dtype or range, or the error another unit; or no
+        pixel is left to mend the others from.
     MissingFileError, FileFormatError
         The table of sources cannot be read.
     UnknownDetectorError, ModelError, DeviceError, MissingRuntimeError
@@ -206,10 +209,21 @@ def inpaint(
     check_callable(progress, "progress")
     check_unit(error, image, "error")
     own_error = None if error is None else own_plane(error, mended.shape, "error")
+    if own_error is not None and (own_error < 0.0).any():
+        raise InvalidInputError(
+            f"error is {own_error[own_error < 0.0][0]:g} somewhere; expected 1-sigma, 0 or more"
+        )
     known = None if sources is None else as_catalog(sources)
     loaded = choose_model(detector, model, "inpaint", device, threads)
     all_bad = ~np.isfinite(mended) if bad is None else ~np.isfinite(mended) | bad
     excluded = all_bad if full is None else all_bad | full
+    for kept in (bad, full):
+        mask = mask if kept is None else mask & ~kept
+    if mask.any() and (excluded | mask).all():
+        raise InvalidInputError(
+            f"image has {mask.size} pixel(s), all of them masked, bad, saturated or NaN; "
+            "expected some good ones to mend the others from"
+        )
     if own_error is None:
         own_error = flat_error(mended, excluded | mask)
     done = inpaint_into(

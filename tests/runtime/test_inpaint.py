@@ -248,9 +248,27 @@ def test_tiny_and_fully_masked_images(shape):
     none = crmend.inpaint(image, np.zeros(shape, dtype=bool), model="tiny")
     np.testing.assert_array_equal(none.image, image)
     assert not none.method.any()
-    full = crmend.inpaint(image, np.ones(shape, dtype=bool), model="tiny")
-    assert np.isfinite(full.image).all()
-    assert (full.method == MEDIAN).all()
+    with pytest.raises(InvalidInputError, match="some good ones to mend the others from"):
+        crmend.inpaint(image, np.ones(shape, dtype=bool), model="tiny")
+
+
+def test_bad_and_saturated_pixels_of_the_mask_stay(scene):
+    image, cr_mask = scene
+    invalid, saturated = np.zeros_like(cr_mask), np.zeros_like(cr_mask)
+    rows, columns = np.nonzero(cr_mask)
+    invalid[rows[0], columns[0]] = saturated[rows[-1], columns[-1]] = True
+    done = crmend.inpaint(image, cr_mask, model="tiny", invalid=invalid, saturated=saturated)
+    kept = invalid | saturated
+    np.testing.assert_array_equal(done.image[kept], image[kept])
+    assert not done.method[kept].any()
+    assert done.method[cr_mask & ~kept].all()
+
+
+def test_an_error_below_zero_is_refused(scene):
+    image, cr_mask = scene
+    error = np.where(cr_mask, -2.0, 1.0)
+    with pytest.raises(InvalidInputError, match="error is -2 somewhere; expected 1-sigma"):
+        crmend.inpaint(image, cr_mask, model="tiny", error=error)
 
 
 def test_reach_leaves_far_pixels_to_the_median(scene):

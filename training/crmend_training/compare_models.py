@@ -83,9 +83,9 @@ def probabilities(frames: Sequence[RealFrame], model: str) -> list[NDArray[np.fl
 
 
 def limits_of(model: str) -> Limits:
-    """Return the thresholds on a pack's card."""
+    """Return the thresholds that a pack's card has for its default network."""
     pack, _, detector = model.partition("/")
-    return Limits.of_card(load_card(pack, detector or None).detect)
+    return Limits.of_card(load_card(pack, detector or None).finder)
 
 
 def score(

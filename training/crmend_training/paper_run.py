@@ -20,7 +20,6 @@ from typing import Any
 from astropy.io import fits
 from tqdm import tqdm
 
-from crmend._cards import QUALITIES
 from crmend.models import load_card
 from crmend_training import simulate
 from crmend_training.datasets import Pair, find_pairs
@@ -241,7 +240,7 @@ def _settings(config: SimulationConfig | None, pair: Pair | None) -> dict[str, A
 def versions(detector: int) -> dict[str, Any]:
     """Return what a stored result depends on besides the frame: the code and the graphs."""
     card = load_card("csst_msc", detector)
-    detect = card.graph(QUALITIES[card.default_quality])
+    detect = card.finder
     return {
         "format": FORMAT,
         "crmend": version("crmend"),

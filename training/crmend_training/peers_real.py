@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 import crmend
 from crmend._normalise import measure_scale
 from crmend.errors import CrmendError, CrmendWarning
-from crmend.exposure import Exposure
+from crmend.exposure import Exposure, count_extvers
 from crmend.flags import has_flag
 from crmend_training import datasets
 from crmend_training.classical_fills import prepared
+from crmend_training.datasets import Masked, masked
 from crmend_training.datasets.multi_exposure import compare_exposures
 from crmend_training.evaluate_real import INSTRUMENTS, Instrument, RealFrame, read_instrument
 
@@ -35,9 +36,10 @@ def real_sets(folder: Path) -> Iterator[tuple[Instrument, list[RealFrame], str]]
     """Yield instrument, exposures and where the truth is from, or why there is none.
 
     First the instruments that `evaluate_real` knows, then every other folder of FITS files:
-    those with a plane ``CRTRUTH``, those whose flag plane holds cosmic rays, and three or more
-    exposures of one shape, which are compared with one another.  The list of exposures is
-    empty where there is no truth.
+    those with a plane ``CRTRUTH`` or a file ``NAME_crtruth.fits`` beside them
+    (`datasets.masked`), those whose flag plane holds cosmic rays, and three or more exposures
+    of one shape, which are compared with one another.  Every chip of a file is an exposure.
+    The list of exposures is empty where there is no truth.
     """
     known: set[Path] = set()
     for instrument in INSTRUMENTS:
@@ -46,40 +48,52 @@ def real_sets(folder: Path) -> Iterator[tuple[Instrument, list[RealFrame], str]]
             known |= paths
             yield instrument, read_instrument(folder, instrument), "CRTRUTH"
     rest = [path for path in Path(folder).rglob("*.fits*") if path not in known]
-    rest.sort(key=lambda path: (path.parent, path.name))
+    rest = sorted(filter(masked.is_exposure, rest), key=lambda path: (path.parent, path.name))
     for parent, paths in itertools.groupby(rest, key=lambda path: path.parent):
         yield from _sets_of(list(paths), str(parent.relative_to(folder)))
 
 
 def _sets_of(paths: list[Path], name: str) -> Iterator[tuple[Instrument, list[RealFrame], str]]:
-    """Yield what the unknown files of one folder give."""
-    marked = [path for path in paths if "CRTRUTH" in _planes_of(path)]
-    if marked:
-        frames = [one for path in marked if (one := _marked_frame(path)) is not None]
-        yield _instrument(f"{name}", marked[0]), frames, "CRTRUTH"
-    exposures: dict[Path, Exposure] = {}
-    for path in [path for path in paths if path not in marked]:
+    """Yield what the unknown files of one folder give, chip by chip."""
+    exposures: dict[Masked, Exposure] = {}
+    for path in paths:
         try:
-            exposures[path] = _read(path)
+            mask = masked.find_mask(path, path.parent)
+            count = _chips_of(path)
+            for chip in range(1, count + 1):
+                one = Masked(path, mask or path, chip, count)
+                exposures[one] = _read(one)
         except (CrmendError, OSError, ValueError) as error:
             yield _instrument(path.name, None), [], f"{path.name}: {error}"
-    for path, exposure in list(exposures.items()):
+    marked = [one for one in exposures if masked.find_mask(one.exposure, one.mask.parent)]
+    if marked:
+        first = marked[0], exposures[marked[0]]
+        frames, missing = [], []
+        for one in marked:
+            try:
+                frames.append(_marked_frame(one, exposures.pop(one)))
+            except ValueError as error:
+                missing.append(str(error))
+        yield _instrument(name, *first), [f for f in frames if f is not None], "CRTRUTH"
+        for why in missing:
+            yield _instrument(name, *first), [], why
+    for one, exposure in list(exposures.items()):
         if _flagged(exposure) is not None:
-            frame = _flagged_frame(path, exposure)
-            label = f"{path.name.split('.')[0]}, as its pipeline flags it"
+            frame = _flagged_frame(one, exposure)
+            label = f"{one.name}, as its pipeline flags it"
             why = "flag plane: what a pipeline found, which may be little of what is there"
-            yield _instrument(label, path, exposure), [frame], why
-            del exposures[path]
+            yield _instrument(label, one, exposure), [frame], why
+            del exposures[one]
     yield from _compared(exposures, name)
 
 
 def _compared(
-    exposures: dict[Path, Exposure], name: str
+    exposures: dict[Masked, Exposure], name: str
 ) -> Iterator[tuple[Instrument, list[RealFrame], str]]:
     """Yield exposures of one shape compared with one another; what cannot be is said."""
     shapes = sorted({one.image.shape for one in exposures.values()})
     for shape in shapes:
-        own = {path: one for path, one in exposures.items() if one.image.shape == shape}
+        own = {key: one for key, one in exposures.items() if one.image.shape == shape}
         first = next(iter(own))
         label = f"{name}, {shape[0]}×{shape[1]}"
         if len(own) < 3:
@@ -94,35 +108,31 @@ def _compared(
         yield _instrument(label, first, own[first]), frames, f"{len(own)} exposures compared"
 
 
-def _planes_of(path: Path) -> list[str]:
+def _chips_of(path: Path) -> int:
+    """Return how many chips a file holds, by the instrument that it names or by any."""
     try:
-        with fits.open(path) as hdus:
-            return [hdu.name for hdu in hdus]
-    except OSError:
-        return []
+        return count_extvers(path)
+    except CrmendError:
+        return count_extvers(path, instrument="generic")
 
 
-def _read(path: Path) -> Exposure:
-    """Read by the instrument that the file names, or else by any."""
+def _read(one: Masked) -> Exposure:
+    """Read a chip by the instrument that the file names, or else by any."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", CrmendWarning)
         try:
-            return crmend.read_exposure(path)
+            return crmend.read_exposure(one.exposure, extver=one.chip)
         except CrmendError:
-            return datasets.read_any(path)
+            return datasets.read_any(one.exposure, extver=one.chip)
 
 
-def _marked_frame(path: Path) -> RealFrame | None:
-    """Return an exposure with a plane of truth, and perhaps one of what is unsure."""
-    exposure = _read(path)
-    with fits.open(path, memmap=False) as hdus:
-        truth = np.asarray(hdus["CRTRUTH"].data > 0)
-        unsure = np.zeros(truth.shape, bool)
-        if "UNSURE" in hdus:
-            unsure = np.asarray(hdus["UNSURE"].data > 0)
+def _marked_frame(one: Masked, exposure: Exposure) -> RealFrame | None:
+    """Return an exposure with its mask; None where that fits nothing, or says nothing."""
+    truth, unsure = masked.read_mask(one)
+    unsure = np.zeros(truth.shape, bool) if unsure is None else unsure
     if truth.shape != exposure.image.shape or unsure.all():
         return None
-    return _frame(path, exposure, truth, unsure)
+    return _frame(one, exposure, truth, unsure)
 
 
 def _flagged(exposure: Exposure) -> NDArray[np.bool_] | None:
@@ -133,25 +143,25 @@ def _flagged(exposure: Exposure) -> NDArray[np.bool_] | None:
     return mask if mask.any() else None
 
 
-def _flagged_frame(path: Path, exposure: Exposure) -> RealFrame:
+def _flagged_frame(one: Masked, exposure: Exposure) -> RealFrame:
     truth = _flagged(exposure)
     assert truth is not None
-    return _frame(path, exposure, truth, np.zeros(truth.shape, bool))
+    return _frame(one, exposure, truth, np.zeros(truth.shape, bool))
 
 
-def _compare(exposures: dict[Path, Exposure]) -> list[RealFrame]:
+def _compare(exposures: dict[Masked, Exposure]) -> list[RealFrame]:
     """Return exposures of one field with the truth that they give together."""
     images = [one.image for one in exposures.values()]
     bad = [one.invalid | one.saturated for one in exposures.values()]
     found = compare_exposures(images, bad)
     return [
-        _frame(path, exposure, one.mask, one.unsure & ~one.mask)
-        for (path, exposure), one in zip(exposures.items(), found, strict=True)
+        _frame(key, exposure, one.mask, one.unsure & ~one.mask)
+        for (key, exposure), one in zip(exposures.items(), found, strict=True)
     ]
 
 
 def _frame(
-    path: Path, exposure: Exposure, truth: NDArray[np.bool_], unsure: NDArray[np.bool_]
+    one: Masked, exposure: Exposure, truth: NDArray[np.bool_], unsure: NDArray[np.bool_]
 ) -> RealFrame:
     gain = np.float32(exposure.electrons_per_unit or 1.0)
     image = np.ascontiguousarray(exposure.image * gain)
@@ -160,7 +170,7 @@ def _frame(
     image -= np.float32(bias_of(image, invalid | saturated | truth, read_noise))
     filled = prepared(image, invalid, float(np.nanmedian(image)))
     ignore = invalid | saturated | unsure
-    return RealFrame(path.name.split(".")[0], image, filled, invalid, saturated, truth, ignore)
+    return RealFrame(one.name, image, filled, invalid, saturated, truth, ignore)
 
 
 def bias_of(
@@ -188,11 +198,11 @@ def bias_of(
     return float(scale.background - light)
 
 
-def _instrument(name: str, path: Path | None, exposure: Exposure | None = None) -> Instrument:
+def _instrument(name: str, one: Masked | None, exposure: Exposure | None = None) -> Instrument:
     """Return what a header says of an instrument; images are in electrons already."""
     header: Sequence | fits.Header = fits.Header()
-    if path is not None:
-        exposure = exposure or _read(path)
+    if one is not None:
+        exposure = exposure or _read(one)
         header = exposure.header
     noise = (exposure.read_noise if exposure else None) or _first(header, _READ_NOISE)
     adu = _first(header, _GAIN) or 1.0

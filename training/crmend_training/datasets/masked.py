@@ -98,12 +98,12 @@ def find_masked(folder: Path, masks: Path, reading: Reading) -> list[Masked]:
     for one in (folder, masks):
         if not one.is_dir():
             raise FileNotFoundError(f"{one} is no folder; expected one with exposures or masks")
-    paths = [path for path in sorted(folder.iterdir()) if _is_exposure(path)]
+    paths = [path for path in sorted(folder.iterdir()) if is_exposure(path)]
     if not paths:
         raise FileNotFoundError(
             f"no exposure in {folder}; expected files that end in {', '.join(ENDINGS)}"
         )
-    found = {path: _find_mask(path, masks) for path in paths}
+    found = {path: find_mask(path, masks) for path in paths}
     if lonely := [path.name for path, mask in found.items() if mask is None]:
         wanted = f"{stem_of(Path(lonely[0]))}_{TRUTH.lower()}"
         raise FileNotFoundError(
@@ -147,7 +147,7 @@ def load_masked(one: Masked, reading: Reading) -> Frame:
             )  # fmt: skip
         image, invalid, saturated = exposure.image, exposure.invalid, exposure.saturated
         place = place_of(exposure.header, image.shape)
-    mask, unsure = _read_mask(one)
+    mask, unsure = read_mask(one)
     for what, plane in (("mask", mask), ("plane of unsure pixels", unsure)):
         if plane is not None and plane.shape != image.shape:
             raise ValueError(
@@ -165,14 +165,15 @@ def _ending(path: Path) -> str:
     return max((end for end in ENDINGS if name.endswith(end)), key=len, default="")
 
 
-def _is_exposure(path: Path) -> bool:
+def is_exposure(path: Path) -> bool:
+    """Say whether a file may be an exposure: by its ending, and that it is no mask."""
     stem = stem_of(path).lower()
     ends = tuple(f"_{plane.lower()}" for plane in (TRUTH, UNSURE))
     return path.is_file() and _ending(path) != "" and not stem.endswith(ends)
 
 
-def _find_mask(exposure: Path, masks: Path) -> Path | None:
-    """Return the file that holds the mask of an exposure."""
+def find_mask(exposure: Path, masks: Path) -> Path | None:
+    """Return the file that holds the mask of an exposure, None where there is none."""
     stem = stem_of(exposure)
     for ending in ENDINGS:
         path = masks / f"{stem}_{TRUTH.lower()}{ending}"
@@ -190,7 +191,7 @@ def _count_chips(path: Path, reading: Reading) -> int:
     return count_extvers(path, instrument=reading.instrument, planes=reading.planes)
 
 
-def _read_mask(one: Masked) -> tuple[NDArray[np.bool_], NDArray[np.bool_] | None]:
+def read_mask(one: Masked) -> tuple[NDArray[np.bool_], NDArray[np.bool_] | None]:
     """Return the mask and the unsure pixels, None where nothing is said of them."""
     unsure: NDArray[Any] | None = None
     if _ending(one.mask) == ".npy":
