@@ -25,7 +25,9 @@ PRECISION = 0.9867
 
 LOST_RECALL = 0.1
 """Where `PRECISION` costs more recall than this against the best F1, that is taken instead:
-other instruments may have too few CRs, or too many look-alikes, for it."""
+other instruments may have too few CRs, or too many look-alikes, for it.  It is also taken
+where truth is measured: that ends where a comparison sees no more, so faint rims count as
+false, and a precision like the paper's would cost whole cosmic rays."""
 
 F1_SLACK = 0.0001
 """An F1 within this of the best is as good: the lowest such threshold is taken, since a CR
@@ -82,6 +84,7 @@ class _Counts:
 
     def __init__(self, frame: ValidationFrame, probability: NDArray[np.float32]) -> None:
         self.curve, self.groups = evaluate.CurveCounter(), evaluate.GroupCounter()
+        self.measured = frame.measured
         self.curve.add(probability, frame.cr, frame.ignore, frame.label)
         above = evaluate.recall_above(frame.label)
         self.groups.add(probability, frame.cr, frame.ignore, above)
@@ -91,7 +94,8 @@ class _Counts:
 class ValidationFrame:
     """A frame with its truth: (ny, nx) image (NaN where invalid), CR charge [e-], ignore.
 
-    `label` is the charge above which a pixel counts as a CR for the network [e-].
+    `label` is the charge above which a pixel counts as a CR for the network [e-]; `measured`
+    says that the truth is a comparison's, real or simulated, instead of all charge.
     """
 
     name: str
@@ -99,6 +103,7 @@ class ValidationFrame:
     cr: NDArray[np.float32]
     ignore: NDArray[np.bool_]
     label: float = datasets.LABEL_THRESHOLD
+    measured: bool = False
 
 
 def read_frames(pairs: Sequence[datasets.Pair]) -> Iterator[ValidationFrame]:
@@ -127,7 +132,7 @@ def generic_frames(
     for seed in seeds:
         frame = datasets.generic_frame(seed, shape, label_sigma, measured=measured, tight=tight)
         image = np.where(frame.invalid, np.float32(np.nan), frame.image)
-        yield ValidationFrame("generic", image, frame.cr, frame.ignore, frame.label)
+        yield ValidationFrame("generic", image, frame.cr, frame.ignore, frame.label, measured)
 
 
 def masked_frames(
@@ -137,7 +142,7 @@ def masked_frames(
     for one in found:
         frame = datasets.load_masked(one, reading)
         image = np.where(frame.invalid, np.float32(np.nan), frame.image)
-        yield ValidationFrame("generic", image, frame.cr, frame.ignore, frame.label)
+        yield ValidationFrame("generic", image, frame.cr, frame.ignore, frame.label, True)
 
 
 def operating_points(
@@ -146,11 +151,11 @@ def operating_points(
     """Return the operating point of ``generic`` and of every detector that has frames.
 
     The threshold is the lowest with a precision of `PRECISION` (but see `LOST_RECALL`), or
-    that of the best F1, if that is higher: what a network is better than asked for goes to
-    both.  The seed threshold is the highest of `SEEDS` that costs no more recall than
-    `LOST_TO_SEED`.  A detector with weights of its own gets thresholds of its own; the others
-    share those of all their frames together, since few frames would fit their own skies and
-    CR rates rather than the detector.  Frames named ``generic`` choose for the base weights;
+    that of the best F1, if that is higher or truth is measured: what a network is better than
+    asked for goes to both.  The seed threshold is the highest of `SEEDS` that costs no more
+    recall than `LOST_TO_SEED`.  A detector with weights of its own gets thresholds of its own;
+    the others share those of all their frames together, since few frames would fit their own
+    skies and CR rates rather than the detector.  Frames named ``generic`` choose for the base weights;
     without any, all frames do.  Probabilities come from the network itself, run through the
     runtime's tiling in so many `views` (`crmend.detect`).
 
@@ -199,7 +204,9 @@ def _point(counters: Sequence[_Counts], choosing: Sequence[_Counts]) -> Operatin
     chosen = every.curve()
     threshold, recall = chosen.at_precision(PRECISION)
     balanced = best_f1(chosen)
-    if threshold < balanced or not recall > chosen.at_threshold(balanced)[0] - LOST_RECALL:
+    least = chosen.at_threshold(balanced)[0] - LOST_RECALL
+    measured = any(one.measured for one in choosing)
+    if measured or threshold < balanced or not recall > least:
         threshold = balanced
     threshold = round(float(np.clip(threshold, evaluate.GroupCounter.LEAST, 0.999)), 3)
     seed = choose_seed(evaluate.pooled_groups([one.groups for one in choosing]), threshold)
