@@ -36,13 +36,15 @@ def test_bars_say_what_is_met():
         ],
         "sky": sky,
         "unchanged": [{"mask": "true", "pixels": 900, "changed": 0}],
-        "speed": {"cutouts": 1000, "all": 2.0, "graph": 1.9, "per_second": 500.0},
+        "speed": {"cutouts": 1000, "all": 2.0, "graph": 1.9, "per_second": 500.0, "sent": 9000},
     }
     lines = {bar.what: bar for bar in mending_bars.bars(result)}
     assert lines["sigma, sky"].verdict == "met"
     assert lines["sigma, all sources"].verdict == "**not met**"
     assert lines["sky: rms of mended pixels [noise]; 5×5 median"].verdict == "**not met**"
     assert lines["5,000 cutouts [s]"][2:] == ("10.0", "met")
+    sent = "as many cutouts as the policy sends of a full frame [s]"
+    assert lines[sent][2:] == ("18.0", "**not met**")
     outside = "pixels outside the mask that changed in any bit (image, error)"
     assert lines[outside][1:] == ("0", "0 of 900", "met")
     assert lines["stars, CR within 5 px: bias; best classical fill"].verdict == "not measured"

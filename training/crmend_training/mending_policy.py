@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import defaultdict
 from collections.abc import Sequence
@@ -15,13 +16,14 @@ from crmend._background import measure_background
 from crmend._cutout_network import network_inputs
 from crmend._normalise import Scale, measure_scale
 from crmend._targets import find_targets
-from crmend.cutouts import CutoutBatch
-from crmend.inpaint import BATCH, NETWORK, flat_error, inpaint_into
+from crmend.cutouts import CutoutBatch, plan_cutouts
+from crmend.inpaint import BATCH, NETWORK, REACH, flat_error, inpaint_into
 from crmend.models import Model, choose_model
 from crmend.sources import BAND_ROWS
 from crmend_training.classical_fills import prepared
 from crmend_training.evaluate_mending import aperture_fluxes, magnitude, spread_of
 from crmend_training.mending_frames import HitFrame, without_background
+from crmend_training.simulate.bands import FULL_SHAPE
 
 REACHES = (None, 0.0, 2.0, 5.0)
 """Of `inpaint_into` [px]; None = every CR pixel of a cutout, as the paper."""
@@ -118,19 +120,21 @@ def measure_speed(
 
     ``graph`` is the time in the exported network, ``all`` includes reading the stamps and
     their first fill, as `crmend.inpaint` does it, ``processor`` is the processors' time for all
-    of it, which other work on the machine does not lengthen.  A frame without any gives zeros.
+    of it, which other work on the machine does not lengthen.  ``sent`` are the cutouts that
+    `crmend.clean` would send of a full frame like this one.  A frame without any gives zeros.
     """
     model = choose_model(frame.detector, None, "inpaint", "cpu", threads)
     mask = frame.true_mask
     scale = measure_scale(frame.image, frame.excluded | mask)
     image = prepared(frame.image, frame.invalid | mask, scale.background)
     background = measure_background(image, frame.invalid).surface()
-    _, psf, plan = find_targets(
+    sources, psf, plan = find_targets(
         image, mask, frame.invalid, frame.excluded, scale, background,
         sources=None, reach=None, band_rows=BAND_ROWS,
     )  # fmt: skip
     if len(plan) == 0:
-        return dict.fromkeys(("cutouts", "all", "graph", "processor", "per_second"), 0.0)
+        names = ("cutouts", "all", "graph", "processor", "per_second", "sent")
+        return dict.fromkeys(names, 0.0)
     first = next(plan.batches(image, mask, frame.invalid, background, BATCH))
     _seconds_of(first, scale, psf, model)  # compiles
     done, graph, start, processor = 0, 0.0, time.perf_counter(), time.process_time()
@@ -147,6 +151,9 @@ def measure_speed(
         "graph": graph,
         "processor": time.process_time() - processor,
         "per_second": done / seconds,
+        "sent": len(plan_cutouts(mask, sources, reach=REACH))
+        * math.prod(FULL_SHAPE)
+        / mask.size,
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -237,5 +238,6 @@ def _speed(speed: dict[str, float]) -> str:
     return (
         f"## Speed\n\n{speed['cutouts']} cutouts: {speed['all']:.1f} s, of which "
         f"{speed['graph']:.1f} s in the graph; {speed['processor']:.1f} s of processor "
-        f"time; {speed['per_second']:.0f} cutouts per second.\n"
+        f"time; {speed['per_second']:.0f} cutouts per second.  Of a full frame like that one "
+        f"{speed.get('sent', math.nan):.0f} would be sent.\n"
     )
