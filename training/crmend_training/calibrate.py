@@ -156,8 +156,8 @@ def operating_points(
     recall than `LOST_TO_SEED`.  A detector with weights of its own gets thresholds of its own;
     the others share those of all their frames together, since few frames would fit their own
     skies and CR rates rather than the detector.  Frames named ``generic`` choose for the base
-    weights; without any, all frames do.  Probabilities come from the network itself, run through the
-    runtime's tiling in so many `views` (`crmend.detect`).
+    weights; without any, all frames do.  Probabilities come from the network itself, run
+    through the runtime's tiling in so many `views` (`crmend.detect`).
 
     Raises
     ------
