@@ -33,6 +33,10 @@ F1_SLACK = 0.0001
 """An F1 within this of the best is as good: the lowest such threshold is taken, since a CR
 pixel missed costs more than a good one mended."""
 
+MEASURED_SLACK = 0.002
+"""The same where truth is measured: what counts as false there is mostly rims, and the curve of
+F1 is flat."""
+
 SEEDS = tuple(round(0.05 * n, 2) for n in range(11, 20))
 """Seed thresholds that are tried."""
 
@@ -205,8 +209,9 @@ def _point(counters: Sequence[_Counts], choosing: Sequence[_Counts]) -> Operatin
     threshold, recall = chosen.at_precision(PRECISION)
     balanced = best_f1(chosen)
     least = chosen.at_threshold(balanced)[0] - LOST_RECALL
-    measured = any(one.measured for one in choosing)
-    if measured or threshold < balanced or not recall > least:
+    if any(one.measured for one in choosing):
+        threshold = best_f1(chosen, MEASURED_SLACK)
+    elif threshold < balanced or not recall > least:
         threshold = balanced
     threshold = round(float(np.clip(threshold, evaluate.GroupCounter.LEAST, 0.999)), 3)
     seed = choose_seed(evaluate.pooled_groups([one.groups for one in choosing]), threshold)
@@ -264,7 +269,10 @@ def load(path: Path) -> dict[str, dict[str, OperatingPoint]]:
         ) from error
 
 
-def best_f1(curve: evaluate.Curve) -> float:
-    """Return the lowest threshold of best F1, the harmonic mean of recall and precision."""
+def best_f1(curve: evaluate.Curve, slack: float = F1_SLACK) -> float:
+    """Return the lowest threshold whose F1 is within `slack` of the best.
+
+    F1 is the harmonic mean of recall and precision.
+    """
     f1 = 2 * curve.recall * curve.precision / np.maximum(curve.recall + curve.precision, 1e-9)
-    return round(float(curve.threshold[int(np.argmax(f1 >= f1.max() - F1_SLACK))]), 3)
+    return round(float(curve.threshold[int(np.argmax(f1 >= f1.max() - slack))]), 3)
