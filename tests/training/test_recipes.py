@@ -123,7 +123,10 @@ def test_simulate_resumes_frames_of_the_same_settings_only(tmp_path, capsys):
     before = frame.stat().st_mtime_ns
     assert cli.main([*one, "--shape", "64x64"]) == 0
     assert cli.main([*one, "--shape", "64x80"]) == 3
-    assert "((64, 64), 'mid', 'paper', ''); now they are ((64, 80)" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "((64, 64), 'mid', 'paper', '', False); now they are ((64, 80)" in told
+    assert cli.main([*one, "--shape", "64x64", "--brighter-fatter"]) == 3
+    assert "'paper', '', False); now they are" in capsys.readouterr().err
     assert frame.stat().st_mtime_ns == before
 
 

@@ -91,11 +91,16 @@ def _compared(
     exposures: dict[Masked, Exposure], name: str
 ) -> Iterator[tuple[Instrument, list[RealFrame], str]]:
     """Yield exposures of one shape compared with one another; what cannot be is said."""
-    shapes = sorted({one.image.shape for one in exposures.values()})
-    for shape in shapes:
-        own = {key: one for key, one in exposures.items() if one.image.shape == shape}
+    # Chips of one file show different parts of the sky.
+    kinds = sorted({(one.image.shape, key.chip) for key, one in exposures.items()})
+    for shape, chip in kinds:
+        own = {
+            key: one
+            for key, one in exposures.items()
+            if (one.image.shape, key.chip) == (shape, chip)
+        }
         first = next(iter(own))
-        label = f"{name}, {shape[0]}×{shape[1]}"
+        label = f"{name}, {shape[0]}×{shape[1]}" + (f", chip {chip}" if chip > 1 else "")
         if len(own) < 3:
             why = f"{len(own)} exposure(s) without truth; three of one field would give it"
             yield _instrument(label, None), [], why
