@@ -60,37 +60,61 @@ def _peel(
 ) -> None:
     """Give gaps the means of their filled neighbours' values and spreads, from the outside in.
 
-    `order` says which of the CR pixels (flat indices) they are.
+    `order` says which of the CR pixels (flat indices) they are.  Each is looked at once, since
+    a mask may cover half of a frame.
     """
     ny, nx = image.shape
-    left = order.copy()
+    queue = np.empty(order.size, dtype=np.int64)
     values = np.empty((order.size, 2), dtype=np.float32)
-    while left.size:
-        found = 0
-        for i in range(left.size):
-            y, x = flat[left[i]] // nx, flat[left[i]] % nx
-            total, spreads, count = 0.0, 0.0, 0
+    queued = np.zeros(flat.size, dtype=np.bool_)
+    first = last = 0
+    for k in order:
+        if _known_around(image, cr_mask, flat, spread, flat[k])[2] > 0:
+            queue[last], queued[k] = k, True
+            last += 1
+    while first < last:
+        # A whole layer before the next, so that the order within it does not matter.
+        for i in range(first, last):
+            total, spreads, count = _known_around(image, cr_mask, flat, spread, flat[queue[i]])
+            values[i, 0], values[i, 1] = total / count, spreads / count
+        end = last
+        for i in range(first, end):
+            y, x = flat[queue[i]] // nx, flat[queue[i]] % nx
+            image[y, x], spread[queue[i]] = values[i]
+        for i in range(first, end):
+            y, x = flat[queue[i]] // nx, flat[queue[i]] % nx
             for v in range(max(y - 1, 0), min(y + 2, ny)):
                 for u in range(max(x - 1, 0), min(x + 2, nx)):
-                    if cr_mask[v, u] and np.isfinite(image[v, u]):
-                        total += image[v, u]
-                        spreads += spread[np.searchsorted(flat, v * nx + u)]
-                        count += 1
-            values[i] = np.nan
-            if count > 0:
-                values[i, 0], values[i, 1] = total / count, spreads / count
-                found += 1
-        kept = 0
-        for i in range(left.size):
-            pixel = flat[left[i]]
-            if found == 0:
-                image[pixel // nx, pixel % nx] = level
-            elif np.isfinite(values[i, 0]):
-                image[pixel // nx, pixel % nx], spread[left[i]] = values[i]
-            else:
-                left[kept] = left[i]
-                kept += 1
-        left = left[:kept]
+                    if cr_mask[v, u] and np.isnan(image[v, u]):
+                        k = np.searchsorted(flat, v * nx + u)
+                        if not queued[k]:
+                            queue[last], queued[k] = k, True
+                            last += 1
+        first = end
+    for k in order:
+        if not queued[k]:
+            image[flat[k] // nx, flat[k] % nx] = level
+
+
+@njit
+def _known_around(
+    image: NDArray[np.float32],
+    cr_mask: NDArray[np.bool_],
+    flat: NDArray[np.int64],
+    spread: NDArray[np.float32],
+    pixel: int,
+) -> tuple[float, float, int]:
+    """Return the sums of values and spreads of filled CR pixels around one, and their number."""
+    ny, nx = image.shape
+    y, x = pixel // nx, pixel % nx
+    total, spreads, count = 0.0, 0.0, 0
+    for v in range(max(y - 1, 0), min(y + 2, ny)):
+        for u in range(max(x - 1, 0), min(x + 2, nx)):
+            if cr_mask[v, u] and np.isfinite(image[v, u]):
+                total += image[v, u]
+                spreads += spread[np.searchsorted(flat, v * nx + u)]
+                count += 1
+    return total, spreads, count
 
 
 @njit
