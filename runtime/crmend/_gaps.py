@@ -104,7 +104,7 @@ def _known_around(
     spread: NDArray[np.float32],
     pixel: int,
 ) -> tuple[float, float, int]:
-    """Return the sums of values and spreads of filled CR pixels around one, and their number."""
+    """Return sums of values and spreads of filled CR pixels around one, and their number."""
     ny, nx = image.shape
     y, x = pixel // nx, pixel % nx
     total, spreads, count = 0.0, 0.0, 0
