@@ -10,7 +10,6 @@ from scipy.spatial import cKDTree
 
 from crmend._background import Surface
 from crmend._hidden import TYPICAL_SIGMA, find_hidden
-from crmend._kernels import MAX_HALF_WIDTH
 from crmend._normalise import Scale
 from crmend._psf import measure_psf
 from crmend.cutouts import CutoutPlan, plan_cutouts
@@ -65,7 +64,7 @@ def find_targets(
     if known is None or not np.isfinite(known.a).all():
         found = find_sources(image, invalid=invalid, noise=scale.noise, band_rows=band_rows)
         known = found if known is None else _with_sizes(known, found)
-    plan = _plan(image, cr_mask, excluded, known, reach)
+    plan = plan_cutouts(cr_mask, known, reach=reach)
     flat = np.flatnonzero(cr_mask)
     if flat.size == 0:
         return known, None, plan
@@ -80,7 +79,7 @@ def find_targets(
     if len(found) == 0:
         return known, psf, plan
     both = joined(known, found)
-    return both, psf, _plan(image, cr_mask, excluded, both, reach)
+    return both, psf, plan_cutouts(cr_mask, both, reach=reach)
 
 
 def _with_sizes(known: SourceCatalog, found: SourceCatalog) -> SourceCatalog:
@@ -97,29 +96,3 @@ def _with_sizes(known: SourceCatalog, found: SourceCatalog) -> SourceCatalog:
     a = known.a.copy()
     a[unknown] = size
     return replace(known, a=a)
-
-
-def _plan(
-    image: NDArray[np.float32],
-    cr_mask: NDArray[np.bool_],
-    excluded: NDArray[np.bool_],
-    sources: SourceCatalog,
-    reach: float | None,
-) -> CutoutPlan:
-    """Return who mends what; a source that nothing is left of mends nothing.
-
-    Where no good pixel is in 11×11 around its centre, a fit would make up its core.
-    """
-    plan = plan_cutouts(cr_mask, sources, reach=reach)
-    good = [
-        bool((~(cr_mask[w] | excluded[w]) & np.isfinite(image[w])).any())
-        for w in map(_around, plan.centre_y, plan.centre_x)
-    ]
-    return plan.only(np.array(good, dtype=bool))
-
-
-def _around(y: np.int64, x: np.int64) -> tuple[slice, slice]:
-    return (
-        np.s_[max(y - MAX_HALF_WIDTH, 0) : y + MAX_HALF_WIDTH + 1],
-        np.s_[max(x - MAX_HALF_WIDTH, 0) : x + MAX_HALF_WIDTH + 1],
-    )

@@ -75,19 +75,6 @@ class CutoutPlan:
     def __len__(self) -> int:
         return int(self.sources.size)
 
-    def only(self, kept: NDArray[np.bool_]) -> CutoutPlan:
-        """Return the plan of some of the cutouts, (n,) True = kept."""
-        lengths = np.diff(self.starts)
-        chosen = np.repeat(kept, lengths)
-        return CutoutPlan(
-            centre_x=self.centre_x[kept],
-            centre_y=self.centre_y[kept],
-            sources=self.sources[kept],
-            starts=np.append(0, np.cumsum(lengths[kept])),
-            pixels=self.pixels[chosen],
-            order=self.order[chosen],
-        )
-
     def batches(
         self,
         image: NDArray[np.float32],

@@ -317,3 +317,13 @@ def test_an_error_in_another_unit_than_its_image_is_refused(exposure):
         crmend.clean(dataclasses.replace(exposure, image=image, error=error), **TINY)
     same = crmend.inpaint(image, mask, error=exposure.error * electron, model="tiny")
     assert np.array_equal(same.image, exposure.image, equal_nan=True)
+
+
+@pytest.mark.parametrize(
+    "others", [{"detector": 8}, {"device": "cpu"}, {"threads": 1}, {"quality": "fast"}]
+)
+def test_nothing_is_ignored_beside_a_loaded_model(others):
+    loaded = load_model("tiny", device="cpu")
+    (name,) = others
+    with pytest.raises(InvalidInputError, match=rf"^{name}=.* beside the loaded model tiny"):
+        crmend.detect(np.zeros((32, 32)), model=loaded, **others)

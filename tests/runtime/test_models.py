@@ -14,7 +14,6 @@ import pytest
 
 from crmend import _sessions, models
 from crmend._cards import parse_card
-from crmend.detect import detect
 from crmend.errors import (
     DeviceError,
     InvalidInputError,
@@ -118,16 +117,6 @@ def test_choosing_needs_exactly_one_origin(packs):
     loaded = models.load_model("tiny", device="cpu")
     with pytest.raises(InvalidInputError, match="expected a graph of kind inpaint"):
         models.choose_model(None, loaded, "inpaint")
-
-
-@pytest.mark.parametrize(
-    "others", [{"detector": 8}, {"device": "cpu"}, {"threads": 1}, {"quality": "fast"}]
-)
-def test_nothing_is_ignored_beside_a_loaded_model(packs, others):
-    loaded = models.load_model("tiny", device="cpu")
-    (name,) = others
-    with pytest.raises(InvalidInputError, match=rf"^{name}=.* beside the loaded model tiny"):
-        detect(np.zeros((32, 32)), model=loaded, **others)
 
 
 # --- running ------------------------------------------------------------------------

@@ -56,27 +56,24 @@ def real_sets(folder: Path) -> Iterator[tuple[Instrument, list[RealFrame], str]]
 def _sets_of(paths: list[Path], name: str) -> Iterator[tuple[Instrument, list[RealFrame], str]]:
     """Yield what the unknown files of one folder give, chip by chip."""
     exposures: dict[Masked, Exposure] = {}
+    marked: dict[Masked, Exposure] = {}
     for path in paths:
         try:
-            mask = masked.find_mask(path, path.parent)
-            count = _chips_of(path)
+            mask, count = masked.find_mask(path, path.parent), _chips_of(path)
             for chip in range(1, count + 1):
                 one = Masked(path, mask or path, chip, count)
-                exposures[one] = _read(one)
+                (exposures if mask is None else marked)[one] = _read(one)
         except (CrmendError, OSError, ValueError) as error:
             yield _instrument(path.name, None), [], f"{path.name}: {error}"
-    marked = [one for one in exposures if masked.find_mask(one.exposure, one.mask.parent)]
-    if marked:
-        first = marked[0], exposures[marked[0]]
-        frames, missing = [], []
-        for one in marked:
-            try:
-                frames.append(_marked_frame(one, exposures.pop(one)))
-            except ValueError as error:
-                missing.append(str(error))
+    frames = []
+    for one, exposure in marked.items():
+        try:
+            frames.append(_marked_frame(one, exposure))
+        except ValueError as error:
+            yield _instrument(one.name, None), [], str(error)
+    if frames:
+        first = next(iter(marked.items()))
         yield _instrument(name, *first), [f for f in frames if f is not None], "CRTRUTH"
-        for why in missing:
-            yield _instrument(name, *first), [], why
     for one, exposure in list(exposures.items()):
         if _flagged(exposure) is not None:
             frame = _flagged_frame(one, exposure)
