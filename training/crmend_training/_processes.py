@@ -29,9 +29,10 @@ def workers(jobs: int) -> Iterator[ProcessPoolExecutor]:
             except BaseException:
                 # The pool's own thread fails on what was cancelled when its processes end.
                 threading.excepthook = _say_nothing
-                pool.shutdown(wait=False, cancel_futures=True)
                 for process in multiprocessing.active_children():
                     process.terminate()
+                # Waits for that thread, whose words the hook is to keep.
+                pool.shutdown(cancel_futures=True)
                 raise
     finally:
         threading.excepthook = hook
