@@ -53,7 +53,6 @@ def test_no_two_recipes_share_a_seed(name):
         ("batch = 4", "noise_range = [1.2]", "noise_range is .1.2.; expected a list, its 2"),
         ("batch = 4", "noise_range = [1.2, 1.0]", "two numbers above 0 in their order"),
         ("batch = 4", "teacher_views = 3", "teacher_views is 3; expected one of 1, 2, 4, 8"),
-        ("batch = 4", "resident = true\nlines = 0.1", "lines 0.1; expected none of"),
         ("batch = 4", "sharp = 1.5", "sharp is 1.5; expected a share between 0 and 1"),
         (
             "hidden = 32",

@@ -6,7 +6,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from crmend import _normalise  # noqa: E402
-from crmend_training import _training, datasets, train_detect  # noqa: E402
+from crmend_training import _training, augmentation, datasets, train_detect  # noqa: E402
 from crmend_training.datasets import compact  # noqa: E402
 from crmend_training.datasets.frames import Frame  # noqa: E402
 from crmend_training.resident import HALO, ResidentBatches  # noqa: E402
@@ -129,3 +129,75 @@ def test_training_on_a_resident_set(data_set, tmp_path):
     assert run.history[-1]["held_out_loss"] < 0.5
     state = torch.load(tmp_path / "run" / "final.pt", weights_only=False)
     assert state["config"] == CONFIG
+
+
+def flat_set(folder, value, cr):
+    """Build a set of one frame without noise, all pixels `value`, all or none of them CRs."""
+    shape = (SIZE, SIZE)
+    nothing = np.zeros(shape, bool)
+    image = np.full(shape, value, np.float32)
+    plain = Frame(image, np.full(shape, cr, np.float32), nothing, nothing, "flat")
+    datasets.build_detection_set([plain], folder, stamp=SIZE)
+    return folder
+
+
+def in_noise_units(image):
+    return train_detect.noise_units(image[:, 0]).numpy()
+
+
+@pytest.mark.parametrize("kind", ["sharp", "straight"])
+def test_cosmic_rays_are_added_as_on_disk(tmp_path, kind):
+    folder = flat_set(tmp_path / "set", 0.0, 0.0)
+    options = {kind: 1.0, "sharp_label": (2.0, 2.0), "batch": 4096}
+    batches = make(folder, frames=[0], **options)
+    image, mask, _ = batches.draw(np.random.default_rng(1))
+    added = in_noise_units(image)
+    marked = mask[:, 0].numpy() > 0
+    assert (marked == (added > 2.0)).all()
+    assert 0.0 <= added.min() < 0.01
+    recipe = train_detect.DetectRecipe(CONFIG, **{
+        "crop": CROP, "noise_range": (1.0, 1.0), "offset": 0.0, "border": 0.0, **options
+    })  # fmt: skip
+    on_disk = train_detect.DetectBatches(folder, [0], recipe).draw(np.random.default_rng(2))
+    expected = on_disk[1][:, 0].numpy() > 0
+    # As many crops are hit, by as many pixels of as much charge.
+    hit = [part.any(axis=(1, 2)).mean() for part in (marked, expected)]
+    assert hit[0] == pytest.approx(hit[1], abs=0.03)
+    assert marked.mean() == pytest.approx(expected.mean(), rel=0.4)
+    charge = [np.median(part) for part in (added[marked], in_noise_units(on_disk[0])[expected])]
+    assert np.log(charge[0] / charge[1]) == pytest.approx(0.0, abs=1.5)
+    # Other crops, other events; a share of crops gets none.
+    assert len(np.unique(marked.reshape(4096, -1), axis=0)) > 100
+    assert not make(folder, frames=[0], **{kind: 1e-9}).draw(np.random.default_rng(1))[1].any()
+
+
+@pytest.mark.parametrize("cr", [0.0, 50.0])
+def test_lines_run_straight_to_an_end(tmp_path, cr):
+    value = 30.0 if cr else 0.0
+    batches = make(flat_set(tmp_path / "set", value, cr), frames=[0], lines=1.0, batch=256)
+    image, mask, _ = batches.draw(np.random.default_rng(3))
+    added = in_noise_units(image) - value
+    directions, hidden, lines = set(), 0, 0
+    for crop, marked in zip(added, mask[:, 0].numpy() > 0, strict=True):
+        line = crop > 0.01
+        if not cr:
+            assert not marked.any()
+        for turned in (line, line.T):
+            along, across = (np.flatnonzero(turned.any(axis=k)) for k in (1, 0))
+            if len(across) <= max(augmentation.LINE_WIDTHS) < len(along):
+                assert turned.sum() == len(across) * len(along)
+                assert along[0] == 0 or along[-1] == CROP - 1
+                directions.add(turned is line)
+                lines += 1
+        # A bad column adds to a cosmic ray, bleeding hides it.
+        if line.any() and cr:
+            hides = not marked[line].any()
+            assert hides or marked.all()
+            assert not hides or (marked == ~line).all()
+            hidden += hides
+    assert len(directions) == 2
+    assert lines > 150
+    assert (hidden > 50) == bool(cr)
+    levels = added.max(axis=(1, 2))
+    assert augmentation.LINE_LEVEL[0] - value < levels[levels > 0.01].min()
+    assert levels.max() < augmentation.LINE_LEVEL[1] * 1.001

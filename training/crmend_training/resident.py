@@ -15,10 +15,14 @@ import torch
 from torch import Tensor
 
 from crmend import _normalise
-from crmend_training import datasets
+from crmend_training import augmentation, datasets
 from crmend_training.datasets import compact
+from crmend_training.simulate.cosmic_rays import draw_sharp
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from crmend_training.simulate.cosmic_rays import Sharp
     from crmend_training.train_detect import DetectRecipe
 
 HALO = 12
@@ -26,6 +30,12 @@ HALO = 12
 
 _CANDIDATES = 8
 _AT_ONCE = 256
+
+_LAYERS = 512
+"""Layers of added cosmic rays of each kind; each shows some `_LAYER_SIDES` ** 2 of a crop's
+area, at any of the places and turns that a crop has there."""
+
+_LAYER_SIDES = 3
 
 
 class ResidentBatches:
@@ -55,6 +65,14 @@ class ResidentBatches:
         self.drawn_stamps = is_drawn.nonzero()[:, 0].to(self.device)
         self.read_stamps = (~is_drawn).nonzero()[:, 0].to(self.device)
         self.codes, self.bits = _load(folder, stamps, self.device)
+        self.layers = [
+            (share, _draw_layers(kind, recipe, self.device))
+            for share, kind in (
+                (recipe.sharp, _sharp_kind(recipe)),
+                (recipe.straight, _straight_kind(recipe)),
+            )
+            if share
+        ]
         self.losses = torch.zeros(len(stamps), device=self.device)
         self.drawn = torch.zeros(0, dtype=torch.long, device=self.device)
         self._random = torch.Generator(device=self.device)
@@ -71,16 +89,19 @@ class ResidentBatches:
         beyond = torch.where(at_border, self._integers(HALO, count) + 1, 0)[:, None, None]
         outside = row < beyond
         # The border row is not repeated, as in `augmentation.mirrored`.
-        row = torch.where(outside, 2 * beyond - row, row)
-        window = self.drawn[:, None, None], y + row, x + column
-        low, high = (math.log(value) for value in recipe.noise_range)
-        noise = torch.exp(low + (high - low) * self._uniform(count))[:, None, None]
-        offset = (recipe.offset * (2.0 * self._uniform(count) - 1.0))[:, None, None]
-        image = _normalise.SOFTENING * torch.sinh(self.codes[window].float() * compact.STEP)
-        image = torch.asinh((image - offset) / noise / _normalise.SOFTENING)
+        inside = torch.where(outside, 2 * beyond - row, row)
+        window = self.drawn[:, None, None], y + inside, x + column
+        image = _values(self.codes[window])
         bits = self.bits[window]
-        ignore = ((bits & 2) > 0) | outside
-        return image[:, None], (bits & 1).float()[:, None], ignore.float()[:, None]
+        mask, ignore = (bits & 1) > 0, ((bits & 2) > 0) | outside
+        for share, layers in self.layers:
+            image, mask = self._with_events(image, mask, layers, share, row, column)
+        if recipe.lines:
+            image, mask = self._with_lines(image, mask, row, column)
+        noise = self._log_uniform(recipe.noise_range, count)
+        offset = (recipe.offset * (2.0 * self._uniform(count) - 1.0))[:, None, None]
+        image = torch.asinh((image - offset) / noise / _normalise.SOFTENING)
+        return image[:, None], mask.float()[:, None], ignore.float()[:, None]
 
     def learn_losses(self, losses: Tensor) -> None:
         """Remember the mean loss of every crop of the last batch, for hard examples."""
@@ -101,6 +122,49 @@ class ResidentBatches:
         hard = self._uniform(count) < self.recipe.hard
         return torch.where(hard, candidates.gather(1, hardest)[:, 0], candidates[:, 0])
 
+    def _with_events(
+        self,
+        image: Tensor,
+        mask: Tensor,
+        layers: Tensor,
+        share: float,
+        row: Tensor,
+        column: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """Return crops and masks, to a share of which windows of layers are added."""
+        count = len(image)
+        room = layers.shape[-1] - self.recipe.crop + 1
+        which = self._integers(len(layers), count)[:, None, None]
+        y, x = (self._integers(room, count)[:, None, None] for _ in range(2))
+        low, high = self.recipe.sharp_label
+        label = (low + (high - low) * self._uniform(count))[:, None, None]
+        chosen = (self._uniform(count) < share)[:, None, None]
+        added = torch.where(chosen, _values(layers[which, y + row, x + column]), 0.0)
+        return image + added, mask | (added > label)
+
+    def _with_lines(
+        self, image: Tensor, mask: Tensor, row: Tensor, column: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return crops and masks, to a share of which lines are added as `with_line` does."""
+        count, side = len(image), self.recipe.crop
+        level = self._log_uniform(augmentation.LINE_LEVEL, count)
+        widths = torch.tensor(augmentation.LINE_WIDTHS, device=self.device)
+        width = widths[self._integers(len(widths), count)]
+        first = (self._uniform(count) * (side - width + 1)).long()[:, None, None]
+        start = (self._integers(2 * side, count) - side)[:, None, None]
+        chosen = (self._uniform(count) < self.recipe.lines)[:, None, None]
+        adds = (self._uniform(count) < 0.5)[:, None, None]
+        along = (column >= first) & (column < first + width[:, None, None]) & (row >= start)
+        along &= chosen
+        mask = mask & ~(along & ~adds & (image <= level))
+        on_line = torch.where(adds, image + level, torch.maximum(image, level))
+        return torch.where(along, on_line, image), mask
+
+    def _log_uniform(self, limits: tuple[float, float], count: int) -> Tensor:
+        """Return numbers of (count, 1, 1), the logarithm of which is uniform."""
+        low, high = (math.log(value) for value in limits)
+        return torch.exp(low + (high - low) * self._uniform(count))[:, None, None]
+
     def _turned_grid(self, count: int) -> tuple[Tensor, Tensor]:
         """Return row and column in its crop of every pixel of `count` turned crops."""
         line = torch.arange(self.recipe.crop, device=self.device)
@@ -116,6 +180,31 @@ class ResidentBatches:
 
     def _integers(self, below: int, *shape: int) -> Tensor:
         return torch.randint(below, shape, device=self.device, generator=self._random)
+
+
+def _values(codes: Tensor) -> Tensor:
+    """Return what codes of `datasets.compact` stand for [noise units]."""
+    return _normalise.SOFTENING * torch.sinh(codes.float() * compact.STEP)
+
+
+def _sharp_kind(recipe: DetectRecipe) -> Callable[[np.random.Generator], Sharp]:
+    return lambda rng: augmentation.sharp_events(recipe.sharp_charge, recipe.sharp_points, rng)
+
+
+def _straight_kind(recipe: DetectRecipe) -> Callable[[np.random.Generator], Sharp]:
+    return lambda rng: augmentation.straight_tracks(recipe.sharp_charge, rng)
+
+
+def _draw_layers(
+    kind: Callable[[np.random.Generator], Sharp], recipe: DetectRecipe, device: torch.device
+) -> Tensor:
+    """Return layers of one kind of cosmic rays alone, as codes (n, side, side) int16."""
+    rng = np.random.default_rng([recipe.seed, _LAYERS])
+    side = _LAYER_SIDES * recipe.crop
+    layers = torch.empty((_LAYERS, side, side), dtype=torch.int16)
+    for layer in layers:
+        layer[:] = torch.from_numpy(compact.encode(draw_sharp(rng, (side, side), kind(rng))))
+    return layers.to(device)
 
 
 def _load(folder: Path, stamps: np.ndarray, device: torch.device) -> tuple[Tensor, Tensor]:

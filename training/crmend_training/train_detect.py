@@ -82,7 +82,7 @@ class DetectRecipe:
         or bleeding (`augmentation.with_line`).
     resident : bool or None
         Keep the set where the network is and draw the crops there (`resident`); None = on a
-        GPU, unless `sharp`, `straight` or `lines` is set: such batches cannot add anything.
+        GPU.
     """
 
     config: dict[str, Any]
@@ -122,19 +122,8 @@ class DetectRecipe:
             raise ValueError(
                 f"offset is {self.offset}, on_sources {self.on_sources}; expected none below 0"
             )
-        if self.resident and self.adds:
-            raise ValueError(
-                f"resident is true, sharp {self.sharp}, straight {self.straight}, lines "
-                f"{self.lines}; expected none of the last three: nothing is added to crops of "
-                "a set that is kept on the device"
-            )
         if self.teacher_views != RANDOM_TURN:
             check_views(self.teacher_views, "teacher_views")
-
-    @property
-    def adds(self) -> bool:
-        """Whether something is added to crops that their frames did not hold."""
-        return bool(self.sharp or self.straight or self.lines)
 
 
 class DetectBatches:
@@ -225,7 +214,7 @@ def train(
     settle = _mean_with(paths.initial, recipe.initial_share) if recipe.initial_share else None
     device = device_for_training()
     kind: Callable[..., DetectBatches | ResidentBatches] = DetectBatches
-    on_gpu = device.type == "cuda" and not recipe.adds
+    on_gpu = device.type == "cuda"
     if on_gpu if recipe.resident is None else recipe.resident:
         kind = partial(ResidentBatches, device=device)
     run, batches, checks = _training.start_on(paths, recipe, kind)
