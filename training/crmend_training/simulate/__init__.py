@@ -1,8 +1,8 @@
 """Simulated exposures with known cosmic rays.
 
 Read in this order: `bands` and `config` (what), `catalog`, `focal_plane`, `psf`, `optics`,
-`galaxies`, `scene`, `artefacts`, `slit` (light), `cosmic_rays`, `detector`, `readout`
-(charge), `setups` and `exposure` (the whole story), `files` (FITS pairs).
+`galaxies`, `scene`, `artefacts`, `slit`, `echelle` (light), `cosmic_rays`, `detector`,
+`readout` (charge), `setups` and `exposure` (the whole story), `files` (FITS pairs).
 """
 
 from crmend_training.simulate.bands import BANDS, DETECTOR_BANDS, FIELDS

@@ -12,11 +12,12 @@ from crmend_training.simulate.catalog import SOURCE_DTYPE, draw_catalog
 from crmend_training.simulate.config import SimulationConfig
 from crmend_training.simulate.cosmic_rays import draw_cosmic_rays
 from crmend_training.simulate.detector import Camera
+from crmend_training.simulate.echelle import add_orders
 from crmend_training.simulate.psf import Psf
 from crmend_training.simulate.readout import expose
 from crmend_training.simulate.scene import Optics, render_scene
 from crmend_training.simulate.setups import Setup, csst_setup, generic_setup
-from crmend_training.simulate.slit import add_longslit
+from crmend_training.simulate.slit import Slit, add_longslit
 
 _FLOOR = 0.015  # of the noise: profiles are drawn that far out
 
@@ -109,7 +110,7 @@ def generic_exposure(
 
     PSF FWHM 1.2–7 px (Gaussian, Moffat or Airy), read noise 1.5–15 e-, gain 0.5–4 e-/ADU,
     sky 1–5000 e-, a silicon layer of 16–250 µm, star density up to the core of a globular
-    cluster; one in seven is a long-slit spectrum.  The image is in e-/s, as
+    cluster; a quarter are spectra, long-slit or cross-dispersed.  The image is in e-/s, as
     `simulate_exposure` gives it.
 
     Parameters
@@ -172,10 +173,14 @@ def _light(
     rng: np.random.Generator, setup: Setup, optics: Optics, progress: bool
 ) -> tuple[NDArray[np.float32], NDArray[np.void]]:
     """Return the light of the sources [e-/s], and their catalogue."""
-    for_catalog, for_scene, for_slit = rng.spawn(3)
-    if setup.slit is not None:
+    for_catalog, for_scene, for_spectrum = rng.spawn(3)
+    if setup.spectrum is not None:
         scene = np.zeros(setup.shape, dtype=np.float32)
-        return add_longslit(for_slit, scene, setup.slit), np.zeros(0, dtype=SOURCE_DTYPE)
+        if isinstance(setup.spectrum, Slit):
+            add_longslit(for_spectrum, scene, setup.spectrum)
+        else:
+            add_orders(for_spectrum, scene, setup.spectrum)
+        return scene, np.zeros(0, dtype=SOURCE_DTYPE)
     catalog = draw_catalog(for_catalog, setup.shape, setup.sky_model)
     is_star = catalog["type"] == "star"
     catalog = catalog[np.where(is_star, setup.stars, setup.galaxies)]

@@ -13,6 +13,7 @@ from crmend_training.simulate.catalog import SkyModel
 from crmend_training.simulate.config import SimulationConfig
 from crmend_training.simulate.cosmic_rays import SUBPIXEL, PaperLaw, Sharp, Slab
 from crmend_training.simulate.detector import Camera, Chip, Trap, make_chip
+from crmend_training.simulate.echelle import Echelle
 from crmend_training.simulate.focal_plane import draw_place, grid_side
 from crmend_training.simulate.psf import Psf
 from crmend_training.simulate.psf_models import csst_psfs, generic_psf, log_uniform
@@ -25,7 +26,8 @@ _DEPTH = 2.0
 _CLOSE_PAIRS = 0.1
 _LARGE_GALAXY = 0.05  # per frame of any size, assumed
 _BRIGHTER_FATTER = 4e-6
-_SLITS = 0.2  # share of the generic exposures that are long-slit spectra, assumed
+_SPECTRA = 0.25  # share of the generic exposures that are spectra, assumed
+_ORDERS = 0.4  # share of the spectra that are cross-dispersed, assumed
 _TRAILING = 0.5  # share of the generic cameras that leave trails behind bright pixels, assumed
 _SHARP = 0.6  # share of the generic cameras with sharp bright cosmic rays, assumed
 
@@ -73,8 +75,8 @@ class Setup:
     slab : Slab or None
     paper : PaperLaw or None
     sharp : Sharp or None
-    slit : Slit or None
-        A long-slit spectrum instead of a field of stars.
+    spectrum : Slit or Echelle or None
+        A spectrum instead of a field of stars.
     stars, galaxies : bool
         Whether to draw those of the field.
     """
@@ -93,7 +95,7 @@ class Setup:
     slab: Slab | None = None
     paper: PaperLaw | None = None
     sharp: Sharp | None = None
-    slit: Slit | None = None
+    spectrum: Slit | Echelle | None = None
     stars: bool = True
     galaxies: bool = True
 
@@ -194,7 +196,7 @@ def _csst_artefacts(config: SimulationConfig, noise: float) -> Artefacts:
 
 def generic_setup(rng: np.random.Generator, shape: tuple[int, int]) -> Setup:
     """Draw a telescope, a camera and a sky."""
-    for_psf, for_chip, for_slit, for_defects, for_transfer, for_sharp = rng.spawn(6)
+    for_psf, for_chip, for_spectrum, for_defects, for_transfer, for_sharp = rng.spawn(6)
     exposure_time = log_uniform(rng, 30.0, 1500.0)
     sky_electrons = log_uniform(rng, 1.0, 5000.0)
     # Many a camera has thousands of hot pixels, and no dark frame to know them by.
@@ -212,7 +214,7 @@ def generic_setup(rng: np.random.Generator, shape: tuple[int, int]) -> Setup:
     limit_flux = float(5.0 * noise * max(psf.fwhm, 1.5) * 1.5)
     near = float(rng.uniform(0.15, 0.3))
     sky_model = _generic_sky(rng, limit_flux)
-    is_slit = for_slit.random() < _SLITS
+    spectrum = _generic_spectrum(for_spectrum, noise, max(psf.fwhm, 1.2))
     return Setup(
         shape=shape,
         sky_model=sky_model,
@@ -220,7 +222,7 @@ def generic_setup(rng: np.random.Generator, shape: tuple[int, int]) -> Setup:
         camera=camera,
         chip=make_chip(for_chip, camera, shape),
         artefacts=_generic_artefacts(rng, sky_model, noise, exposure_time),
-        sky=0.0 if is_slit else sky_electrons / exposure_time,
+        sky=sky_electrons / exposure_time if spectrum is None else 0.0,
         exposure_time=exposure_time,
         faint_galaxies=limit_flux,
         law="physical" if rng.random() < 0.7 else "paper",
@@ -232,8 +234,17 @@ def generic_setup(rng: np.random.Generator, shape: tuple[int, int]) -> Setup:
         ),
         paper=SUBPIXEL if rng.random() < 0.5 else None,
         sharp=_generic_sharp(for_sharp),
-        slit=Slit(noise=noise, fwhm=max(psf.fwhm, 1.2)) if is_slit else None,
+        spectrum=spectrum,
     )
+
+
+def _generic_spectrum(
+    rng: np.random.Generator, noise: float, fwhm: float
+) -> Slit | Echelle | None:
+    """Draw whether there is a spectrum instead of a field, and of which kind."""
+    if rng.random() >= _SPECTRA:
+        return None
+    return (Echelle if rng.random() < _ORDERS else Slit)(noise=noise, fwhm=fwhm)
 
 
 def _generic_sharp(rng: np.random.Generator) -> Sharp | None:

@@ -73,7 +73,7 @@ def add_longslit(
     view = scene if along_rows else scene.T
     n_space, n_wave = view.shape
     window = _slit_window(for_layout, n_space, slit)
-    response = _smooth(for_layout, n_wave, edges=True)
+    response = smooth_curve(for_layout, n_wave, edges=True)
     tilt, curve = for_layout.normal(0.0, 0.002), for_layout.normal(0.0, 1.0)
     sky = _sky_spectrum(for_sky, n_wave, slit, response)
     traces = _draw_traces(for_traces, view.shape, slit, response)
@@ -105,7 +105,7 @@ def _slit_window(rng, n_space, slit):
     return window
 
 
-def _smooth(rng, n, edges=False):
+def smooth_curve(rng, n, edges=False):
     """Return a smooth positive curve of peak 1, falling at both ends if `edges`."""
     s = np.linspace(0.0, 1.0, n)
     knots = rng.uniform(0.3, 1.0, 6)
@@ -130,7 +130,7 @@ def _sky_spectrum(rng, n_wave, slit, response):
     sky = np.zeros(n_wave)
     if slit.continuum > 0.0:
         level = slit.continuum * 10.0 ** rng.uniform(-3.0, 0.0)
-        sky += level * _smooth(rng, n_wave)
+        sky += level * smooth_curve(rng, n_wave)
     width = max(slit.fwhm, 1.2) / _SIGMA
     density = slit.lines * 10.0 ** rng.uniform(-0.7, 0.4)  # blue and red spectra
     n_lines = rng.poisson(density * n_wave / 1000.0)
@@ -163,19 +163,19 @@ def _draw_traces(rng, shape, slit, response):
         if rng.random() < 0.2:
             sigma = sigma * rng.uniform(2.0, 8.0)
         peak = np.exp(rng.uniform(*np.log(slit.trace_peak))) * slit.noise
-        brightness = peak * response * _smooth(rng, n_wave)
-        traces.append((place, brightness * _features(rng, n_wave, slit.fwhm), sigma))
+        brightness = peak * response * smooth_curve(rng, n_wave)
+        traces.append((place, brightness * spectral_features(rng, n_wave, slit.fwhm), sigma))
     return traces
 
 
-def _features(rng, n_wave, fwhm):
-    """Return a spectrum's lines: absorption mostly, emission now and then."""
+def spectral_features(rng, n_wave, fwhm, emission=0.3):
+    """Return a spectrum's lines: absorption, and emission in so many of them."""
     wave, spectrum = np.arange(n_wave), np.ones(n_wave)
     for _ in range(rng.poisson(n_wave / 60.0)):
         width = max(fwhm, 1.2) / _SIGMA * np.exp(rng.uniform(0.0, 1.5))
         depth = rng.beta(1.0, 6.0)
         spectrum *= 1.0 - depth * np.exp(-0.5 * ((wave - rng.uniform(0, n_wave)) / width) ** 2)
-    if rng.random() < 0.3:
+    if rng.random() < emission:
         for _ in range(rng.poisson(5.0)):
             width = max(fwhm, 1.2) / _SIGMA
             line = np.exp(-0.5 * ((wave - rng.uniform(0, n_wave)) / width) ** 2)
