@@ -20,6 +20,7 @@ from crmend._inputs import (
 )
 from crmend._kernels import FILL_HALF_WIDTH, fill_invalid
 from crmend._limits import Limits, choose_limits
+from crmend._lows import raise_lows
 from crmend._normalise import Scale, measure_scale
 from crmend._pixel_checks import warn_of_pixels
 from crmend._star_cores import check_star_cores
@@ -316,6 +317,8 @@ def fill_probability(
         Called with (tiles done, tiles in all).
     """
     origins = grid.origins
+    if isinstance(scale, Scale):
+        image = raise_lows(image, invalid, scale)
     for count, origin in enumerate(origins, start=1):
         pixels = _read_input(image, invalid, scale, grid, origin)
         # Networks learn most borders where a crop ends and nothing is mirrored.

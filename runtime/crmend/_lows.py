@@ -1,0 +1,148 @@
+"""Parts of an image below its background, raised to it before a network sees them.
+
+Networks see an image above one background level.  Amplifiers or tiles of another level, dark
+corners and bowls around bright sources lie below it, where the asinh of the preprocessing makes
+faint stars sharp.  What lies above is left as it is, since there sources are.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import (
+    distance_transform_edt,
+    grey_opening,
+    maximum_filter,
+    minimum_filter,
+    uniform_filter,
+)
+
+from crmend._normalise import Scale
+
+_MESH = 32  # px
+_MAX_SAMPLES = 4_000_000
+_DEPTH = 1.0
+"""So far below the background nothing is raised [noise]: levels are not known better."""
+
+_LEAST = 0.125
+"""Part of a mesh that is valid, at least: then its median is known to a fifth of the noise."""
+
+_EDGE = 12.0
+"""Meshes that touch and differ by so much stand on either side of an edge [noise]; in between
+the background is smooth."""
+
+_BOX = 7
+"""Side of the boxes that tell on which side of an edge a pixel lies [px]."""
+
+_SOURCE = 25
+"""What is bright and narrower than that is a source, not the other side of an edge [px]."""
+
+_BEYOND = 3.0  # beyond the levels around, values count so far in such a box [noise]
+_BAND = 8 * _MESH  # rows at a time
+_MARGIN = _BOX + 2 * _SOURCE  # rows beside them that boxes and openings see
+
+
+def raise_lows(
+    image: NDArray[np.float32], invalid: NDArray[np.bool_], scale: Scale
+) -> NDArray[np.float32]:
+    """Return an image whose parts below the background are raised to it, edges kept sharp.
+
+    Parameters
+    ----------
+    image : (ny, nx) float32 array
+        In any linear unit.
+    invalid : (ny, nx) bool array
+        True = leave the pixel out.
+    scale : Scale
+        Of the image.
+
+    Returns
+    -------
+    (ny, nx) float32 array
+        `image` itself where no part of it is low, else a new one.
+    """
+    levels = (_mesh_levels(image, invalid) - scale.background) / scale.noise
+    unknown = np.isnan(levels)
+    if unknown.all():
+        return image
+    if unknown.any():
+        nearest = distance_transform_edt(unknown, return_distances=False, return_indices=True)
+        levels = levels[tuple(nearest)]
+    low, high = minimum_filter(levels, 3), maximum_filter(levels, 3)
+    if low.min() >= -_DEPTH:
+        return image
+    raised = image.copy()
+    level, noise = np.float32(scale.background), np.float32(scale.noise)
+    smooth = _Smooth(levels, image.shape)
+    ny, nx = image.shape
+    columns = np.arange(nx) // _MESH
+    for first in range(0, ny, _BAND):
+        last = min(first + _BAND, ny)
+        if low[first // _MESH : -(-last // _MESH)].min() >= -_DEPTH:
+            continue
+        above, below = max(first - _MARGIN, 0), min(last + _MARGIN, ny)
+        window = np.ix_(np.arange(above, below) // _MESH, columns)
+        lowest, highest = low[window], high[window]
+        own = smooth.rows(above, below)
+        at_edge = highest - lowest > _EDGE
+        if at_edge.any():
+            with np.errstate(over="ignore"):
+                values = (image[above:below] - level) / noise
+            missing = invalid[above:below] | ~np.isfinite(values)
+            values[missing] = own[missing]
+            np.clip(values, lowest - _BEYOND, highest + _BEYOND, out=values)
+            here = grey_opening(uniform_filter(values, _BOX), _SOURCE)
+            own = np.where(at_edge, np.clip(here, lowest, highest), own)
+        lacking = np.minimum(own + np.float32(_DEPTH), 0.0)[first - above : last - above]
+        raised[first:last] -= lacking * noise
+    return raised
+
+
+class _Smooth:
+    """Levels of meshes at every pixel, linear between their centres."""
+
+    def __init__(self, levels: NDArray[np.float32], shape: tuple[int, ...]):
+        x = (np.arange(shape[1]) + 0.5) / _MESH - 0.5
+        near, part = _between(x, levels.shape[1])
+        beside = np.minimum(near + 1, levels.shape[1] - 1)
+        self._wide = levels[:, near] + (levels[:, beside] - levels[:, near]) * part
+
+    def rows(self, low: int, high: int) -> NDArray[np.float32]:
+        """Return the levels of rows low…high−1."""
+        y = (np.arange(low, high) + 0.5) / _MESH - 0.5
+        near, part = _between(y, len(self._wide))
+        ends = self._wide[near], self._wide[np.minimum(near + 1, len(self._wide) - 1)]
+        between: NDArray[np.float32] = ends[0] + (ends[1] - ends[0]) * part[:, np.newaxis]
+        return between
+
+
+def _mesh_levels(image: NDArray[np.float32], invalid: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Return the median of each mesh, NaN where it has too few valid pixels."""
+    step = 1
+    while image.size > _MAX_SAMPLES * step**2 and step < _MESH // 8:
+        step *= 2
+    sample = image[::step, ::step].astype(np.float32)
+    sample[invalid[::step, ::step] | ~np.isfinite(sample)] = np.nan
+    side = _MESH // step
+    ny, nx = (-(-n // side) for n in sample.shape)
+    sample = np.pad(
+        sample,
+        ((0, ny * side - sample.shape[0]), (0, nx * side - sample.shape[1])),
+        constant_values=np.nan,
+    )
+    meshes = sample.reshape(ny, side, nx, side).swapaxes(1, 2).reshape(ny, nx, side * side)
+    # NaN sort last, so the median of the others stands in their middle.
+    meshes.sort(axis=-1)
+    count = np.count_nonzero(~np.isnan(meshes), axis=-1)
+    middle = np.maximum(count - 1, 0) // 2
+    chosen = np.take_along_axis(meshes, middle[..., np.newaxis], axis=-1)[..., 0]
+    levels: NDArray[np.float32] = np.where(count < _LEAST * side**2, np.float32(np.nan), chosen)
+    return levels
+
+
+def _between(
+    places: NDArray[np.float64], count: int
+) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
+    """Return the first of the two meshes that each place lies between, and how far it is."""
+    near = np.clip(np.floor(places).astype(np.intp), 0, max(count - 2, 0))
+    return near, np.clip(places - near, 0.0, 1.0).astype(np.float32)
