@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from astropy.io import fits
 from astropy.utils.masked import Masked
 from numpy.typing import ArrayLike, NDArray
 
@@ -38,11 +39,6 @@ def check_image(image: ArrayLike, name: str = "image") -> NDArray[np.float32]:
         Not two-dimensional, empty, or not of real numbers.
     """
     array = _array_of(image, name)
-    if array.ndim == 0 and array.dtype.kind in "OUS":
-        raise InvalidInputError(
-            f"{name} is a {type(image).__name__}; expected an array (ny, nx) of real numbers, "
-            "such as exposure.image. Whole exposures go to crmend.clean."
-        )
     if array.ndim != 2 or array.size == 0:
         raise InvalidInputError(
             f"{name} has shape {array.shape}; expected (ny, nx), each at least 1. "
@@ -135,12 +131,37 @@ def _array_of(values: ArrayLike, name: str) -> NDArray[Any]:
     if isinstance(values, Masked):
         return np.ma.MaskedArray(np.asarray(values.unmasked), np.asarray(values.mask))
     try:
-        return np.asanyarray(values)
+        array = np.asanyarray(values)
     except ValueError as error:  # rows of different lengths
         raise InvalidInputError(
             f"{name} is a {type(values).__name__} that is no array ({error}); expected "
             "(ny, nx) numbers, all rows of one length"
         ) from error
+    if isinstance(values, fits.HDUList) or (array.ndim == 0 and array.dtype.kind in "OUS"):
+        raise InvalidInputError(
+            f"{name} is a {type(values).__name__}; expected an array (ny, nx) of numbers: "
+            f"{_remedy(values)}"
+        )
+    return array
+
+
+def _remedy(values: object) -> str:
+    """Say how to come from what was passed to an array, by the attributes that it has."""
+    if isinstance(values, str | os.PathLike):
+        return "read the file with crmend.read_exposure"
+    if isinstance(values, fits.HDUList):
+        return "pass the .data of one HDU, such as hdus[1].data"
+    if getattr(values, "uncertainty_type", "std") != "std":
+        return "pass 1-sigma errors, .represent_as(StdDevUncertainty).array"
+    if hasattr(values, "uncertainty_type"):
+        return "pass its .array"
+    if hasattr(values, "uncertainty"):
+        return "pass its .data, with bad pixels as np.ma.array(x.data, mask=x.mask)"
+    if hasattr(values, "header") and hasattr(values, "data"):
+        return "pass its .data"
+    if hasattr(values, "cr_mask") or hasattr(values, "instrument"):
+        return "pass one of its planes, such as .image; crmend.clean takes a whole exposure"
+    return "pass one, or an exposure from crmend.read_exposure to crmend.clean"
 
 
 def check_threshold(threshold: float, default: float) -> float:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from astropy.io import fits
+from astropy.nddata import NDData, StdDevUncertainty, VarianceUncertainty
 from astropy.table import MaskedColumn, QTable, Table
 from astropy.units import adu, electron, pix
 
@@ -231,6 +232,41 @@ def test_an_exposure_that_was_cleaned_before(exposure, tmp_path):
 def test_what_is_no_image_is_named(image, message):
     with pytest.raises(InvalidInputError, match=message):
         crmend.detect(image, model="generic")
+
+
+PIXELS = np.zeros((8, 8))
+
+
+@pytest.mark.parametrize(
+    ("image", "remedy"),
+    [
+        ("u.fits", "a str; .* read the file with crmend.read_exposure"),
+        (Path("u.fits"), "Path; .* read the file with crmend.read_exposure"),
+        (None, "a NoneType; .* pass one, or an exposure from crmend.read_exposure"),
+        (NDData(PIXELS), r"a NDData; .* pass its \.data, with bad pixels as .*mask=x\.mask"),
+        (fits.PrimaryHDU(PIXELS), r"a PrimaryHDU; .* pass its \.data$"),
+        (fits.HDUList([fits.PrimaryHDU(PIXELS)]), r"a HDUList; .* such as hdus\[1\]\.data"),
+    ],
+)
+def test_what_clean_cannot_take_is_answered_with_what_to_pass(image, remedy):
+    with pytest.raises(InvalidInputError, match=f"^image is .*{remedy}"):
+        crmend.clean(image, model="generic")
+
+
+@pytest.mark.parametrize(
+    ("error", "remedy"),
+    [
+        (StdDevUncertainty(PIXELS), r"a StdDevUncertainty; .* pass its \.array$"),
+        (VarianceUncertainty(PIXELS), r"represent_as\(StdDevUncertainty\)\.array$"),
+        (fits.ImageHDU(PIXELS), r"a ImageHDU; .* pass its \.data$"),
+    ],
+)
+def test_an_error_that_is_no_array_is_answered_with_what_to_pass(image, error, remedy):
+    none = np.zeros(image.shape, bool)
+    with pytest.raises(InvalidInputError, match=f"^error is .*{remedy}"):
+        crmend.inpaint(image, none, error=error, model="tiny")
+    with pytest.raises(InvalidInputError, match=r"^cr_mask is a ImageHDU; .* pass its \.data$"):
+        crmend.inpaint(image, fits.ImageHDU(PIXELS), model="tiny")
 
 
 def test_a_ragged_mask_and_a_million_threads_are_clear_errors():

@@ -291,7 +291,7 @@ def test_a_constant_frame_has_no_cosmic_rays():
         (np.zeros((3, 3), bool), "dtype bool"),
         (np.full((3, 3), "a"), "dtype <U1"),
         (np.full((3, 3), None), "dtype object"),
-        (Path("frame.fits"), r"image is a \w*Path; expected an array .*crmend\.clean"),
+        (Path("frame.fits"), r"image is a \w*Path; expected an array .*crmend\.read_exposure"),
         (np.full((3, 3), np.nan), "no pixel of the image is valid: all 9"),
         (np.full((3, 3), np.inf), "no pixel of the image is valid"),
     ],
