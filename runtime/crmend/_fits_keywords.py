@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from typing import Any
@@ -12,11 +13,18 @@ import numpy as np
 from astropy.io import fits
 
 from crmend._instruments import Instrument
-from crmend.errors import FileFormatError, InvalidInputError, UnknownDetectorError
+from crmend.errors import (
+    CrmendWarning,
+    FileFormatError,
+    InvalidInputError,
+    UnknownDetectorError,
+)
 
 _ELECTRONS = {"e", "e-", "el", "electron", "electrons", "photoelectron", "photoelectrons"}
 _ADU = {"adu", "adus", "dn", "ct", "cts", "count", "counts"}
 _PER_SECOND = re.compile(r"[ .*]*(?:/ ?(?:s|sec|second|seconds)|s(?:\^|\*\*)?\(?-1\)?)$")
+_MOSAIC_KEYWORDS = ("BAYERPAT", "COLORTYP", "CFAPAT", "BAYER")
+_MOSAICS = {"RGGB", "BGGR", "GRBG", "GBRG"}
 
 
 @dataclass(frozen=True)
@@ -167,6 +175,28 @@ def find_calibration(
     )
 
 
+def warn_of_mosaic(header: fits.Header, file_name: str) -> None:
+    """Warn where a header says that neighbouring pixels see different colours.
+
+    Warns
+    -----
+    CrmendWarning
+        It names one of the four orders of a Bayer mosaic.
+    """
+    named = ((key, header.get(key)) for key in _MOSAIC_KEYWORDS)
+    found = [(key, value) for key, value in named if _is_mosaic(value)]
+    if not found:
+        return
+    key, value = found[0]
+    warnings.warn(
+        f"{file_name} is a raw colour frame ({key} = {value!r}), expected one colour: the "
+        "networks take the steps between colours for structure; split it into its four "
+        f"colour planes first, and leave {key} out of their headers",
+        CrmendWarning,
+        stacklevel=3,
+    )
+
+
 def parse_unit(unit: str) -> tuple[str, bool] | None:
     """Return ("electron" or "adu", per second?), or None for any other unit."""
     text = re.sub(r"/(pix|pixel|px)$", "", unit.strip().lower())
@@ -183,6 +213,10 @@ def first_positive(header: fits.Header, keys: Iterable[str]) -> float | None:
     """Return the first keyword's value that is a finite number above zero."""
     values = (_number(header.get(key)) for key in keys)
     return next((value for value in values if value is not None and value > 0), None)
+
+
+def _is_mosaic(value: Any) -> bool:
+    return isinstance(value, str) and value.strip().upper() in _MOSAICS
 
 
 def _electrons_per_unit(

@@ -17,7 +17,13 @@ from numpy.typing import NDArray
 from crmend._fits import read_flag, read_image, row_blocks
 from crmend._fits_error import read_error
 from crmend._fits_header import merged_header, readable
-from crmend._fits_keywords import Known, find_band, find_calibration, find_detector
+from crmend._fits_keywords import (
+    Known,
+    find_band,
+    find_calibration,
+    find_detector,
+    warn_of_mosaic,
+)
 from crmend._fits_layout import Layout, find_chips, locate
 from crmend._fits_output import (
     Corrected,
@@ -207,7 +213,7 @@ def read_exposure(
     CrmendWarning
         If the file holds more chips and `extver` is None, a flag file is missing, flag or
         error planes belong to none of the images, images without a known name are left
-        alone, or a keyword cannot be parsed.
+        alone, a keyword cannot be parsed, or one names a mosaic of colours.
     """
     path = check_path(path)
     known = Known(gain, read_noise, exposure_time)
@@ -223,6 +229,7 @@ def read_exposure(
     header = merged_header(content.primary, layout.image.header)
     wanted = [key for keys in profile.keywords.values() for key in keys]
     values = readable(header, wanted, path.name)
+    warn_of_mosaic(values, path.name)
     name = find_detector(values, profile, path.name, detector)
     calibration = find_calibration(values, profile, path.name, known)
     if not profile.trained:

@@ -1,5 +1,7 @@
 """Detector, unit, gain and exposure time, from the header or elsewhere."""
 
+import warnings
+
 import numpy as np
 import pytest
 from astropy.io import fits
@@ -207,3 +209,28 @@ def test_real_hst_figures(shared_data):
     assert uvis.read_noise == pytest.approx(3.08, abs=0.01)
     wfpc2 = shared_data / "hst" / "wfpc2_u40x010hm_c0f.fits.fz"
     assert count_extvers(wfpc2, instrument="generic") == 4
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "mosaic"),
+    [
+        ("BAYERPAT", "RGGB", True),
+        ("COLORTYP", "gbrg ", True),
+        ("CFAPAT", "BGGR", True),
+        ("BAYERPAT", "NONE", False),
+        ("COLORTYP", "Mono", False),
+        ("CFAPAT", 1, False),
+    ],
+)
+def test_a_mosaic_of_colours_is_said(level1, key, value, mosaic):
+    path = level1(keywords={key: value})
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        read_exposure(path)
+    said = [str(warning.message) for warning in caught]
+    if mosaic:
+        assert len(said) == 1
+        assert said[0].startswith(f"frame_L1.fits is a raw colour frame ({key} = ")
+        assert "split it into its four colour planes first" in said[0]
+    else:
+        assert said == []
