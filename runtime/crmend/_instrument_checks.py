@@ -108,8 +108,17 @@ def _check_flags(table: Mapping[str, Any], most_flags: int) -> None:
     for name in (*named, *table.get("flag_codes", {}).values()):
         known = isinstance(name, str) and name in flags
         _require(known, "the name of a flag", name, f"one of {', '.join(flags)}")
-    bit = flags[roles["cosmic_ray"]]
-    _require(bit & (bit - 1) == 0, f"flags.{roles['cosmic_ray']}", bit, "one bit: a power of 2")
+    for name, bit in flags.items():
+        expected = "one bit: a power of 2; give each bit a name of its own"
+        _require(bit & (bit - 1) == 0, f"flags.{name}", bit, expected)
+    own = flags[roles["cosmic_ray"]]
+    for role in ("invalid", "saturated"):
+        for name in roles[role]:
+            expected = (
+                f"another bit than cosmic_ray's, since {role} pixels are never cosmic rays; "
+                "give one of them a bit of its own"
+            )
+            _require(flags[name] != own, f"flags.{name}", flags[name], expected)
 
 
 def _expect(

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, reduce
 from importlib import resources
+from operator import or_
 from pathlib import Path
 from typing import Any
 
@@ -284,8 +285,8 @@ def _parse(name: str, content: bytes, where: str) -> Instrument:
         table = tomllib.loads(content.decode("utf-8"))
         check_profile(table, PLANE_KINDS, ALL_FLAGS)
         roles, flags = table.pop("flag_roles"), table["flags"]
-        table["invalid_flags"] = sum(flags[role] for role in roles["invalid"])
-        table["saturated_flags"] = sum(flags[role] for role in roles["saturated"])
+        table["invalid_flags"] = _sum_of_bits(flags, roles["invalid"])
+        table["saturated_flags"] = _sum_of_bits(flags, roles["saturated"])
         table["cr_bit"] = flags[roles["cosmic_ray"]]
         codes = table.get("flag_codes", _NO_MAP)
         table["flag_codes"] = {int(code): flags[name] for code, name in codes.items()}
@@ -307,6 +308,11 @@ def _parse(name: str, content: bytes, where: str) -> Instrument:
             f"{where} is not a usable instrument profile: {error}. Known entries: "
             f"{', '.join(ENTRIES)}; see crmend/instruments/csst_msc.toml for an example"
         ) from error
+
+
+def _sum_of_bits(flags: Mapping[str, int], names: Iterable[str]) -> int:
+    """Return the bits of some flags, each once, also where two names share one."""
+    return reduce(or_, (flags[name] for name in names), 0)
 
 
 def _upper_tuples(table: Mapping[str, list[str]]) -> dict[str, tuple[str, ...]]:

@@ -128,6 +128,20 @@ def test_own_profile(tmp_path):
     assert (mine.name, mine.cr_bit, mine.planes["image"]) == ("mine", 2, ("SCI",))
 
 
+def test_the_bit_of_cosmic_rays_means_nothing_else(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text(OWN.replace("cr = 2", "cr = 2\nhot = 2").replace("= []", "= ['hot']", 1))
+    with pytest.raises(FileFormatError, match=r"flags.hot is 2, expected another bit .*own"):
+        load_instrument(str(path))
+
+
+def test_two_names_of_one_bit_are_that_bit(tmp_path):
+    path = tmp_path / "mine.toml"
+    flags = "cr = 2\nhot = 1\nwarm = 1"
+    path.write_text(OWN.replace("cr = 2", flags).replace("= []", "= ['hot', 'warm']", 1))
+    assert load_instrument(str(path)).invalid_flags == 1
+
+
 @pytest.mark.parametrize("entry", ["unknown", "cr_bit", "named", "name"])
 def test_unknown_entries_of_own_profiles(tmp_path, entry):
     path = tmp_path / "mine.toml"
@@ -179,6 +193,9 @@ def test_unusable_own_profile(tmp_path, content):
         ("saturated = []", "", "flag_roles.saturated is missing"),
         ("[flags]", "saturaton = ['MAX']\n[flags]", "of keywords is 'saturaton', expected one"),
         ("saturated = []", "saturated = []\nbad = []", "flag_roles is 'bad', expected one"),
+        ("cr = 2", "cr = 2\nbad = 6", "flags.bad is 6, expected one bit: a power of 2; give"),
+        ("invalid = []", "invalid = ['cr']", "flags.cr is 2, expected another bit than cosmic"),
+        ("saturated = []", "saturated = ['cr']", "flags.cr is 2, .*saturated pixels are never"),
         ('"cr"', "['cr']", r"name of a flag is \['cr'\]"),
         *(
             ("[planes]", f"pixel_size_um = {value}\n[planes]", "expected a number above 0")
