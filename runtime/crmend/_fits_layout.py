@@ -114,7 +114,7 @@ def locate(content: FileHeaders, instrument: Instrument, extver: int) -> Layout:
     alone = len(chips) == 1
     flag = _companion(content, instrument, image, ("flag",), alone=alone)
     error = _companion(content, instrument, image, ERROR_KINDS, alone=alone)
-    _check_named(content, instrument, flag, error)
+    _check_named(content, instrument, image, (flag, error))
     for plane in (flag, error):
         if plane is not None and plane.shape != image.shape:
             raise FileFormatError(
@@ -160,7 +160,7 @@ def _companion(
 ) -> Plane | None:
     """Return the flag or error plane of an image: of its file, else of a sibling."""
     planes = [p for p in classify(content.planes, instrument) if p.index != image.index]
-    plane = pick(planes, kinds, image.version)
+    plane = pick(planes, kinds, image.version) or _named(planes, kinds, instrument)
     if plane is None and alone:
         plane = _only(planes, kinds, image)
         plane = plane or _by_position(content.planes, planes, instrument, kinds[0], image)
@@ -168,6 +168,21 @@ def _companion(
     if plane is None:
         _warn_of_unmatched(content, instrument, [p for p in planes if p.kind in kinds], image)
     return plane
+
+
+def _named(planes: list[Plane], kinds: tuple[str, ...], instrument: Instrument) -> Plane | None:
+    """Return the one plane that the caller named, which then serves every chip.
+
+    Not one of several, and not one with the EXTVER of another chip, unless the caller gave
+    the number of its HDU.
+    """
+    kind = next((kind for kind in kinds if kind in instrument.named), "")
+    found = [plane for plane in planes if kind and plane.kind == kind]
+    if len(found) != 1:
+        return None
+    names = instrument.planes[kind]
+    common = found[0].name in names and "EXTVER" not in found[0].header
+    return found[0] if common or str(found[0].index) in names else None
 
 
 def _only(planes: list[Plane], kinds: tuple[str, ...], image: Plane) -> Plane | None:
@@ -197,8 +212,8 @@ def _warn_of_unmatched(
 ) -> None:
     """Warn where planes of a kind are there, and none for this image."""
     empty = {kind_of(o.name, instrument) for o in content.others if o.version == image.version}
-    if not planes or planes[0].kind in empty:
-        # Without pixels, as HST leaves planes that say nothing.
+    if not planes or planes[0].kind in empty or planes[0].kind in instrument.named:
+        # Without pixels, as HST leaves planes that say nothing; or an error that comes next.
         return
     kind = planes[0].kind
     warnings.warn(
@@ -286,7 +301,10 @@ def _by_position(
 
 
 def _check_named(
-    content: FileHeaders, instrument: Instrument, flag: Plane | None, error: Plane | None
+    content: FileHeaders,
+    instrument: Instrument,
+    image: Plane,
+    found: tuple[Plane | None, ...],
 ) -> None:
     """Raise where the caller named a plane that is not there.
 
@@ -294,15 +312,23 @@ def _check_named(
     ------
     FileFormatError
     """
-    found = {plane.kind for plane in (flag, error) if plane is not None}
-    missing = [k for k in instrument.named if k != "image" and k not in found]
-    if missing:
-        kind = missing[0]
-        has = [f"{p.index} ({p.name or 'unnamed'})" for p in content.planes]
-        raise FileFormatError(
-            f"{content.path} has no {kind} plane {instrument.planes[kind][0]!r} for this "
-            f"image; expected one of HDU {', '.join(has)}"
-        )
+    kinds = {"image", *(plane.kind for plane in found if plane is not None)}
+    kind = next((kind for kind in instrument.named if kind not in kinds), None)
+    if kind is None:
+        return
+    others = [p for p in classify(content.planes, instrument) if p.index != image.index]
+    versions = [plane for plane in others if plane.kind == kind]
+    if versions:
+        why = f"with the EXTVER {image.version} of the image HDU {image.index}"
+        expected = f"one of {_listed(versions)}, named by its number (--plane {kind}=NUMBER)"
+    else:
+        why = "for this image"
+        listed = [f"{p.index} ({p.name or 'unnamed'})" for p in others]
+        expected = f"one of HDU {', '.join(listed)}" if listed else "another HDU with pixels"
+    raise FileFormatError(
+        f"{content.path} has no {kind} plane {instrument.planes[kind][0]!r} {why}; expected "
+        f"{expected}"
+    )
 
 
 def _sibling(

@@ -89,6 +89,48 @@ def test_sibling_without_a_plane_for_the_chip(level1, tmp_path, image):
         read_exposure(path, extver=3, detector="WF3")
 
 
+def two_chips(level1, image, *flags):
+    """Return a file of SCI 1, SCI 2 (HDU 1 and 2) and these planes."""
+    return level1([*(("SCI", versioned(image * n, n)) for n in (1, 2)), *flags])
+
+
+@untrained
+def test_a_plane_named_by_its_number_has_any_version(level1, image, tmp_path):
+    flags = [("DQ", versioned(FLAG * (n - 1), n)) for n in (1, 2)]
+    path = two_chips(level1, image, *flags)
+    exposure = read_exposure(path, instrument="generic", planes={"image": "1", "flag": "4"})
+    np.testing.assert_array_equal(exposure.image, image)
+    np.testing.assert_array_equal(exposure.flag, FLAG)
+    write_exposure(tmp_path / "out.fits", exposure)
+    np.testing.assert_array_equal(fits.getdata(tmp_path / "out.fits", "FLAG"), FLAG)
+
+
+@untrained
+@pytest.mark.parametrize("name", ["3", "MASK"])
+def test_one_mask_that_is_named_serves_every_chip(level1, image, name):
+    path = two_chips(level1, image, ("MASK", FLAG))
+    for extver in (1, 2):
+        planes = {"flag": name}
+        chip = read_exposure(path, instrument="generic", planes=planes, extver=extver)
+        np.testing.assert_array_equal(chip.image, image * extver)
+        np.testing.assert_array_equal(chip.flag, FLAG)
+    second = read_exposure(path, instrument="generic", planes={"image": "2", "flag": name})
+    np.testing.assert_array_equal(second.flag, FLAG)
+
+
+@untrained
+def test_one_mask_of_another_chip_is_named_by_its_number(level1, image):
+    path = two_chips(level1, image, ("MASK", versioned(FLAG, 1)))
+    match = (
+        r"no flag plane 'MASK' with the EXTVER 2 of the image HDU 2; expected one of "
+        r"HDU 3 \(MASK, EXTVER 1\), named by its number \(--plane flag=NUMBER\)"
+    )
+    with pytest.raises(FileFormatError, match=match):
+        read_exposure(path, instrument="generic", planes={"flag": "MASK"}, extver=2)
+    named = read_exposure(path, instrument="generic", planes={"flag": "3"}, extver=2)
+    np.testing.assert_array_equal(named.flag, FLAG)
+
+
 # --- names ------------------------------------------------------------------------------
 
 
