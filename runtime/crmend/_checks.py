@@ -82,7 +82,7 @@ def warn_if_elsewhere(catalog: SourceCatalog, shape: tuple[int, ...]) -> None:
 def warn_if_no_flags(exposure: Exposure) -> None:
     """Warn where a file lacks the flag plane whose bits its profile knows.
 
-    A missing sibling file has been named on reading.
+    A missing sibling file has been named on reading, and the caller may want none.
 
     Warns
     -----
@@ -91,7 +91,7 @@ def warn_if_no_flags(exposure: Exposure) -> None:
     """
     profile, path = exposure.instrument, exposure.path
     known = profile.invalid_flags | profile.saturated_flags
-    if exposure.flag is not None or path is None or not known:
+    if exposure.flag is not None or path is None or not known or "flag" in profile.left_out:
         return
     # Without pixels, as HST leaves planes that say nothing.
     empty = any(kind_of(extra.name, profile) == "flag" for extra in exposure.extras)

@@ -79,7 +79,7 @@ class Job:
     detector: str | None = None
     gain: float | None = None
     exposure_time: float | None = None
-    planes: Mapping[str, str] = field(default_factory=dict)
+    planes: Mapping[str, str | None] = field(default_factory=dict)
     bad_flags: int | str | None = None
     many: bool = False
     options: CleanOptions = field(default_factory=CleanOptions)

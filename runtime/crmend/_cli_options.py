@@ -55,14 +55,20 @@ def thread_count(text: str) -> int:
     return count
 
 
-def plane(text: str) -> tuple[str, str]:
-    """Return kind and name from ``flag=MASK``."""
+def plane(text: str) -> tuple[str, str | None]:
+    """Return kind and name from ``flag=MASK``; None from ``flag=none``, which leaves it out."""
     kind, _, name = text.partition("=")
     if kind not in PLANE_KINDS or not name.strip():
         raise argparse.ArgumentTypeError(
             f"{text!r} names no plane; expected KIND=NAME, KIND one of {', '.join(PLANE_KINDS)}"
         )
-    return kind, name.strip()
+    if name.strip().lower() != "none":
+        return kind, name.strip()
+    if kind == "image":
+        raise argparse.ArgumentTypeError(
+            f"{text!r} leaves out the image; expected its EXTNAME or HDU number"
+        )
+    return kind, None
 
 
 def flag_bits(text: str) -> int | str:

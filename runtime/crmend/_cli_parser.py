@@ -189,7 +189,8 @@ def _add_input(command: argparse.ArgumentParser, output_help: str) -> None:
         default=[],
         metavar="KIND=NAME",
         help="EXTNAME or HDU number of the image, error, weight, variance or flag plane, such "
-        "as flag=MASK or image=2; may be repeated (default: by the profile)",
+        "as flag=MASK or image=2; flag=none leaves that plane out; may be repeated (default: "
+        "by the profile)",
     )
     command.add_argument(
         "--bad-flags",

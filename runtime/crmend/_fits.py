@@ -301,7 +301,7 @@ def read_flag(
     with open_fits(path, ignore_blank=True) as hdus:
         flag = np.empty(hdus[index].shape[-2:], np.int32)
         for rows, block in plane_blocks(hdus[index]):
-            flag[rows] = flag_values(path, block)
+            flag[rows] = flag_values(f"{path} HDU {index}", block)
     return _decoded(path, flag, codes) if codes else flag
 
 
@@ -322,12 +322,15 @@ def _decoded(
     return known[flag]
 
 
-def flag_values(path: Path, block: NDArray[Any]) -> NDArray[np.int32]:
-    """Return rows of a flag plane as int32, or raise a `FileFormatError`."""
+def flag_values(label: str, block: NDArray[Any]) -> NDArray[np.int32]:
+    """Return rows of a flag plane as int32, or raise a `FileFormatError` with its label."""
     try:
         return to_int32(block)
     except InvalidInputError as error:
-        raise FileFormatError(f"{path}: {error}") from error
+        raise FileFormatError(
+            f"{label}: {error} Name the right one by --plane flag=..., or leave it out by "
+            "--plane flag=none (planes={'flag': None})"
+        ) from error
 
 
 def _unzipped_size(path: Path) -> int:

@@ -119,7 +119,8 @@ def locate(content: FileHeaders, instrument: Instrument, extver: int) -> Layout:
         if plane is not None and plane.shape != image.shape:
             raise FileFormatError(
                 f"the {plane.kind} plane {plane.label} has shape {plane.shape}, expected "
-                f"{image.shape} as the image plane; make the file again"
+                f"{image.shape} as the image plane; make the file again, or leave the plane "
+                f"out (--plane {plane.kind}=none, planes={{{plane.kind!r}: None}})"
             )
     used = [plane for plane in (image, error, flag) if plane is not None]
     _warn_of_unknown(content, instrument, used)
@@ -159,6 +160,9 @@ def _companion(
     alone: bool,
 ) -> Plane | None:
     """Return the flag or error plane of an image: of its file, else of a sibling."""
+    kinds = tuple(kind for kind in kinds if kind not in instrument.left_out)
+    if not kinds:
+        return None
     planes = [p for p in classify(content.planes, instrument) if p.index != image.index]
     plane = pick(planes, kinds, image.version) or _named(planes, kinds, instrument)
     if plane is None and alone:

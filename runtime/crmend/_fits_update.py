@@ -73,10 +73,10 @@ def _write_flags(
         header = _new_header(hdu.header, short)
         if not is_compressed(hdu):
             out.write(header_bytes(header))
-            blocks = plane_blocks(hdu)
+            label, blocks = f"{path} HDU {index}", plane_blocks(hdu)
             write_blocks(
                 out,
-                (_flagged(path, block, cr_mask[rows], bit, short) for rows, block in blocks),
+                (_flagged(label, block, cr_mask[rows], bit, short) for rows, block in blocks),
             )
             return
         compression, tile_shape = hdu.compression_type, tuple(int(n) for n in hdu.tile_shape)
@@ -95,10 +95,10 @@ def _write_flags(
 
 
 def _flagged(
-    path: Path, block: NDArray[Any], mask: NDArray[np.bool_], bit: int, short: bool
+    label: str, block: NDArray[Any], mask: NDArray[np.bool_], bit: int, short: bool
 ) -> NDArray[Any]:
     """Return rows of the plane with the bit set where the mask is True."""
-    flags = flag_values(path, block)
+    flags = flag_values(label, block)
     np.bitwise_or(flags, np.int32(bit), out=flags, where=mask)
     return _to_int16(flags) if short else flags
 

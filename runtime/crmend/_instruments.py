@@ -93,6 +93,8 @@ class Instrument:
         its bit value; empty = bits.
     named : tuple of str
         Kinds of planes that the caller named, so that the file must have them.
+    left_out : tuple of str
+        Kinds of planes that the caller wants not to be read.
     """
 
     name: str
@@ -120,32 +122,42 @@ class Instrument:
     pixel_sizes_um: Mapping[str, float] = field(default_factory=dict)
     flag_codes: Mapping[int, int] = field(default_factory=dict)
     named: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
 
     def for_detector(self, detector: str | None) -> Instrument:
         """Return the profile with `pixel_size_um` of that detector."""
         size = self.pixel_sizes_um.get(detector or "", self.pixel_size_um)
         return self if size == self.pixel_size_um else replace(self, pixel_size_um=size)
 
-    def with_planes(self, planes: Mapping[str, str]) -> Instrument:
-        """Return the profile with planes named by the caller.
+    def with_planes(self, planes: Mapping[str, str | None]) -> Instrument:
+        """Return the profile with planes named, or left out, by the caller.
 
         Parameters
         ----------
         planes : mapping
-            Kind (image, error, weight, variance, flag) to EXTNAME or number of the HDU.
+            Kind (image, error, weight, variance, flag) to EXTNAME or number of the HDU;
+            None = not to be read.
 
         Raises
         ------
         InvalidInputError
-            A kind is none of those.
+            A kind is none of those, or the image is to be left out.
         """
         unknown = [kind for kind in planes if kind not in PLANE_KINDS]
         if unknown:
             raise InvalidInputError(
                 f"there is no kind of plane {unknown[0]!r}; expected {', '.join(PLANE_KINDS)}"
             )
+        left_out = tuple(kind for kind, name in planes.items() if name is None)
+        if "image" in left_out:
+            raise InvalidInputError(
+                "planes['image'] is None; expected the EXTNAME or the HDU number of the image: "
+                "only other kinds can be left out"
+            )
         chosen: dict[str, tuple[str, ...]] = {
-            kind: (str(name).strip().upper(),) for kind, name in planes.items()
+            kind: (str(name).strip().upper(),)
+            for kind, name in planes.items()
+            if name is not None
         }
         if not chosen.keys().isdisjoint(ERROR_KINDS):
             # A weight that was named goes before an error that the profile would find.
@@ -154,7 +166,8 @@ class Instrument:
                 for kind in PLANE_KINDS
                 if kind in chosen or kind in ERROR_KINDS
             }
-        return replace(self, planes={**self.planes, **chosen}, named=tuple(planes))
+        named = tuple(kind for kind in planes if kind not in left_out)
+        return replace(self, planes={**self.planes, **chosen}, named=named, left_out=left_out)
 
     def with_bad_flags(self, bits: int | str) -> Instrument:
         """Return the profile with other bits that mean: the value carries no information.

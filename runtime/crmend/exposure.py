@@ -155,7 +155,7 @@ def read_exposure(
     gain: float | None = None,
     read_noise: float | None = None,
     exposure_time: float | None = None,
-    planes: Mapping[str, str] | None = None,
+    planes: Mapping[str, str | None] | None = None,
     bad_flags: int | str | None = None,
 ) -> Exposure:
     """Read one exposure of one detector.
@@ -184,7 +184,7 @@ def read_exposure(
         [s], instead of the header's; matters for the CR rate and for units per second.
     planes : mapping or None
         Kind of plane (image, error, weight, variance, flag) to its EXTNAME or the number of
-        its HDU, where the profile does not know them.
+        its HDU, where the profile does not know them; None leaves a plane of that kind out.
     bad_flags : int, "any" or None
         Bits of the flag plane (their sum) that mark pixels without information, or "any" of
         them but the cosmic rays'; None = the profile's.
@@ -266,7 +266,7 @@ def count_extvers(
     path: str | Path,
     *,
     instrument: str | Path | Instrument | None = None,
-    planes: Mapping[str, str] | None = None,
+    planes: Mapping[str, str | None] | None = None,
 ) -> int:
     """Return how many chips a file holds: the images that `read_exposure` can read.
 
@@ -285,7 +285,7 @@ def _profile(
     instrument: str | Path | Instrument | None,
     header: fits.Header,
     file_name: str,
-    planes: Mapping[str, str] | None,
+    planes: Mapping[str, str | None] | None,
 ) -> Instrument:
     """Return the profile asked for, or the one that fits the header."""
     if instrument is None:

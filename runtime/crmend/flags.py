@@ -119,8 +119,8 @@ def _check_whole(values: NDArray[Any]) -> None:
         good &= values == np.floor(values)
     if not good.all():
         raise InvalidInputError(
-            f"the flag plane ({values.dtype}) holds {values[~good].flat[0]}, expected whole "
-            "numbers of at most 32 bits; is this a flag plane?"
+            f"the flag plane ({values.dtype.name}) holds {values[~good].flat[0]}, expected "
+            "whole numbers of at most 32 bits; is this a flag plane?"
         )
 
 

@@ -157,9 +157,23 @@ def test_planes_of_other_shapes(level1, image, name, shape):
         read_exposure(level1([("SCI", image), (name, data)]))
 
 
-def test_flag_plane_with_fractions(level1, image):
-    with pytest.raises(FileFormatError, match=r"holds 0\.5, expected whole numbers"):
-        read_exposure(level1([("SCI", image), ("FLAG", image)]))
+@pytest.mark.parametrize(
+    ("value", "dtype", "held"),
+    [(0.5, "f4", "0.5"), (np.nan, "f4", "nan"), (2**35, "i8", "34359738368")],
+)
+def test_flag_plane_that_holds_none_is_named_and_may_be_left_out(
+    level1, image, value, dtype, held
+):
+    path = level1([("SCI", image), ("FLAG", np.full((3, 4), value, dtype))])
+    match = (
+        rf"frame_L1.fits HDU 2: .* holds {held}, expected whole numbers .*"
+        r"leave it out by --plane flag=none \(planes=\{'flag': None\}\)"
+    )
+    with pytest.raises(FileFormatError, match=match):
+        read_exposure(path)
+    exposure = read_exposure(path, planes={"flag": None})
+    np.testing.assert_array_equal(exposure.image, image)
+    assert exposure.flag is None
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

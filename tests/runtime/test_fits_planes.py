@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from crmend.errors import CrmendWarning, FileFormatError
+from crmend.errors import CrmendWarning, FileFormatError, InvalidInputError
 from crmend.exposure import read_exposure, update_flags, write_exposure
 
 FLAG = np.array([[0, 1, 2, 4], [8, 16, 32, 64], [128, 3, 0, 9]], np.int32)
@@ -129,6 +129,54 @@ def test_one_mask_of_another_chip_is_named_by_its_number(level1, image):
         read_exposure(path, instrument="generic", planes={"flag": "MASK"}, extver=2)
     named = read_exposure(path, instrument="generic", planes={"flag": "3"}, extver=2)
     np.testing.assert_array_equal(named.flag, FLAG)
+
+
+# --- left out ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["error", "weight", "flag"])
+def test_planes_that_the_caller_leaves_out(level1, tmp_path, image, kind):
+    names = {"error": "ERR", "weight": "WHT", "flag": "FLAG"}
+    wrong = (names[kind], np.ones((5, 5), np.uint8))
+    good = [("ERR", image), ("FLAG", FLAG)]
+    path = level1([("SCI", image), *(plane for plane in good if plane[0] != wrong[0]), wrong])
+    exposure = read_exposure(path, planes={kind: None})
+    assert (exposure.flag is None) == (kind == "flag")
+    assert (exposure.error is None) == (kind == "error")
+    write_exposure(tmp_path / "out.fits", exposure)
+    np.testing.assert_array_equal(fits.getdata(tmp_path / "out.fits", names[kind]), wrong[1])
+
+
+def test_flags_of_a_sibling_are_left_out(level1, image):
+    path = level1(name="a_img_L1.fits")
+    with pytest.warns(CrmendWarning, match="sibling a_flg_L1.fits does not exist"):
+        read_exposure(path)
+    assert read_exposure(path, planes={"flag": None}).flag is None
+
+
+def test_an_error_left_out_leaves_the_weight(level1, image):
+    weight = np.full((3, 4), 16.0, np.float32)
+    path = level1([("SCI", image), ("ERR", image), ("WHT", weight)])
+    exposure = read_exposure(path, planes={"error": None})
+    np.testing.assert_array_equal(exposure.error, np.full((3, 4), 0.25))
+    with pytest.raises(InvalidInputError, match=r"planes\['image'\] is None; expected the EXT"):
+        read_exposure(path, planes={"image": None})
+
+
+def test_flags_that_are_none_can_be_left_out_by_an_option(crmend_cli, noisy, tmp_path):
+    path = noisy()
+    with fits.open(path) as hdus:
+        hdus["FLAG"] = fits.ImageHDU(np.full((72, 90), np.nan, np.float32), name="FLAG")
+        hdus.writeto(path, overwrite=True)
+    words = ("clean", path, "--model", "tiny", "-o", tmp_path / "out.fits")
+    refused = crmend_cli(*words)
+    assert refused.code == 3
+    assert "HDU 3: the flag plane (float32) holds nan" in refused.err
+    assert "--plane flag=none" in refused.err
+    done = crmend_cli(*words, "--plane", "flag=none")
+    assert (done.code, "has no flag plane" in done.err) == (0, False)
+    assert fits.getdata(tmp_path / "out.fits", "FLAG")[60, 11] == 1048576
+    assert crmend_cli(*words, "--plane", "image=None").code == 2
 
 
 # --- names ------------------------------------------------------------------------------

@@ -45,13 +45,13 @@ class Reading:
     instrument : str or None
         Profile, or path of one; None = by the header.
     planes : mapping
-        Kind of plane to its EXTNAME or HDU number.
+        Kind of plane to its EXTNAME or HDU number; None = left out.
     gain : float or None
         [e-/ADU], where a profile asks for it and the header lacks it.
     """
 
     instrument: str | None = None
-    planes: Mapping[str, str] = field(default_factory=dict)
+    planes: Mapping[str, str | None] = field(default_factory=dict)
     gain: float | None = None
 
 
