@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import replace
+from pathlib import Path
 
 from crmend._fits_layout import sibling_path
 from crmend._fits_planes import kind_of
@@ -12,7 +13,7 @@ from crmend.errors import CrmendWarning
 from crmend.exposure import Exposure
 from crmend.flags import to_int32
 from crmend.inpaint import own_copy, own_plane
-from crmend.sources import SourceCatalog
+from crmend.sources import SourceCatalog, is_of_pixels
 
 
 def own_planes(exposure: Exposure) -> Exposure:
@@ -76,6 +77,30 @@ def warn_if_elsewhere(catalog: SourceCatalog, shape: tuple[int, ...]) -> None:
         "DEC in degrees, of this field: give its catalogue, or none to have sources found",
         CrmendWarning,
         stacklevel=4,
+    )
+
+
+def warn_if_of_one_chip(catalog: str | Path, file_name: str, chips: int) -> None:
+    """Warn where positions in pixels, which are those of one chip, are used for several.
+
+    Warns
+    -----
+    CrmendWarning
+        They are.
+
+    Raises
+    ------
+    MissingFileError, FileFormatError
+        The catalogue cannot be read.
+    """
+    if chips < 2 or not is_of_pixels(catalog):
+        return
+    warnings.warn(
+        f"{file_name} holds {chips} chips, and the positions in {Path(catalog).name} are "
+        "pixels, which are taken for those of every chip; expected RA and DEC: give a "
+        "catalogue of these alone, or treat one chip with its own (--plane image=1, say)",
+        CrmendWarning,
+        stacklevel=3,
     )
 
 

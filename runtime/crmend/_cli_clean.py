@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from crmend._checks import warn_if_of_one_chip
 from crmend._cli_bar import Bar
 from crmend._cli_batch import CORRECTED, FLAGS, default_output
 from crmend._cli_detect import flag_in_place
@@ -116,7 +117,10 @@ def run(job: Job) -> FrameReport:
         if path is not None:
             check_output(path, _inputs(job), overwrite=job.overwrite)
     start = time.perf_counter()
-    work = _Work(job, count_extvers(job.frame, instrument=job.instrument, planes=job.planes))
+    count = count_extvers(job.frame, instrument=job.instrument, planes=job.planes)
+    if isinstance(job.options.catalog, str):
+        warn_if_of_one_chip(job.options.catalog, job.frame.name, count)
+    work = _Work(job, count)
     if job.output is None:
         for _ in work.chips():
             pass

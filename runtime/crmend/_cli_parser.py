@@ -122,7 +122,7 @@ def _add_clean(commands: Any) -> None:
     command.add_argument(
         "--catalog",
         metavar="CAT.fits",
-        help="sources from this FITS table instead of finding them",
+        help="sources from this FITS table instead of finding them (several chips: RA and DEC)",
     )
     command.add_argument(
         "--quicklook", action="store_true", help="also draw before and after, OUT.png"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -18,12 +19,22 @@ from crmend.errors import FileFormatError, InvalidInputError
 _LOOKUP_CARDS = re.compile(r"(CPDIS|CPERR|DP|CQDIS|CQERR|DQ)\d|D2IM|AXISCORR")
 
 
+SKY = ("ra", "dec")
+"""Columns of positions that need the WCS of the image."""
+
+_PAIRS = (("x", "y"), ("x_image", "y_image"), SKY)
+
+
+def pair_of(columns: Collection[str]) -> tuple[str, str] | None:
+    """Return the two columns, by names in small letters, that hold the positions, if any."""
+    return next((pair for pair in _PAIRS if all(name in columns for name in pair)), None)
+
+
 def positions_of(
     table: Any, columns: dict[str, str], header: fits.Header | None, name: str
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
     """Return x and y counted from 0, or None if the table has no positions."""
-    pairs = (("x", "y"), ("x_image", "y_image"), ("ra", "dec"))
-    pair = next((pair for pair in pairs if set(pair) <= columns.keys()), None)
+    pair = pair_of(columns)
     if pair is None:
         return None
     first, second = (numbers_in(table, columns[key]) for key in pair)
@@ -32,7 +43,7 @@ def positions_of(
             f"the positions in {name} are not numbers; expected one number per row in the "
             f"columns {columns[pair[0]]} and {columns[pair[1]]}"
         )
-    if pair == ("ra", "dec"):
+    if pair == SKY:
         return _to_pixels(first, second, header, name)
     origin = 1.0 if pair == ("x_image", "y_image") else 0.0
     return first - origin, second - origin

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from crmend._background import measure_background
 from crmend._fits import open_fits
 from crmend._normalise import measure_scale
-from crmend._positions import numbers_in, positions_of
+from crmend._positions import SKY, numbers_in, pair_of, positions_of
 from crmend.errors import FileFormatError, InvalidInputError, MissingFileError
 
 MIN_EXTENT = 11
@@ -214,12 +214,29 @@ def read_catalog(path: str | Path, header: fits.Header | None = None) -> SourceC
     InvalidInputError
         It has sky coordinates only, and `header` holds no celestial WCS, or an unusable one.
     """
-    path = Path(path)
+    return _first_catalog(_tables_in(Path(path)), header, str(path))
+
+
+def is_of_pixels(path: str | Path) -> bool:
+    """Return True where `read_catalog` takes the positions from columns in pixels.
+
+    Raises
+    ------
+    MissingFileError, FileFormatError
+        There is no such file, or it is no FITS file.
+    """
+    names = [{name.lower() for name in table.dtype.names} for table in _tables_in(Path(path))]
+    pair = next((pair for pair in map(pair_of, names) if pair is not None), SKY)
+    return pair != SKY
+
+
+def _tables_in(path: Path) -> list[Any]:
+    """Return the tables of a FITS file."""
     if not path.is_file():
         raise MissingFileError(f"no source catalogue at {path}; give an existing FITS table")
     with open_fits(path) as hdus:
         tables = [hdu.data for hdu in hdus if isinstance(hdu, fits.BinTableHDU | fits.TableHDU)]
-    return _first_catalog([table for table in tables if table is not None], header, str(path))
+    return [table for table in tables if table is not None]
 
 
 def _extract(

@@ -242,3 +242,36 @@ def test_an_empty_output_name_is_no_default(crmend_cli, noisy, tmp_path):
     done = crmend_cli("clean", noisy(), "-o", "", *TINY)
     assert done.code == 5
     assert [path.name for path in tmp_path.iterdir()] == ["frame_L1.fits"]
+
+
+@pytest.mark.parametrize(
+    ("columns", "chips", "said"),
+    [
+        (("x", "y"), 2, True),
+        (("X_IMAGE", "Y_IMAGE"), 2, True),
+        (("x", "y", "RA", "DEC"), 2, True),
+        (("RA", "DEC"), 2, False),
+        (("x", "y"), 1, False),
+    ],
+)
+def test_pixels_of_one_catalogue_for_several_chips_are_said(
+    crmend_cli, level1, tmp_path, columns, chips, said
+):
+    image = np.random.default_rng(5).normal(10.0, 1.0, (72, 90)).astype(np.float32)
+    hdus = [fits.ImageHDU(image) for _ in range(chips)]
+    for number, hdu in enumerate(hdus, 1):
+        hdu.header["EXTVER"] = number
+        hdu.header.update(CTYPE1="RA---TAN", CTYPE2="DEC--TAN", CDELT1=1e-5, CDELT2=1e-5)
+    frame = level1([("SCI", hdu) for hdu in hdus])
+    Table({name: [0.0002] for name in columns}).write(tmp_path / "cat.fits")
+    done = crmend_cli(
+        "clean", frame, "-o", tmp_path / "out.fits", "--model", "tiny", "--threshold", "0.99",
+        "--catalog", tmp_path / "cat.fits", "--instrument", "generic", "--json",
+    )  # fmt: skip
+    assert done.code == 0
+    match = (
+        "frame_L1.fits holds 2 chips, and the positions in cat.fits are pixels, which are "
+        "taken for those of every chip; expected RA and DEC"
+    )
+    found = [text for text in done.json["warnings"] if match in text]
+    assert len(found) == said
