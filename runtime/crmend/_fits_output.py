@@ -11,6 +11,7 @@ import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
 
+from crmend._fits import FITS_BLOCK
 from crmend._fits_extras import append_extras
 from crmend._fits_header import add_provenance
 from crmend._fits_layout import locate
@@ -153,8 +154,9 @@ def write_exposures(
             provenance = getattr(result, "provenance", None)
             chips += [provenance] if provenance is not None else []
             if count == 1:
-                primary = exposure.primary_header
-                size = write_primary(temporary, _with_provenance(primary, chips))
+                primary = exposure.primary_header.copy()
+                # Any of the chips may bring the provenance, which is known at the end.
+                size = write_primary(temporary, primary, spare=FITS_BLOCK)
             names = _append_chip(temporary, exposure, result, count, probability=probability)
             written |= {(name, count) for name in names}
             if result.image is not None:
@@ -163,8 +165,7 @@ def write_exposures(
             raise InvalidInputError(
                 f"there are no exposures to write to {path}; pass at least one"
             )
-        if count > 1:
-            write_primary(temporary, _with_provenance(primary, chips), size)
+        write_primary(temporary, _with_provenance(primary, chips), size)
         append_extras(temporary, extras, written)
 
 

@@ -107,31 +107,49 @@ def _pack(plain: Path, packed: Path, name: str) -> None:
         shutil.copyfileobj(source, stream, _COPY_BYTES)
 
 
-def write_primary(path: Path, primary: fits.Header, size: int = 0) -> int:
+def write_primary(path: Path, primary: fits.Header, size: int = 0, *, spare: int = 0) -> int:
     """Write a primary HDU without pixels at the start of a file, new or not.
 
     Parameters
     ----------
     path : Path
     primary : fits.Header
-        Cards to keep; structural ones are replaced.
+        Cards to keep; structural ones are replaced.  Those that cannot be written are removed
+        from it.
     size : int
-        Bytes to fill, with blank cards; for a header that replaces a longer one.
+        Bytes to fill, with blank cards, for a header that replaces another one; 0 = as many
+        as it takes.
+    spare : int
+        Bytes to keep free, with blank cards, for a longer header to come.
 
     Returns
     -------
     int
         Bytes written.
+
+    Raises
+    ------
+    OutputError
+        The header is longer than `size`; the file is as before.
     """
+    drop_unwritable(primary)
     header = fits.Header()
     header["SIMPLE"] = (True, "conforms to FITS standard")
     header["BITPIX"] = (8, "array data type")
     header["NAXIS"] = (0, "number of array dimensions")
     header["EXTEND"] = (True, "extensions follow")
     header.extend(clean_header(primary), strip=False, unique=False, update=False)
-    drop_unwritable(header)
-    while len(content := header_bytes(header)) < size:
+    content = header_bytes(header)
+    if 0 < size < len(content):
+        raise OutputError(
+            f"the primary header takes {len(content)} bytes, expected at most the {size} that "
+            "were kept for it; shorten the names of the models, or write each chip to a file "
+            "of its own"
+        )
+    size = size or len(content) + spare
+    while len(content) < size:
         header.append(("", ""), end=True)
+        content = header_bytes(header)
     with path.open("r+b" if path.exists() else "xb") as stream:
         return stream.write(content)
 

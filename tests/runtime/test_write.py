@@ -12,8 +12,9 @@ import pytest
 from astropy.io import fits
 from astropy.wcs import WCS
 
+from crmend._fits_write import write_primary
 from crmend._provenance import Provenance, combine
-from crmend.errors import InvalidInputError
+from crmend.errors import InvalidInputError, OutputError
 from crmend.exposure import (
     Corrected,
     read_exposure,
@@ -231,6 +232,34 @@ def test_several_chips(tmp_path, exposure, corrected):
         assert [hdus["SCI", version].header["CRCOUNT"] for version in (1, 2)] == [3, 10]
         assert (hdus[0].header["CRCOUNT"], hdus[0].header["CRMDETMD"]) == (13, "several")
         np.testing.assert_array_equal(hdus["SCI", 2].data, corrected.image)
+
+
+@pytest.mark.parametrize("cards", [0, 15, 29, 31])
+def test_any_chip_may_bring_the_provenance(tmp_path, exposure, corrected, cards):
+    for number in range(cards):
+        exposure.primary_header[f"EXTRA{number}"] = number
+    items = [(exposure, None), (exposure, corrected), (exposure, None)]
+    write_exposures(tmp_path / "out.fits", items)
+    with fits.open(tmp_path / "out.fits") as hdus:
+        hdus.verify("exception")
+        assert [(hdu.name, hdu.ver) for hdu in hdus[1:]] == [
+            (name, version) for version in (1, 2, 3) for name in ("SCI", "ERR", "FLAG")
+        ]
+        assert hdus[0].header["CRMNPIX"] == 12
+        assert len(hdus[0].header["EXTRA*"]) == cards
+        np.testing.assert_array_equal(hdus["SCI", 1].data, exposure.image)
+        np.testing.assert_array_equal(hdus["SCI", 2].data, corrected.image)
+
+
+def test_a_header_never_runs_into_the_planes(tmp_path):
+    path = tmp_path / "a.fits"
+    size = write_primary(path, fits.Header(), spare=2880)
+    assert size == path.stat().st_size == 5760
+    long = fits.Header([(f"CARD{number}", number) for number in range(72)])
+    with pytest.raises(OutputError, match="takes 8640 bytes, expected at most the 5760"):
+        write_primary(path, long, size)
+    assert path.stat().st_size == size
+    assert "CARD0" not in fits.getheader(path)
 
 
 def test_combined_provenance():
