@@ -99,7 +99,8 @@ def run_clean(options: argparse.Namespace) -> FrameReport:
 def run_detect(options: argparse.Namespace) -> FrameReport:
     """Flag the cosmic rays of the file that the command line names."""
     output: Path | None = _output(options, FLAGS)
-    if options.update_flags and options.output is None and not options.save_probability:
+    asked = options.output is not None or options.folder is not None
+    if options.update_flags and not asked and not options.save_probability:
         output = None
     return run(replace(_job(options, output), mend=False))
 

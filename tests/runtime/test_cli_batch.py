@@ -141,3 +141,25 @@ def test_a_warning_is_printed_once_but_noted_for_each(crmend_cli, night, tmp_pat
     warnings = [report["warnings"] for report in reports]
     assert warnings[0] == warnings[1] != []
     assert done.err.count("crmend: warning:") == len(warnings[0])
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_a_folder_is_no_less_asked_for_than_a_file(crmend_cli, night, tmp_path, several):
+    """As with -o FILE, the result is written, and the input's flags change, too."""
+    first, _, second = night
+    frames, out = (first, second) if several else (first,), tmp_path / "out"
+    out.mkdir()
+    done = crmend_cli("detect", *frames, "--update-flags", "-o", out, *TINY)
+    assert done.code == 0
+    assert written(out) == ["a_flag.fits", "b_flag.fits"][: len(frames)]
+    for frame in frames:
+        flags = fits.getdata(frame, "FLAG")
+        assert (flags & (1 << 20)).any()
+        np.testing.assert_array_equal(fits.getdata(out / f"{frame.stem}_flag.fits"), flags)
+
+
+def test_without_an_output_only_the_inputs_flags_change(crmend_cli, night, tmp_path):
+    first, _, second = night
+    before = written(tmp_path)
+    assert crmend_cli("detect", first, second, "--update-flags", *TINY).code == 0
+    assert written(tmp_path) == before
