@@ -32,7 +32,7 @@ images and masks:
 
 exit codes:
   0  done
-  1  unexpected error (--debug shows the traceback)
+  1  unexpected error (--debug shows the traceback), or out of memory (--memory, --threads 1)
   2  wrong command line
   3  input: file missing, truncated, not FITS, no image, unusable pixels or units
   4  unknown instrument or detector; model pack unknown, damaged or swapped

@@ -31,7 +31,7 @@ Blocks = Iterator[tuple[slice, NDArray[Any]]]
 """Slices of whole rows, and their pixels."""
 
 _BZERO_64 = 2**63
-_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.ENOMEM)
 _GZIP_MAGIC = b"\x1f\x8b"
 _FOREIGN_MAGIC = {
     b"BZh": "bzip2",
@@ -122,8 +122,9 @@ def open_fits(path: Path, **options: Any) -> Iterator[Any]:
         except PermissionError as error:
             raise _cannot_open(path, error) from error
         except _READ_ERRORS as error:
-            if getattr(error, "errno", None) in _DISK_FULL:
-                # From what is written inside the block; reading never gives these.
+            if getattr(error, "errno", None) in _NO_ROOM:
+                # On the disk, for what is written inside the block, or in memory: it is not
+                # the file's fault.
                 raise
             raise FileFormatError(
                 f"{path} cannot be read as FITS ({type(error).__name__}: {error}); "

@@ -90,6 +90,9 @@ def atomic_output(
     except CrmendError:
         raise
     except OSError as error:
+        if error.errno == errno.ENOMEM:
+            # Memory, not the disk, is full.
+            raise
         raise _cannot_write(path, error) from error
     finally:
         for leftover in (temporary, packed):

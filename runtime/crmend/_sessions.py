@@ -16,7 +16,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from crmend.errors import DeviceError, InvalidInputError, MissingRuntimeError, ModelError
+from crmend.errors import (
+    DeviceError,
+    InvalidInputError,
+    MissingRuntimeError,
+    ModelError,
+    OutOfMemoryError,
+)
 
 DEVICES = ("auto", "cpu", "cuda")
 
@@ -25,6 +31,8 @@ _CUDA = "CUDAExecutionProvider"
 # A process that goes through all detectors keeps only the last few sessions.
 _MAX_SESSIONS = 4
 _FATAL = 4
+# Words of onnxruntime, of C++ and of CUDA.
+_NO_MEMORY = ("Failed to allocate memory", "bad_alloc", "out of memory")
 MOST_THREADS = 1024
 """Threads that anybody may ask for."""
 
@@ -101,8 +109,9 @@ class Session:
         Raises
         ------
         ModelError
-            onnxruntime refuses the arrays, or runs out of memory; or another process loaded
-            the graph.
+            onnxruntime refuses the arrays; or another process loaded the graph.
+        OutOfMemoryError
+            onnxruntime runs out of memory.
         """
         if os.getpid() != self.process:
             raise ModelError(
@@ -115,10 +124,8 @@ class Session:
             return tuple(self._session.run(None, feed, self._last_run if last else None))
         except Exception as error:  # onnxruntime's exceptions share no public base
             shapes = ", ".join(str(array.shape) for array in arrays)
-            raise ModelError(
-                f"onnxruntime ({self.provider}) failed on input of shape {shapes}: "
-                f"{_first_line(error)}. If it ran out of memory, use smaller tiles."
-            ) from error
+            task = f"onnxruntime ({self.provider}) failed on input of shape {shapes}"
+            raise _failure(task, error) from error
 
 
 def get_session(graph: bytes, sha256: str, device: str, threads: int | None) -> Session:
@@ -143,6 +150,8 @@ def get_session(graph: bytes, sha256: str, device: str, threads: int | None) -> 
         `device` is ``cuda`` and CUDA was not granted.
     ModelError
         onnxruntime cannot read the graph.
+    OutOfMemoryError
+        There is not enough memory for it.
     InvalidInputError
         `device` or `threads` is out of range.
     """
@@ -174,7 +183,7 @@ def _create(graph: bytes, device: str, threads: int) -> Session:
         reason = f"onnxruntime fell back to {_CPU}"
         try:
             session = _load(ort, graph, (_CUDA, _CPU), threads)
-        except ModelError as error:
+        except (ModelError, OutOfMemoryError) as error:
             if device == "cuda":
                 reason = str(error)
         else:
@@ -215,7 +224,7 @@ def _load(ort: Any, graph: bytes, providers: tuple[str, ...], threads: int) -> S
             enable_fallback=0,
         )
     except Exception as error:  # onnxruntime's exceptions share no public base
-        raise ModelError(f"onnxruntime cannot load the graph: {_first_line(error)}") from error
+        raise _failure("onnxruntime cannot load the graph", error) from error
     last_run = ort.RunOptions()
     last_run.log_severity_level = _FATAL
     devices = ";".join(
@@ -270,5 +279,13 @@ def _usable_cpus() -> int:
     return os.cpu_count() or 1
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]
+def _failure(task: str, error: Exception) -> ModelError | OutOfMemoryError:
+    """Return our error for one of onnxruntime's, which tell want of memory by words only."""
+    text = str(error).strip()
+    line = text.partition("\n")[0]
+    if any(words in text for words in _NO_MEMORY):
+        return OutOfMemoryError(
+            f"{task}, expected enough memory for it: {line}; work in smaller pieces "
+            "(--memory 2GB, in Python memory='2GB') and with --threads 1, or end other programs"
+        )
+    return ModelError(f"{task}: {line}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import os
 import sys
@@ -18,6 +19,7 @@ from crmend.errors import (
     MissingFileError,
     MissingRuntimeError,
     ModelError,
+    OutOfMemoryError,
     OutputError,
     UnknownDetectorError,
     UnknownInstrumentError,
@@ -31,6 +33,7 @@ LAST_OF_A_FRAME = 128
 _FIRST_FREE = 3  # number of a file, after those of the standard streams
 
 EXIT_CODES: dict[type[Exception], int] = {
+    OutOfMemoryError: UNEXPECTED,
     MissingFileError: 3,
     FileFormatError: 3,
     InvalidInputError: 3,
@@ -138,7 +141,7 @@ def _describe(error: BaseException) -> tuple[str, int]:
     if isinstance(error, CrmendError):
         fitting = (code for kind, code in EXIT_CODES.items() if isinstance(error, kind))
         return str(error), next(fitting, UNEXPECTED)
-    if isinstance(error, MemoryError):
+    if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
         return f"out of memory ({error}); try --memory or --threads 1", UNEXPECTED
     name = type(error).__name__
     return f"unexpected {name}: {error}; run again with --debug, report it", UNEXPECTED

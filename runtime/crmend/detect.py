@@ -139,8 +139,9 @@ def detect(
     ------
     InvalidInputError
         An argument has the wrong shape, dtype or range, or no pixel is valid.
-    UnknownDetectorError, ModelError, DeviceError, MissingRuntimeError
-        No such detector; no such pack, or a damaged one; no CUDA; no onnxruntime.
+    UnknownDetectorError, ModelError, DeviceError, MissingRuntimeError, OutOfMemoryError
+        No such detector; no such pack, or a damaged one; no CUDA; no onnxruntime; not enough
+        memory for it.
 
     Warns
     -----
@@ -256,8 +257,8 @@ def detect_into(
     InvalidInputError
         All pixels are excluded, the model is not for detection, a number is out of range, or
         the network wants electrons and `electrons_per_unit` is None.
-    ModelError
-        onnxruntime runs out of memory.
+    ModelError, OutOfMemoryError
+        onnxruntime refuses the image, or runs out of memory.
 
     Warns
     -----

@@ -38,6 +38,10 @@ class ModelError(CrmendError, RuntimeError):
     """A graph or card is missing, damaged, swapped, or of an unknown format."""
 
 
+class OutOfMemoryError(CrmendError, MemoryError):
+    """onnxruntime asked for more memory than there is."""
+
+
 class MissingRuntimeError(CrmendError, ImportError):
     """onnxruntime is not installed."""
 

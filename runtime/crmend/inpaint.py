@@ -195,8 +195,9 @@ def inpaint(
         pixel is left to mend the others from.
     MissingFileError, FileFormatError
         The table of sources cannot be read.
-    UnknownDetectorError, ModelError, DeviceError, MissingRuntimeError
-        No such detector; no such pack, or a damaged one; no CUDA; no onnxruntime.
+    UnknownDetectorError, ModelError, DeviceError, MissingRuntimeError, OutOfMemoryError
+        No such detector; no such pack, or a damaged one; no CUDA; no onnxruntime; not enough
+        memory for it.
     """
     mended = own_copy(image)
     mask = check_mask(cr_mask, mended.shape, "cr_mask")

@@ -109,8 +109,8 @@ class Model:
 
         Raises
         ------
-        ModelError
-            onnxruntime refuses the arrays or runs out of memory.
+        ModelError, OutOfMemoryError
+            onnxruntime refuses the arrays, or runs out of memory.
         """
         return self._session.run(arrays, last=last)
 

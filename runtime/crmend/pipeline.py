@@ -135,8 +135,9 @@ def clean(
         An argument has the wrong shape, dtype or range, or no pixel is valid.
     MissingFileError, FileFormatError
         The catalogue cannot be read.
-    UnknownDetectorError, ModelError, DeviceError, MissingRuntimeError
-        No such detector; no such pack, or a damaged one; no CUDA; no onnxruntime.
+    UnknownDetectorError, ModelError, DeviceError, MissingRuntimeError, OutOfMemoryError
+        No such detector; no such pack, or a damaged one; no CUDA; no onnxruntime; not enough
+        memory for it.
 
     Warns
     -----

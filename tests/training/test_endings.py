@@ -9,6 +9,7 @@ from concurrent.futures.process import BrokenProcessPool
 
 import pytest
 
+from crmend.errors import OutOfMemoryError
 from crmend_training._script import end_of
 
 
@@ -30,6 +31,7 @@ def raising(error):
             "x: a.json: No such file or directory; check the path, and that you may read it or "
             "write there",
         ),
+        (OutOfMemoryError("no"), 1, "x: no; with less memory than it needs, try --jobs 1"),
         (MemoryError(), 1, "x: out of memory; with less memory than it needs, try --jobs 1"),
         (
             BrokenProcessPool("a process died"),
@@ -53,6 +55,7 @@ def test_sigterm_is_told_and_the_handler_of_before_comes_back(capsys):
 WORK = """
 import signal, sys, time
 from crmend_training._processes import workers
+from crmend.errors import OutOfMemoryError
 from crmend_training._script import end_of
 
 def main():

@@ -41,11 +41,12 @@ def end_of(main: Callable[[], int | None], name: str) -> int:
         text, code = "terminated", 128 + error.number
     except KeyboardInterrupt:
         text, code = "interrupted", INTERRUPTED
-    except (CrmendError, ValueError, OSError, LookupError) as error:
-        text, code = _described(error), INPUT
+    # Before CrmendError: OutOfMemoryError is both.
     except (MemoryError, BrokenExecutor) as error:
         text = f"{str(error) or 'out of memory'}; with less memory than it needs, try --jobs 1"
         code = UNEXPECTED
+    except (CrmendError, ValueError, OSError, LookupError) as error:
+        text, code = _described(error), INPUT
     print(f"{name}: {' '.join(text.split())}", file=sys.stderr)  # noqa: T201
     return code
 
