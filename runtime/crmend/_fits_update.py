@@ -51,7 +51,7 @@ def or_into_flag_planes(chips: Sequence[tuple[Plane, NDArray[np.bool_]]], bit: i
         # Chips may share one plane of a sibling file.
         known = masks.get(plane.index)
         masks[plane.index] = cr_mask if known is None else cr_mask | known
-    with atomic_output(target, overwrite=True, gzipped=gzipped, mode_of=target) as temporary:
+    with atomic_output(target, overwrite=True, gzipped=gzipped, owned_as=target) as temporary:
         with open_fits(target, disable_image_compression=True) as hdus:
             places = {index: hdus[index].fileinfo() for index in masks}
         with open_bytes(target) as source, temporary.open("xb") as out:

@@ -36,7 +36,7 @@ def atomic_output(
     overwrite: bool,
     inputs: Iterable[Path] = (),
     gzipped: bool | None = None,
-    mode_of: Path | None = None,
+    owned_as: Path | None = None,
     finish: Callable[[], None] | None = None,
 ) -> Iterator[Path]:
     """Give a temporary name in the same folder, and rename it when all went well.
@@ -51,8 +51,8 @@ def atomic_output(
         Files that must not be replaced, under whatever name (links included).
     gzipped : bool or None
         Gzip the file; None = if its name ends in .gz.
-    mode_of : Path or None
-        File whose permissions to copy.
+    owned_as : Path or None
+        File whose permissions to copy, and whose owner and group as far as the system allows.
     finish : callable or None
         Called when the file is complete and on the disk, before it is renamed: for what
         should happen only if nothing can go wrong any more.
@@ -76,8 +76,10 @@ def atomic_output(
         if path.suffix.lower() == ".gz" if gzipped is None else gzipped:
             _pack(temporary, packed, path.name)
             packed.replace(temporary)
-        if mode_of is not None:
-            shutil.copymode(mode_of, temporary)
+        if owned_as is not None:
+            _copy_owner(owned_as, temporary)
+            # Afterwards, since a new owner may cost some of the bits.
+            shutil.copymode(owned_as, temporary)
         _sync(temporary)
         # Another process may have written it meanwhile.
         _check_place(path, inputs, overwrite=overwrite)
@@ -98,6 +100,17 @@ def atomic_output(
         for leftover in (temporary, packed):
             with suppress(OSError):
                 leftover.unlink(missing_ok=True)
+
+
+def _copy_owner(source: Path, target: Path) -> None:
+    """Give a file the owner and the group of another one, or the group alone, or neither."""
+    if not hasattr(os, "chown"):  # Windows
+        return
+    status = source.stat()
+    for owner in (status.st_uid, -1):
+        with suppress(OSError):
+            os.chown(target, owner, status.st_gid)
+            return
 
 
 def _pack(plain: Path, packed: Path, name: str) -> None:

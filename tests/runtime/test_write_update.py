@@ -1,6 +1,7 @@
 """The flag plane of a Level 1 file, updated in place: every other byte stays."""
 
 import gzip
+import os
 import shutil
 
 import numpy as np
@@ -156,6 +157,39 @@ def test_link_and_permissions_are_kept(level1, tmp_path, image):
     update_flags(link, read_exposure(link), MASK)
     assert link.is_symlink()
     assert path.stat().st_mode & 0o777 == 0o604
+    np.testing.assert_array_equal(fits.getdata(path, "FLAG"), EXPECTED)
+
+
+def owner_of(path):
+    status = path.stat()
+    return status.st_uid, status.st_gid, status.st_mode & 0o7777
+
+
+@pytest.mark.skipif(
+    not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root may give files away"
+)
+def test_owner_and_group_are_kept(level1, image):
+    path = level1(three_planes(image, FLAG.astype("u2")))
+    os.chown(path, 12345, 23456)
+    path.chmod(0o2640)
+    update_flags(path, read_exposure(path), MASK)
+    assert owner_of(path) == (12345, 23456, 0o2640)
+
+
+@pytest.mark.parametrize("group_too", [False, True])
+def test_an_owner_who_may_not_be_kept_is_no_error(level1, image, monkeypatch, group_too):
+    path = level1(three_planes(image, FLAG.astype("u2")))
+    before = owner_of(path)
+    asked = []
+
+    def refuse(target, owner, group):
+        asked.append((owner, group))
+        if owner != -1 or group_too:
+            raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "chown", refuse)
+    update_flags(path, read_exposure(path), MASK)
+    assert asked == [before[:2], (-1, before[1])]
     np.testing.assert_array_equal(fits.getdata(path, "FLAG"), EXPECTED)
 
 
