@@ -6,7 +6,6 @@ import errno
 import gzip
 import stat
 import struct
-import warnings
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -15,9 +14,9 @@ from typing import Any
 
 import numpy as np
 from astropy.io import fits
-from astropy.utils.exceptions import AstropyWarning
 from numpy.typing import NDArray
 
+from crmend._quiet import without_astropy_warnings
 from crmend.errors import CrmendError, FileFormatError, InvalidInputError, MissingFileError
 from crmend.flags import to_int32
 
@@ -112,8 +111,7 @@ def open_fits(path: Path, **options: Any) -> Iterator[Any]:
         If it cannot be read as FITS, on opening or inside the ``with`` block.
     """
     check_exists(path)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", AstropyWarning)
+    with without_astropy_warnings():
         try:
             with fits.open(path, mode="readonly", memmap=False, **options) as hdus:
                 yield hdus

@@ -8,7 +8,6 @@ import io
 import os
 import secrets
 import shutil
-import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,12 +15,12 @@ from typing import IO, Any
 
 import numpy as np
 from astropy.io import fits
-from astropy.utils.exceptions import AstropyWarning
 from numpy.typing import NDArray
 
 from crmend._fits import FITS_BLOCK, row_blocks
 from crmend._fits_header import clean_header, drop_unwritable, header_bytes, plane_header
 from crmend._inputs import check_path
+from crmend._quiet import without_astropy_warnings
 from crmend.errors import CrmendError, OutputError
 
 _PROBABILITY_STEP = 1e-4
@@ -69,9 +68,8 @@ def atomic_output(
             check_output(path, inputs, overwrite=overwrite)
         else:
             _check_place(path, inputs, overwrite=overwrite)
-        with warnings.catch_warnings():
-            # Non-standard cards of the input are passed on as they are.
-            warnings.simplefilter("ignore", AstropyWarning)
+        # Non-standard cards of the input are passed on as they are.
+        with without_astropy_warnings():
             yield temporary
         if path.suffix.lower() == ".gz" if gzipped is None else gzipped:
             _pack(temporary, packed, path.name)

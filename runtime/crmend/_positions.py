@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Collection
 from typing import Any
 
 import numpy as np
 from astropy.io import fits
-from astropy.utils.exceptions import AstropyWarning
 from astropy.wcs import WCS
 from numpy.typing import NDArray
 
+from crmend._quiet import without_astropy_warnings
 from crmend.errors import FileFormatError, InvalidInputError
 
 # Corrections of fractions of a pixel, whose tables stand in other extensions (HST).
@@ -67,8 +66,7 @@ def _to_pixels(
     """Turn sky coordinates [deg] into x and y by the WCS of the image."""
     cards = [] if header is None else header.cards
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", AstropyWarning)
+        with without_astropy_warnings():
             wcs = WCS(fits.Header([c for c in cards if not _LOOKUP_CARDS.match(c.keyword)]))
             celestial = wcs.celestial if wcs.has_celestial else None
             if celestial is not None:
