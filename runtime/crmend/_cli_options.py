@@ -102,6 +102,13 @@ def contradiction(options: argparse.Namespace) -> str | None:
             f"argument --detector: {detector} contradicts --model {model}; expected the same "
             "detector, or one of the two options"
         )
+    lowest = getattr(options, "threshold", None)
+    seed = getattr(options, "seed_threshold", None)
+    if lowest is not None and seed is not None and seed < lowest:
+        return (
+            f"argument --seed-threshold: {seed:g} is below --threshold {lowest:g}; expected at "
+            "least as much, since a group's best pixel is one of those above the threshold"
+        )
     return None
 
 

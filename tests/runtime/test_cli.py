@@ -259,6 +259,7 @@ def test_detect_several_chips(crmend_cli, noisy, tmp_path):
         ("polish", "a.fits"),
         ("clean", "a.fits", "--threshold", "1.5"),
         ("clean", "a.fits", "--threshold", "0.5", "--target-precision", "0.9"),
+        ("clean", "a.fits", "--threshold", "0.8", "--seed-threshold", "0.5"),
         ("clean", "a.fits", "--quality", "best"),
         ("clean", "a.fits", "--threads", "0"),
         ("clean", "a.fits", "--threads", "99999"),
