@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 # Windows has no SIGHUP, which comes where a terminal is closed.
 ENDING = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+_ANSWERING = 10.0
+"""Seconds in which more signals do not disturb the answer to the first one."""
 
 
 class Terminated(KeyboardInterrupt):
@@ -28,7 +32,8 @@ def ending_signals() -> Iterator[None]:
         return
     # What nohup and others let a process ignore stays ignored.
     heeded = [number for number in ENDING if signal.getsignal(number) != signal.SIG_IGN]
-    previous = {number: signal.signal(number, _terminate) for number in heeded}
+    terminate = _terminate_once()
+    previous = {number: signal.signal(number, terminate) for number in heeded}
     try:
         yield
     finally:
@@ -36,5 +41,18 @@ def ending_signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _terminate(number: int, frame: FrameType | None) -> None:
-    raise Terminated(number)
+def _terminate_once() -> Callable[[int, FrameType | None], None]:
+    """Return a handler that raises `Terminated`, and then nothing while that is answered.
+
+    Not for ever: Python drops an error that is raised while an object is destroyed, and the
+    process must still end at a later signal.
+    """
+    raised = -math.inf
+
+    def terminate(number: int, frame: FrameType | None) -> None:
+        nonlocal raised
+        if time.monotonic() - raised > _ANSWERING:
+            raised = time.monotonic()
+            raise Terminated(number)
+
+    return terminate

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,9 @@ import pytest
 from astropy.io import fits
 from astropy.table import Table
 
-from crmend import _cli_clean
+from crmend import _cli_clean, cli
+from crmend._cli_output import say
+from crmend._signals import Terminated, ending_signals
 
 TINY = ("--model", "tiny", "--threshold", "0.99")
 
@@ -195,6 +198,36 @@ def test_interrupted_work_leaves_nothing(
     assert (done.code, done.err) == (code, f"crmend: {word}\n")
     assert list(tmp_path.iterdir()) == [frame]
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+@pytest.mark.usefixtures("interruptible")
+def test_more_signals_do_not_disturb_the_answer(crmend_cli, noisy, monkeypatch):
+    def kill(*args):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    def kill_and_say(line):
+        kill()
+        os.kill(os.getpid(), signal.SIGHUP)
+        say(line)
+
+    monkeypatch.setattr(_cli_clean, "clean_in_place", kill)
+    monkeypatch.setattr(cli, "say", kill_and_say)
+    done = crmend_cli("clean", noisy(), *TINY)
+    assert (done.code, done.err) == (143, "crmend: terminated\n")
+
+
+@pytest.mark.usefixtures("interruptible")
+def test_a_later_signal_ends_what_has_missed_the_first(monkeypatch):
+    now = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    with ending_signals():
+        with pytest.raises(Terminated):
+            os.kill(os.getpid(), signal.SIGTERM)
+        now += 9.0
+        os.kill(os.getpid(), signal.SIGTERM)
+        now += 9.0
+        with pytest.raises(Terminated):
+            os.kill(os.getpid(), signal.SIGHUP)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
