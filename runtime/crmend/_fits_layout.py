@@ -20,6 +20,7 @@ from crmend._fits_planes import (
     of_kind,
     pick,
     scan,
+    with_stated_kind,
 )
 from crmend._instruments import ERROR_KINDS, PLANE_KINDS, Instrument
 from crmend.errors import CrmendWarning, FileFormatError, InvalidInputError
@@ -87,8 +88,8 @@ def locate(content: FileHeaders, instrument: Instrument, extver: int) -> Layout:
     Raises
     ------
     FileFormatError
-        If there is no image plane, it is not 2-D, another plane's shape differs, or several
-        planes might be the flags or errors of the only image.
+        If there is no image plane, it is not 2-D, another plane's shape differs, several
+        planes might be the flags or errors of the only image, or a UTYPE is unknown.
     InvalidInputError
         If `extver` is no whole number or out of range.
 
@@ -114,6 +115,7 @@ def locate(content: FileHeaders, instrument: Instrument, extver: int) -> Layout:
     alone = len(chips) == 1
     flag = _companion(content, instrument, image, ("flag",), alone=alone)
     error = _companion(content, instrument, image, ERROR_KINDS, alone=alone)
+    error = None if error is None else with_stated_kind(error, instrument)
     _check_named(content, instrument, image, (flag, error))
     for plane in (flag, error):
         if plane is not None and plane.shape != image.shape:

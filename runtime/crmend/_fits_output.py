@@ -377,6 +377,8 @@ def _plane_header(
     else:
         # A weight plane has become an error.
         header["BUNIT"] = exposure.unit
+    if kind == "error" and "UTYPE" in header:
+        header["UTYPE"] = "StdDevUncertainty"
     add_provenance(header, provenance)
     return header
 

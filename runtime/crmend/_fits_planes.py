@@ -12,11 +12,18 @@ from astropy.io import fits
 
 from crmend._fits import check_complete, open_fits
 from crmend._fits_header import read_value, readable
-from crmend._instruments import PLANE_KINDS, Instrument
+from crmend._instruments import ERROR_KINDS, PLANE_KINDS, Instrument
+from crmend.errors import FileFormatError
 
 # Names that astropy or fpack give to images without one.
 _NO_NAME = {"", "PRIMARY", "COMPRESSED_IMAGE"}
 _IDENTITY = ("TELESCOP", "INSTRUME", "DETECTOR")
+# What astropy.nddata.CCDData writes as UTYPE of its uncertainties, and astropy's short names.
+_STATED_KINDS = {
+    "stddevuncertainty": "error", "std": "error",
+    "varianceuncertainty": "variance", "var": "variance",
+    "inversevariance": "weight", "ivar": "weight",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -144,6 +151,31 @@ def kind_of(name: str, instrument: Instrument) -> str:
     """
     kinds = (*instrument.named, *PLANE_KINDS)
     return next((k for k in kinds if name and name in instrument.planes.get(k, ())), "")
+
+
+def with_stated_kind(plane: Plane, instrument: Instrument) -> Plane:
+    """Return an error plane with the kind that its UTYPE states, if it does.
+
+    What the caller named goes before UTYPE, and UTYPE before the name of the HDU.  The data
+    models of the Virtual Observatory write UTYPE with dots or colons, which say nothing here.
+
+    Raises
+    ------
+    FileFormatError
+        If UTYPE is none of astropy's.
+    """
+    stated = str(read_value(plane.header, "UTYPE") or "").strip()
+    named = plane.kind in instrument.named
+    if plane.kind not in ERROR_KINDS or named or not stated or re.search("[.:]", stated):
+        return plane
+    if stated.lower() not in _STATED_KINDS:
+        raise FileFormatError(
+            f"the {plane.kind} plane {plane.label} has UTYPE {stated!r}, expected "
+            "StdDevUncertainty, VarianceUncertainty or InverseVariance; mend UTYPE, or say "
+            f"what the plane holds with planes={{'error': '{plane.index}'}} "
+            f"(--plane error={plane.index}; error, variance or weight)"
+        )
+    return replace(plane, kind=_STATED_KINDS[stated.lower()])
 
 
 def of_kind(planes: Iterable[Plane], kind: str) -> list[Plane]:

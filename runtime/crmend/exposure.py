@@ -198,8 +198,8 @@ def read_exposure(
     MissingFileError
         If there is no such file.
     FileFormatError
-        If it is truncated, not FITS, has no 2-D image, or planes of different shapes, or has
-        no flag plane and `bad_flags` is given.
+        If it is truncated, not FITS, has no 2-D image, or planes of different shapes, an
+        unknown UTYPE, or no flag plane and `bad_flags` is given.
     InvalidInputError
         If the image has no finite pixel, is in ADU without gain, its exposure time is
         not positive, or an argument is out of range.
@@ -343,6 +343,7 @@ def _read_planes(
     error = flag = None
     if layout.error is not None:
         unnamed = not layout.error.name and layout.error.path == layout.image.path
+        unnamed = unnamed and "UTYPE" not in layout.error.header
         error = read_error(layout.error, image, guess=unnamed)
     if layout.flag is not None:
         flag = read_flag(layout.flag.path, layout.flag.index, instrument.flag_codes)

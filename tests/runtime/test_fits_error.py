@@ -1,0 +1,70 @@
+"""Error planes: what they hold, in which unit, and on which scale."""
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from astropy.nddata import CCDData, InverseVariance, StdDevUncertainty, VarianceUncertainty
+
+from crmend.errors import FileFormatError
+from crmend.exposure import read_exposure, write_exposure
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*no network was trained")
+SHAPE = (3, 4)
+
+
+def plane(value, **keywords):
+    """Return an image extension of one value."""
+    hdu = fits.ImageHDU(np.full(SHAPE, value, np.float32))
+    hdu.header.update(keywords)
+    return hdu
+
+
+# --- UTYPE ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "uncertainty", [StdDevUncertainty(0.2), VarianceUncertainty(0.04), InverseVariance(25.0)]
+)
+def test_uncertainties_of_astropy(tmp_path, image, uncertainty):
+    full = type(uncertainty)(np.full(SHAPE, uncertainty.array))
+    CCDData(image, unit="adu", uncertainty=full).write(tmp_path / "a.fits")
+    exposure = read_exposure(tmp_path / "a.fits", instrument="generic")
+    np.testing.assert_allclose(exposure.error, 0.2, rtol=1e-6)
+    write_exposure(tmp_path / "out.fits", exposure)
+    again = read_exposure(tmp_path / "out.fits", instrument="generic")
+    np.testing.assert_array_equal(again.error, exposure.error)
+
+
+def test_short_names_and_names_of_the_caller(level1, image):
+    path = level1([("SCI", image), ("UNCERT", plane(0.25, UTYPE="ivar"))])
+    for planes, expected in [
+        (None, 2.0),
+        ({"error": "UNCERT"}, 0.25),
+        ({"variance": "2"}, 0.5),
+    ]:
+        exposure = read_exposure(path, instrument="generic", planes=planes)
+        np.testing.assert_array_equal(exposure.error, np.full(SHAPE, expected))
+
+
+@pytest.mark.parametrize(
+    ("utype", "error"), [("InverseVariance", 0.02), ("VarianceUncertainty", 50.0)]
+)
+def test_unnamed_plane_with_utype(level1, utype, error):
+    """Beside noise of 0.02 both look like a weight."""
+    noise = np.random.default_rng(1).normal(0.0, 0.02, SHAPE).astype(np.float32)
+    path = level1([("", noise), ("", plane(2500.0, UTYPE=utype))])
+    np.testing.assert_allclose(read_exposure(path).error, error, rtol=1e-6)
+
+
+def test_unknown_utype(level1, image):
+    path = level1([("SCI", image), ("UNCERT", plane(0.25, UTYPE="UnknownUncertainty"))])
+    with pytest.raises(FileFormatError, match=r"UTYPE 'UnknownUncertainty', .*--plane error=2"):
+        read_exposure(path, instrument="generic")
+    named = read_exposure(path, instrument="generic", planes={"error": "2"})
+    np.testing.assert_array_equal(named.error, np.full(SHAPE, 0.25))
+
+
+def test_utype_of_a_data_model_says_nothing(level1, image):
+    stated = plane(0.25, UTYPE="Spectrum.Data.FluxAxis.Accuracy.StatError")
+    exposure = read_exposure(level1([("SCI", image), ("ERR", stated)]))
+    np.testing.assert_array_equal(exposure.error, np.full(SHAPE, 0.25))
