@@ -10,12 +10,15 @@ from numpy.typing import NDArray
 
 from crmend._fits import open_values, read_image
 from crmend._fits_planes import Plane
+from crmend._fits_units import error_factor
 from crmend._normalise import measure_scale
 
 _NOISE_ROWS = 256
 
 
-def read_error(plane: Plane, image: NDArray[np.float32], *, guess: bool) -> NDArray[np.float32]:
+def read_error(
+    plane: Plane, image: NDArray[np.float32], unit: str, *, guess: bool
+) -> NDArray[np.float32]:
     """Read 1-sigma errors from a plane of errors, inverse variances or variances.
 
     Parameters
@@ -24,6 +27,8 @@ def read_error(plane: Plane, image: NDArray[np.float32], *, guess: bool) -> NDAr
         Of kind error, weight or variance.
     image : (ny, nx) float32 array
         The image that it belongs to.
+    unit : str
+        BUNIT of the image, as written, to which errors are converted; empty = none.
     guess : bool
         The plane has no name of its own: take an error for a weight if it looks like one.
 
@@ -31,6 +36,8 @@ def read_error(plane: Plane, image: NDArray[np.float32], *, guess: bool) -> NDAr
     ------
     FileFormatError
         If the plane cannot be read.
+    InvalidInputError
+        If its BUNIT and that of the image differ by more than a factor.
     """
     kind = plane.kind
     if guess:
@@ -38,7 +45,11 @@ def read_error(plane: Plane, image: NDArray[np.float32], *, guess: bool) -> NDAr
         if looks_like_weight(image[::step], _every(step, plane)):
             kind = "weight"
     convert = {"weight": weight_to_error, "variance": variance_to_error}.get(kind)
-    return read_image(plane.path, plane.index, convert)
+    factor = error_factor(plane, kind, unit)
+    if factor == 1.0:
+        return read_image(plane.path, plane.index, convert)
+    to_error = convert or _as_float
+    return read_image(plane.path, plane.index, lambda block: to_error(block) * factor)
 
 
 def weight_to_error(weight: NDArray[Any]) -> NDArray[np.floating[Any]]:

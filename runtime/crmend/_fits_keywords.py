@@ -160,10 +160,7 @@ def find_calibration(
         If the exposure time of such an image is missing, or the unit is not understood.
     """
     keys = instrument.keywords
-    written = next(
-        (str(header[k]).strip() for k in keys["unit"] if str(header.get(k, "")).strip()), ""
-    )
-    unit = written or instrument.default_unit
+    unit = written_unit(header, instrument) or instrument.default_unit
     exposure_time = known.exposure_time or first_positive(header, keys["exposure_time"])
     read_noise = known.read_noise or first_positive(header, keys.get("read_noise", ()))
     return Calibration(
@@ -195,6 +192,12 @@ def warn_of_mosaic(header: fits.Header, file_name: str) -> None:
         CrmendWarning,
         stacklevel=3,
     )
+
+
+def written_unit(header: fits.Header, instrument: Instrument) -> str:
+    """Return the unit that a header names, as written, or an empty string."""
+    texts = (str(header.get(key, "")).strip() for key in instrument.keywords["unit"])
+    return next((text for text in texts if text), "")
 
 
 def parse_unit(unit: str) -> tuple[str, bool] | None:

@@ -23,6 +23,7 @@ from crmend._fits_keywords import (
     find_calibration,
     find_detector,
     warn_of_mosaic,
+    written_unit,
 )
 from crmend._fits_layout import Layout, find_chips, locate
 from crmend._fits_output import (
@@ -202,7 +203,7 @@ def read_exposure(
         unknown UTYPE, or no flag plane and `bad_flags` is given.
     InvalidInputError
         If the image has no finite pixel, is in ADU without gain, its exposure time is
-        not positive, or an argument is out of range.
+        not positive, its error plane is in another unit, or an argument is out of range.
     UnknownInstrumentError, UnknownDetectorError
         If no profile fits, or the profile has no such detector.
 
@@ -239,7 +240,7 @@ def read_exposure(
             UntrainedWarning,
             stacklevel=2,
         )
-    image, error, flag = _read_planes(layout, profile)
+    image, error, flag = _read_planes(layout, profile, written_unit(values, profile))
     found = {"image": layout.image, "error": layout.error, "flag": layout.flag}
     return Exposure(
         image=image,
@@ -324,14 +325,14 @@ def _check_flag_plane(layout: Layout, path: Path) -> None:
 
 
 def _read_planes(
-    layout: Layout, instrument: Instrument
+    layout: Layout, instrument: Instrument, unit: str
 ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None, NDArray[np.int32] | None]:
-    """Read the pixels of image, error and flag.
+    """Read the pixels of image, error and flag; `unit` is the image's, as written.
 
     Raises
     ------
     InvalidInputError
-        If the image has no finite pixel.
+        If the image has no finite pixel, or the errors are in another unit.
     """
     image = read_image(layout.image.path, layout.image.index)
     blocks = row_blocks(image.shape, image.shape[1] * 4)
@@ -344,7 +345,7 @@ def _read_planes(
     if layout.error is not None:
         unnamed = not layout.error.name and layout.error.path == layout.image.path
         unnamed = unnamed and "UTYPE" not in layout.error.header
-        error = read_error(layout.error, image, guess=unnamed)
+        error = read_error(layout.error, image, unit, guess=unnamed)
     if layout.flag is not None:
         flag = read_flag(layout.flag.path, layout.flag.index, instrument.flag_codes)
     return image, error, flag

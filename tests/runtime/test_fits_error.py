@@ -5,7 +5,7 @@ import pytest
 from astropy.io import fits
 from astropy.nddata import CCDData, InverseVariance, StdDevUncertainty, VarianceUncertainty
 
-from crmend.errors import FileFormatError
+from crmend.errors import FileFormatError, InvalidInputError
 from crmend.exposure import read_exposure, write_exposure
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*no network was trained")
@@ -68,3 +68,79 @@ def test_utype_of_a_data_model_says_nothing(level1, image):
     stated = plane(0.25, UTYPE="Spectrum.Data.FluxAxis.Accuracy.StatError")
     exposure = read_exposure(level1([("SCI", image), ("ERR", stated)]))
     np.testing.assert_array_equal(exposure.error, np.full(SHAPE, 0.25))
+
+
+# --- units ------------------------------------------------------------------------------
+
+
+def generic(level1, image, name, hdu, bunit):
+    """Read an image with one further plane."""
+    return read_exposure(
+        level1([("SCI", image), (name, hdu)], bunit=bunit), instrument="generic"
+    )
+
+
+@pytest.mark.parametrize(
+    ("bunit", "name", "own", "expected"),
+    [
+        ("ELECTRONS/S", "ERR", "ELECTRONS", "the same unit"),
+        ("electron", "ERR", "adu", "the same unit"),
+        ("Jy", "ERR", "MJy/sr", "the same unit"),
+        ("electron/s", "VAR", "electron2", "its square"),
+        ("Jy", "WHT", "Jy2", "its inverse square"),
+        ("electron/s", "WHT", "s", "its inverse square"),
+    ],
+)
+def test_errors_in_another_unit(level1, image, bunit, name, own, expected):
+    match = (
+        rf"plane .*\({name}\) is in {own} and the image in {bunit}; expected {expected}: con"
+    )
+    with pytest.raises(InvalidInputError, match=match):
+        generic(level1, image, name, plane(4.0, BUNIT=own), bunit)
+
+
+@pytest.mark.parametrize(
+    ("bunit", "name", "own", "expected"),
+    [
+        ("Jy", "ERR", "mJy", 0.004),
+        ("mJy", "VAR", "Jy2", 2000.0),
+        ("Jy", "WHT", "mJy-2", 0.0005),
+    ],
+)
+def test_errors_off_by_a_factor_are_converted(
+    tmp_path, level1, image, bunit, name, own, expected
+):
+    exposure = generic(level1, image, name, plane(4.0, BUNIT=own), bunit)
+    assert exposure.error.dtype == np.float32
+    np.testing.assert_allclose(exposure.error, expected, rtol=1e-6)
+    write_exposure(tmp_path / "out.fits", exposure)
+    with fits.open(tmp_path / "out.fits") as hdus:
+        assert hdus["ERR"].header["BUNIT"] == bunit
+        np.testing.assert_allclose(hdus["ERR"].data, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("bunit", "name", "own"),
+    [
+        ("ELECTRONS/S", "ERR", "e-/sec"),
+        ("counts", "ERR", "DN"),
+        ("counts/s", "VAR", "DN2 / s2"),
+        ("e/s/pix", "VAR", "electron2 / (s2 pix2)"),
+        ("10**-17 erg/(s cm2 Angstrom)", "WHT", "10**+34 (s2 cm4 Angstrom2) / erg2"),
+        # The image's own, as many programs write it.
+        ("ELECTRONS/S", "VAR", "ELECTRONS/S"),
+        ("electron", "WHT", "ELECTRONS"),
+        # What cannot be parsed, or says nothing.
+        ("ELECTRONS", "VAR", "ELECTRONS**2"),
+        ("nanomaggies", "ERR", "Jy"),
+        ("electron", "WHT", "UNITLESS"),
+        ("electron", "ERR", "1"),
+        ("mag(AB)", "ERR", "Jy"),
+        ("", "ERR", "electron"),
+        ("electron", "ERR", ""),
+    ],
+)
+def test_units_that_are_believed(level1, image, bunit, name, own):
+    error = generic(level1, image, name, plane(0.25, BUNIT=own), bunit).error
+    expected = {"ERR": 0.25, "VAR": 0.5, "WHT": 2.0}[name]
+    np.testing.assert_array_equal(error, np.full(SHAPE, expected))
