@@ -15,7 +15,7 @@ from astropy.io import fits
 from numpy.typing import NDArray
 
 from crmend._fits import read_flag, read_image, row_blocks
-from crmend._fits_error import read_error
+from crmend._fits_error import read_error, warn_of_scale
 from crmend._fits_header import merged_header, readable
 from crmend._fits_keywords import (
     Known,
@@ -214,7 +214,8 @@ def read_exposure(
     CrmendWarning
         If the file holds more chips and `extver` is None, a flag file is missing, flag or
         error planes belong to none of the images, images without a known name are left
-        alone, a keyword cannot be parsed, or one names a mosaic of colours.
+        alone, a keyword cannot be parsed, one names a mosaic of colours, or errors are far
+        off the image's noise.
     """
     path = check_path(path)
     known = Known(gain, read_noise, exposure_time)
@@ -342,10 +343,11 @@ def _read_planes(
             "are NaN or infinite), expected data; make the file again"
         )
     error = flag = None
+    if layout.flag is not None:
+        flag = read_flag(layout.flag.path, layout.flag.index, instrument.flag_codes)
     if layout.error is not None:
         unnamed = not layout.error.name and layout.error.path == layout.image.path
         unnamed = unnamed and "UTYPE" not in layout.error.header
         error = read_error(layout.error, image, unit, guess=unnamed)
-    if layout.flag is not None:
-        flag = read_flag(layout.flag.path, layout.flag.index, instrument.flag_codes)
+        warn_of_scale(layout.error, image, error, flag, instrument.invalid_flags)
     return image, error, flag

@@ -1,11 +1,13 @@
 """Error planes: what they hold, in which unit, and on which scale."""
 
+import warnings
+
 import numpy as np
 import pytest
 from astropy.io import fits
 from astropy.nddata import CCDData, InverseVariance, StdDevUncertainty, VarianceUncertainty
 
-from crmend.errors import FileFormatError, InvalidInputError
+from crmend.errors import CrmendWarning, FileFormatError, InvalidInputError
 from crmend.exposure import read_exposure, write_exposure
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*no network was trained")
@@ -144,3 +146,69 @@ def test_units_that_are_believed(level1, image, bunit, name, own):
     error = generic(level1, image, name, plane(0.25, BUNIT=own), bunit).error
     expected = {"ERR": 0.25, "VAR": 0.5, "WHT": 2.0}[name]
     np.testing.assert_array_equal(error, np.full(SHAPE, expected))
+
+
+# --- scale ------------------------------------------------------------------------------
+
+
+def sky(noise=11.4, shape=(50, 60)):
+    """Return a noisy sky, bright everywhere."""
+    return np.random.default_rng(4).normal(900.0, noise, shape).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "kind", "error"),
+    [
+        ("WHT", 1.0, "weight", 1.0),
+        ("WHT", 1e-5, "weight", 316),
+        ("ERR", 130.0, "error", 130),
+        ("VAR", 11.4**4, "variance", 130),
+    ],
+)
+def test_errors_far_off_the_noise(level1, name, value, kind, error):
+    values = np.full((50, 60), value, np.float32)
+    path = level1([("SCI", sky()), (name, values)])
+    match = rf"{kind} plane HDU 2 \({name}\) gives errors of {error:g} .* is 11.*--plane error="
+    with pytest.warns(CrmendWarning, match=match):
+        exposure = read_exposure(path, instrument="generic")
+    assert exposure.error[0, 0] == pytest.approx(error, rel=0.01)
+
+
+@pytest.mark.parametrize("value", [11.4 / 3, 11.4, 11.4 * 3])
+def test_errors_near_the_noise(level1, value):
+    """Drizzled frames and crowded fields are off by so much."""
+    path = level1([("SCI", sky()), ("ERR", np.full((50, 60), value))])
+    assert read_exposure(path).error[0, 0] == np.float32(value)
+
+
+def test_a_wrong_kind_named_right(level1):
+    path = level1([("SCI", sky()), ("ERR", np.full((50, 60), 130.0))])
+    error = read_exposure(path, planes={"variance": "ERR"}).error
+    np.testing.assert_allclose(error, 130.0**0.5, rtol=1e-6)
+
+
+def test_bad_pixels_and_weights_of_zero_do_not_count(level1):
+    image, error = sky(), np.full((50, 60), 11.4)
+    flag = np.zeros((50, 60), np.int32)
+    flag[:20], error[:20], image[:20] = 1, 1e4, 0.0
+    read_exposure(level1([("SCI", image), ("ERR", error), ("FLAG", flag)]))
+    weight = np.where(flag == 1, 0.0, 11.4**-2)
+    read_exposure(level1([("SCI", image), ("WHT", weight)]))
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_spectral_orders_are_no_noise(level1, turned):
+    """Light that varies from pixel to pixel along one axis, and hardly along the other."""
+    orders = sky(1.0) + 300.0 * np.sin(np.arange(60, dtype=np.float32))
+    image = orders.T if turned else orders
+    path = level1([("SCI", image), ("ERR", np.ones_like(image))])
+    assert (read_exposure(path).error == 1.0).all()
+
+
+@pytest.mark.parametrize("shape", [(1, 900), (900, 1), (3, 900), (900, 2)])
+def test_scale_of_narrow_images(level1, shape):
+    """As far as it can be measured, which is no reason to fail."""
+    path = level1([("SCI", sky(shape=shape)), ("ERR", np.full(shape, 130.0, np.float32))])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CrmendWarning)
+        assert (read_exposure(path).error == 130.0).all()
