@@ -167,6 +167,12 @@ def test_a_unit_that_nobody_gave_is_not_written(level1, image, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:.*no network was trained")
+def test_gain_setting_of_a_cmos_camera(level1):
+    path = level1(keywords={"INSTRUME": "X", "GAIN": 120, "EGAIN": 0.25}, bunit="ADU")
+    assert read_exposure(path, instrument="generic").electrons_per_unit == 0.25
+
+
+@pytest.mark.filterwarnings("ignore:.*no network was trained")
 def test_generic_units(level1):
     path = level1(keywords={"INSTRUME": "X", "EGAIN": 1.4}, bunit=None)
     assert read_exposure(path, instrument="generic").electrons_per_unit == 1.4
