@@ -19,7 +19,7 @@ def level1(image, flag=None):
     planes[0].header.update({"INSTRUME": "MSC", "DETECTOR": "CHIP08", "EXPTIME": 150.0})
     science = fits.ImageHDU(image.astype(">f4"), name="SCI")
     science.header["BUNIT"] = "e-/s"
-    planes += [science, fits.ImageHDU(np.ones_like(image), name="ERR")]
+    planes += [science, fits.ImageHDU(np.full_like(image, 0.05), name="ERR")]
     planes.append(
         fits.ImageHDU(np.zeros(image.shape, "i4") if flag is None else flag, name="FLAG")
     )

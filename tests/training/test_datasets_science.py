@@ -41,7 +41,7 @@ def write_pair(paint_tracks):
         truth, energies = paint_tracks(rng, shape, 60)
         hdus = [fits.PrimaryHDU()]
         hdus[0].header.update({"INSTRUME": "MSC", "DETECTOR": "CHIP08", "EXPTIME": 150.0})
-        for plane, data in (("SCI", clean + truth / 150), ("ERR", clean * 0 + 1)):
+        for plane, data in (("SCI", clean + truth / 150), ("ERR", clean * 0 + 0.05)):
             hdus.append(fits.ImageHDU(data.astype(np.float32), name=plane))
             hdus[-1].header.update({"BUNIT": "e-/s", "ZP": ZERO_POINT})
         hdus.append(fits.ImageHDU(np.zeros(shape, np.int32), name="FLAG"))
