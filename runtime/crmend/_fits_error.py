@@ -100,8 +100,8 @@ def warn_of_scale(
         f"({plane.name or 'unnamed'}) gives errors of {median:.3g} (median), and the noise "
         f"measured on the image is {noise:.3g}; expected the same within a factor of "
         f"{_SCALE_LIMIT:g}, else ERR is wrong: say what the plane holds, --plane error=..., "
-        "variance=... or weight=... (inverse variance; planes= in Python), or take it out of "
-        "the file, and the measured noise counts",
+        "variance=... or weight=... (inverse variance; planes= in Python), or leave it out, "
+        f"--plane {plane.kind}=none, and the measured noise counts",
         CrmendWarning,
         stacklevel=4,
     )

@@ -54,7 +54,8 @@ def error_factor(plane: Plane, kind: str, image_unit: str) -> float:
     except units.UnitConversionError:
         raise InvalidInputError(
             f"the {kind} plane {plane.label} is in {stated} and the image in {image_unit}; "
-            f"expected {_EXPECTED[power]}: convert one, or mend BUNIT"
+            f"expected {_EXPECTED[power]}: convert one, mend BUNIT, or leave the plane out "
+            f"(--plane {kind}=none, planes={{{kind!r}: None}})"
         ) from None
 
 

@@ -184,7 +184,7 @@ def test_bad_columns_may_be_unmapped(monkeypatch):
     frames = []
     for share in (0.0, 1.0):
         monkeypatch.setattr(datasets.frames, "_UNMAPPED", share)
-        frames.append(datasets.generic_frame(11, (128, 128), measured=True))
+        frames.append(datasets.generic_frame(17, (128, 128), measured=True))
     mapped, unmapped = (frame.invalid for frame in frames)
     bad = mapped & ~unmapped
     assert bad.any()
