@@ -26,6 +26,20 @@ def test_curve_counts_recall_above_5_and_precision_above_0_electrons():
     assert calibrate.best_f1(evaluate.pooled_curve([counter, counter])) < 0.201
 
 
+def test_of_flat_f1_the_middle_counts():
+    threshold = np.array([0.1, 0.2, 0.5, 0.8, 0.95])
+    recall = np.array([0.99, 0.91, 0.90, 0.89, 0.5])
+    precision = np.array([0.5, 0.89, 0.90, 0.91, 0.99])
+    curve = evaluate.Curve(threshold, recall, precision)
+    # 0.2 and 0.8 are as far from 0.5 in log-odds.
+    assert calibrate.middle_of_best(curve, 0.002) == pytest.approx(0.5)
+    assert calibrate.best_f1(curve, 0.002) == pytest.approx(0.2)
+    only = evaluate.Curve(threshold[:2], recall[:2], precision[:2])
+    assert calibrate.middle_of_best(only, 0.002) == pytest.approx(0.2)
+    ends = evaluate.Curve(np.array([0.0, 1.0]), np.full(2, 0.5), np.full(2, 0.5))
+    assert calibrate.middle_of_best(ends, 0.002) == pytest.approx(0.5)
+
+
 def two_groups(rng) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return probability, CR charge and ignored pixels of noisy groups of pixels."""
     probability = rng.random((60, 70), np.float32) ** 2
