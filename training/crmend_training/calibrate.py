@@ -279,7 +279,7 @@ def best_f1(curve: evaluate.Curve, slack: float = F1_SLACK) -> float:
 
 
 def middle_of_best(curve: evaluate.Curve, slack: float) -> float:
-    """Return the middle in log-odds of the thresholds whose F1 is within `slack` of the best."""
+    """Return the middle in log-odds of thresholds whose F1 is within `slack` of the best."""
     ends = np.clip(_as_good(curve, slack)[[0, -1]], 1e-6, 1.0 - 1e-6)
     odds = np.sqrt(np.prod(ends / (1.0 - ends)))
     return round(float(odds / (1.0 + odds)), 3)
