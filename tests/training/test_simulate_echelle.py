@@ -8,9 +8,9 @@ from scipy import ndimage
 
 pytest.importorskip("galsim")
 
-from crmend_training.simulate.echelle import Echelle, add_orders  # noqa: E402
-from crmend_training.simulate.setups import generic_setup  # noqa: E402
-from crmend_training.simulate.slit import Slit  # noqa: E402
+from crmend_training.simulate.echelle import Echelle, add_orders
+from crmend_training.simulate.setups import generic_setup
+from crmend_training.simulate.slit import Slit
 
 ONE = Echelle(noise=1.0, spacing=(20.0, 20.0), peak=(100.0, 100.0), lamp=0.0, along_rows=True)
 
