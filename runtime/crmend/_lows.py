@@ -38,6 +38,8 @@ _SOURCE = 25
 """What is bright and narrower than that is a source, not the other side of an edge [px]."""
 
 _BEYOND = 3.0  # beyond the levels around, values count so far in such a box [noise]
+_ALIKE = 5  # px
+
 _BAND = 8 * _MESH  # rows at a time
 _MARGIN = _BOX + 2 * _SOURCE  # rows beside them that boxes and openings see
 
@@ -61,13 +63,12 @@ def raise_lows(
     (ny, nx) float32 array
         `image` itself where no part of it is low, else a new one.
     """
-    levels = (_mesh_levels(image, invalid) - scale.background) / scale.noise
-    unknown = np.isnan(levels)
-    if unknown.all():
+    levels = _mesh_levels(image, invalid, scale)
+    if levels.min() >= -_DEPTH:
         return image
-    if unknown.any():
-        nearest = distance_transform_edt(unknown, return_distances=False, return_indices=True)
-        levels = levels[tuple(nearest)]
+    # Gaps hold one value.  Raised to the sky, they would cut stars at their edges off.
+    gap = _written(image)
+    levels = _mesh_levels(image, invalid | gap, scale)
     low, high = minimum_filter(levels, 3), maximum_filter(levels, 3)
     if low.min() >= -_DEPTH:
         return image
@@ -88,14 +89,24 @@ def raise_lows(
         if at_edge.any():
             with np.errstate(over="ignore"):
                 values = (image[above:below] - level) / noise
-            missing = invalid[above:below] | ~np.isfinite(values)
+            missing = (invalid | gap)[above:below] | ~np.isfinite(values)
             values[missing] = own[missing]
             np.clip(values, lowest - _BEYOND, highest + _BEYOND, out=values)
             here = grey_opening(uniform_filter(values, _BOX), _SOURCE)
-            own = np.where(at_edge, np.clip(here, lowest, highest), own)
+            own = np.where(at_edge, np.clip(_with_sharp_edges(here), lowest, highest), own)
         lacking = np.minimum(own + np.float32(_DEPTH), 0.0)[first - above : last - above]
-        raised[first:last] -= lacking * noise
+        raised[first:last] -= np.where(gap[first:last], np.float32(0.0), lacking * noise)
     return raised
+
+
+def _with_sharp_edges(levels: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return levels that were averaged in boxes, each where it changes fast one or the other.
+
+    What lies between would be a rim along the edge, brighter or fainter than either side.
+    """
+    low, high = minimum_filter(levels, _BOX + 2), maximum_filter(levels, _BOX + 2)
+    sharp: NDArray[np.float32] = np.where(2 * levels > low + high, high, low)
+    return np.where(high - low > 0.5 * _EDGE, sharp, levels)
 
 
 class _Smooth:
@@ -116,8 +127,21 @@ class _Smooth:
         return between
 
 
-def _mesh_levels(image: NDArray[np.float32], invalid: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Return the median of each mesh, NaN where it has too few valid pixels."""
+def _written(image: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Say where a pixel lies in a square of `_ALIKE` px of one value, as no noise leaves it."""
+    with np.errstate(invalid="ignore"):
+        alike = maximum_filter(image, _ALIKE) == minimum_filter(image, _ALIKE)
+    written: NDArray[np.bool_] = maximum_filter(alike, _ALIKE)
+    return written
+
+
+def _mesh_levels(
+    image: NDArray[np.float32], invalid: NDArray[np.bool_], scale: Scale
+) -> NDArray[np.float32]:
+    """Return the median of each mesh above the background [noise].
+
+    Where a mesh has too few valid pixels, it is that of the nearest one that has, or 0.
+    """
     step = 1
     while image.size > _MAX_SAMPLES * step**2 and step < _MESH // 8:
         step *= 2
@@ -136,7 +160,15 @@ def _mesh_levels(image: NDArray[np.float32], invalid: NDArray[np.bool_]) -> NDAr
     count = np.count_nonzero(~np.isnan(meshes), axis=-1)
     middle = np.maximum(count - 1, 0) // 2
     chosen = np.take_along_axis(meshes, middle[..., np.newaxis], axis=-1)[..., 0]
-    levels: NDArray[np.float32] = np.where(count < _LEAST * side**2, np.float32(np.nan), chosen)
+    levels: NDArray[np.float32] = (chosen - np.float32(scale.background)) / np.float32(
+        scale.noise
+    )
+    unknown = count < _LEAST * side**2
+    if unknown.all():
+        return np.zeros_like(levels)
+    if unknown.any():
+        nearest = distance_transform_edt(unknown, return_distances=False, return_indices=True)
+        levels = levels[tuple(nearest)]
     return levels
 
 

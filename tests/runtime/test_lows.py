@@ -67,6 +67,21 @@ def test_sources_in_a_low_part_keep_their_light(sky):
     np.testing.assert_allclose(with_star - without, star, atol=0.2 * NOISE)
 
 
+def test_gaps_of_one_value_stay(sky):
+    image = sky.copy()
+    image[:, 100:160] = 0.0
+    image[250:, :] -= 20.0 * NOISE
+    image[:, 100:160] = 0.0
+    found = raised(image)
+    assert (found[:, 100:160] == 0.0).all()
+    assert (found[:200] == image[:200]).all()
+    assert np.median(found[260:, 170:] - sky[260:, 170:]) == pytest.approx(-NOISE, abs=1.0)
+    only = sky.copy()
+    only[:, 100:160] = 0.0
+    nothing = np.zeros(SHAPE, bool)
+    np.testing.assert_array_equal(raise_lows(only, nothing, measure_scale(only, nothing)), only)
+
+
 def test_bands_make_no_difference(sky, monkeypatch):
     image = sky.copy()
     image[100:, :150] -= 30.0 * NOISE
