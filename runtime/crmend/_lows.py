@@ -129,9 +129,14 @@ class _Smooth:
 
 def _written(image: NDArray[np.float32]) -> NDArray[np.bool_]:
     """Say where a pixel lies in a square of `_ALIKE` px of one value, as no noise leaves it."""
-    with np.errstate(invalid="ignore"):
-        alike = maximum_filter(image, _ALIKE) == minimum_filter(image, _ALIKE)
-    written: NDArray[np.bool_] = maximum_filter(alike, _ALIKE)
+    written = np.empty(image.shape, dtype=np.bool_)
+    # A few rows at a time: the filters would need as much memory again as the frame.
+    for first in range(0, len(image), _BAND):
+        above = max(first - _ALIKE, 0)
+        some = image[above : first + _BAND + _ALIKE]
+        alike = maximum_filter(some, _ALIKE) == minimum_filter(some, _ALIKE)
+        rows = written[first : first + _BAND]
+        rows[:] = maximum_filter(alike, _ALIKE)[first - above : first - above + len(rows)]
     return written
 
 
