@@ -67,10 +67,7 @@ class ResidentBatches:
         self.codes, self.bits = _load(folder, stamps, self.device)
         self.layers = [
             (share, _draw_layers(kind, recipe, self.device))
-            for share, kind in (
-                (recipe.sharp, _sharp_kind(recipe)),
-                (recipe.straight, _straight_kind(recipe)),
-            )
+            for share, kind in recipe.additions()
             if share
         ]
         self.losses = torch.zeros(len(stamps), device=self.device)
@@ -185,14 +182,6 @@ class ResidentBatches:
 def _values(codes: Tensor) -> Tensor:
     """Return what codes of `datasets.compact` stand for [noise units]."""
     return _normalise.SOFTENING * torch.sinh(codes.float() * compact.STEP)
-
-
-def _sharp_kind(recipe: DetectRecipe) -> Callable[[np.random.Generator], Sharp]:
-    return lambda rng: augmentation.sharp_events(recipe.sharp_charge, recipe.sharp_points, rng)
-
-
-def _straight_kind(recipe: DetectRecipe) -> Callable[[np.random.Generator], Sharp]:
-    return lambda rng: augmentation.straight_tracks(recipe.sharp_charge, rng)
 
 
 def _draw_layers(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -125,6 +125,14 @@ class DetectRecipe:
         if self.teacher_views != RANDOM_TURN:
             check_views(self.teacher_views, "teacher_views")
 
+    def additions(self) -> list[tuple[float, Callable[[np.random.Generator], Sharp]]]:
+        """Return the kinds of cosmic rays that crops get: their share, and how to draw one."""
+        charge = self.sharp_charge
+        return [
+            (self.sharp, partial(augmentation.sharp_events, charge, self.sharp_points)),
+            (self.straight, partial(augmentation.straight_tracks, charge)),
+        ]
+
 
 class DetectBatches:
     """Draws augmented batches from the frames of one side of the split."""
@@ -162,14 +170,6 @@ class DetectBatches:
         candidates = rng.choice(stamps, 8)
         return int(candidates[np.argmax(self.losses[candidates])])
 
-    def _added(self, rng: np.random.Generator) -> Iterator[Sharp]:
-        """Yield the kinds of sharp cosmic rays that a crop gets."""
-        charge = self.recipe.sharp_charge
-        if rng.random() < self.recipe.sharp:
-            yield augmentation.sharp_events(charge, self.recipe.sharp_points, rng)
-        if rng.random() < self.recipe.straight:
-            yield augmentation.straight_tracks(charge, rng)
-
     def _one(self, stamp: int, rng: np.random.Generator) -> tuple[NDArray, NDArray, NDArray]:
         recipe = self.recipe
         room = self.image.shape[1] - recipe.crop + 1
@@ -186,7 +186,10 @@ class DetectBatches:
                 augmentation.mirrored(part, beyond) for part in (image, mask, ignore)
             )
             ignore[:beyond] = True
-        for kind in self._added(rng):
+        for share, draw in recipe.additions():
+            if rng.random() >= share:
+                continue
+            kind = draw(rng)
             label = rng.uniform(*recipe.sharp_label)
             image, mask = augmentation.with_sharp_events(image, mask, kind, label, rng)
         if rng.random() < recipe.lines:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crmend_training.simulate.psf_models import log_uniform
-from crmend_training.simulate.slit import smooth_curve, spectral_features
+from crmend_training.simulate.slit import along_dispersion, smooth_curve, spectral_features
 
 _SIGMA = 2.3548
 _REACH = 6.0  # sigma across, where an order's profile ends
@@ -71,10 +71,7 @@ def add_orders(
         `scene` itself.
     """
     for_layout, for_light = rng.spawn(2)
-    drawn = for_layout.random() < 0.5
-    along_rows = drawn if echelle.along_rows is None else echelle.along_rows
-    # From here on the dispersion runs along the second axis.
-    view = scene if along_rows else scene.T
+    view = along_dispersion(for_layout, scene, echelle.along_rows)
     n_space, n_wave = view.shape
     t = np.linspace(-1.0, 1.0, n_wave)
     spacing = log_uniform(for_layout, *echelle.spacing)

@@ -68,9 +68,7 @@ def add_longslit(
         `scene` itself.
     """
     for_layout, for_sky, for_traces = rng.spawn(3)
-    along_rows = for_layout.random() < 0.5 if slit.along_rows is None else slit.along_rows
-    # From here on the dispersion runs along the second axis.
-    view = scene if along_rows else scene.T
+    view = along_dispersion(for_layout, scene, slit.along_rows)
     n_space, n_wave = view.shape
     window = _slit_window(for_layout, n_space, slit)
     response = smooth_curve(for_layout, n_wave, edges=True)
@@ -88,6 +86,18 @@ def add_longslit(
             view[row] += window[row] * flat[row] * np.interp(wave - shift, wave, sky)
         view[rows] += _trace_light(rows, traces) * window[rows, None]
     return scene
+
+
+def along_dispersion(
+    rng: np.random.Generator, scene: NDArray[np.float32], along_rows: bool | None
+) -> NDArray[np.float32]:
+    """Return a view of a scene in which the dispersion runs along the second axis.
+
+    In the scene it runs along x (True) or y; None draws it.
+    """
+    if along_rows is None:
+        along_rows = rng.random() < 0.5
+    return scene if along_rows else scene.T
 
 
 def _slit_window(rng, n_space, slit):
