@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import (
     distance_transform_edt,
     grey_opening,
+    map_coordinates,
     maximum_filter,
     minimum_filter,
     uniform_filter,
@@ -74,7 +75,6 @@ def raise_lows(
         return image
     raised = image.copy()
     level, noise = np.float32(scale.background), np.float32(scale.noise)
-    smooth = _Smooth(levels, image.shape)
     ny, nx = image.shape
     columns = np.arange(nx) // _MESH
     for first in range(0, ny, _BAND):
@@ -84,7 +84,7 @@ def raise_lows(
         above, below = max(first - _MARGIN, 0), min(last + _MARGIN, ny)
         window = np.ix_(np.arange(above, below) // _MESH, columns)
         lowest, highest = low[window], high[window]
-        own = smooth.rows(above, below)
+        own = _smooth(levels, above, below, nx)
         at_edge = highest - lowest > _EDGE
         if at_edge.any():
             with np.errstate(over="ignore"):
@@ -109,22 +109,12 @@ def _with_sharp_edges(levels: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.where(high - low > 0.5 * _EDGE, sharp, levels)
 
 
-class _Smooth:
-    """Levels of meshes at every pixel, linear between their centres."""
-
-    def __init__(self, levels: NDArray[np.float32], shape: tuple[int, ...]):
-        x = (np.arange(shape[1]) + 0.5) / _MESH - 0.5
-        near, part = _between(x, levels.shape[1])
-        beside = np.minimum(near + 1, levels.shape[1] - 1)
-        self._wide = levels[:, near] + (levels[:, beside] - levels[:, near]) * part
-
-    def rows(self, low: int, high: int) -> NDArray[np.float32]:
-        """Return the levels of rows low…high−1."""
-        y = (np.arange(low, high) + 0.5) / _MESH - 0.5
-        near, part = _between(y, len(self._wide))
-        ends = self._wide[near], self._wide[np.minimum(near + 1, len(self._wide) - 1)]
-        between: NDArray[np.float32] = ends[0] + (ends[1] - ends[0]) * part[:, np.newaxis]
-        return between
+def _smooth(levels: NDArray[np.float32], low: int, high: int, nx: int) -> NDArray[np.float32]:
+    """Return the levels of meshes in rows low…high−1, linear between the meshes' centres."""
+    y, x = ((np.arange(*ends) + 0.5) / _MESH - 0.5 for ends in ((low, high), (nx,)))
+    places = np.meshgrid(y, x, indexing="ij")
+    smooth: NDArray[np.float32] = map_coordinates(levels, places, order=1, mode="nearest")
+    return smooth
 
 
 def _written(image: NDArray[np.float32]) -> NDArray[np.bool_]:
@@ -175,11 +165,3 @@ def _mesh_levels(
         nearest = distance_transform_edt(unknown, return_distances=False, return_indices=True)
         levels = levels[tuple(nearest)]
     return levels
-
-
-def _between(
-    places: NDArray[np.float64], count: int
-) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
-    """Return the first of the two meshes that each place lies between, and how far it is."""
-    near = np.clip(np.floor(places).astype(np.intp), 0, max(count - 2, 0))
-    return near, np.clip(places - near, 0.0, 1.0).astype(np.float32)

@@ -33,7 +33,7 @@ def test_of_flat_f1_the_middle_counts():
     curve = evaluate.Curve(threshold, recall, precision)
     # 0.2 and 0.8 are as far from 0.5 in log-odds.
     assert calibrate.middle_of_best(curve, 0.002) == pytest.approx(0.5)
-    assert calibrate.best_f1(curve, 0.002) == pytest.approx(0.2)
+    assert calibrate.best_f1(curve) == pytest.approx(0.5)
     only = evaluate.Curve(threshold[:2], recall[:2], precision[:2])
     assert calibrate.middle_of_best(only, 0.002) == pytest.approx(0.2)
     ends = evaluate.Curve(np.array([0.0, 1.0]), np.full(2, 0.5), np.full(2, 0.5))

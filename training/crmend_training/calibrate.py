@@ -270,12 +270,9 @@ def load(path: Path) -> dict[str, dict[str, OperatingPoint]]:
         ) from error
 
 
-def best_f1(curve: evaluate.Curve, slack: float = F1_SLACK) -> float:
-    """Return the lowest threshold whose F1 is within `slack` of the best.
-
-    F1 is the harmonic mean of recall and precision.
-    """
-    return round(float(_as_good(curve, slack)[0]), 3)
+def best_f1(curve: evaluate.Curve) -> float:
+    """Return the lowest threshold of best F1, the harmonic mean of recall and precision."""
+    return round(float(_as_good(curve, F1_SLACK)[0]), 3)
 
 
 def middle_of_best(curve: evaluate.Curve, slack: float) -> float:
