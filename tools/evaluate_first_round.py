@@ -170,19 +170,21 @@ def detection_table(rows: list[dict], settings: dict[str, float]) -> str:
 def score_inpainting(pairs: list[datasets.Pair], injections: int, rounds: int) -> list[dict]:
     """Return Δmag of every CR-hit source, for two kinds of hits.
 
-    ``natural``: the frame's own CRs, with the mask that detection draws, end to end.
+    ``natural``: the frame's own CRs, found or not, mended end to end with the mask that
+    detection draws.
     ``injected``: CR shapes moved onto sources of the CR-free frame, mask given.
     """
     rows: list[dict] = []
     for pair in tqdm(pairs, desc="inpainting", disable=None):
-        exposure, cr, _ = load(pair)
+        exposure, cr, ignore = load(pair)
         optics = optics_of(fits.getheader(pair.level1), cr.shape)
         truth = datasets.read_image(clean_path(pair))
         catalogue = bright_sources(Table.read(catalogue_path(pair)), truth, exposure)
         found = crmend.clean(exposure)
         noise = exposure.error
         images = (truth, exposure.image, found.image)
-        rows += score(images, found.cr_mask, noise, (catalogue, optics), "natural")
+        masks = ((cr > datasets.LABEL_THRESHOLD) & ~ignore, found.cr_mask)
+        rows += score(images, masks, noise, (catalogue, optics), "natural")
         rng = np.random.default_rng(int(exposure.detector))
         for _ in range(rounds):
             mask = injected_mask(cr, catalogue, injections, rng)
@@ -196,7 +198,7 @@ def score_inpainting(pairs: list[datasets.Pair], injections: int, rounds: int) -
                 saturated=exposure.saturated,
             )
             images = (truth, damaged, mended.image)
-            rows += score(images, mask, noise, (catalogue, optics), "injected")
+            rows += score(images, (mask, mask), noise, (catalogue, optics), "injected")
     return rows
 
 
@@ -248,38 +250,40 @@ def injected_mask(
 
 def score(
     images: tuple[NDArray, NDArray, NDArray],
-    mask: NDArray,
+    masks: tuple[NDArray, NDArray],
     error: NDArray,
     sources: tuple[Table, Optics],
     kind: str,
 ) -> list[dict]:
-    """Return Δmag (mended − CR-free image, 5 px circle) of the sources that a mask hits.
+    """Return Δmag (mended − CR-free image, 5 px circle) of the sources that CRs hit.
 
-    ``images`` are the CR-free one, the damaged one and ours; the 5×5 masked median is made
-    of the damaged one.  ``floor`` is the noise of the masked pixels [mag]: the scatter that
-    even a fill with the noiseless truth would have; ``bound``, for hits of cores, what an
-    unbiased guess from the other pixels can reach at best (`mending_bound`).
+    ``images`` are the CR-free one, the damaged one and ours; ``masks`` the pixels that hold a
+    CR, which say what is hit, and those that were mended.  The 5×5 masked median mends the
+    same pixels of the damaged image.  ``floor`` is the noise of the pixels with a CR [mag]: the
+    scatter that even a fill with the noiseless truth would have; ``bound``, for hits of cores,
+    what an unbiased guess from the other pixels can reach at best (`mending_bound`).
     """
     catalogue, optics = sources
     x, y = np.asarray(catalogue["x"], float), np.asarray(catalogue["y"], float)
-    hit = evaluate.hit_sources(mask, x, y)
-    core = evaluate.hit_sources(mask, x, y, radius=2.0)
+    cr, mended = masks
+    hit = evaluate.hit_sources(cr, x, y)
+    core = evaluate.hit_sources(cr, x, y, radius=2.0)
     background = float(np.nanmedian(images[0]))
-    peer = evaluate.masked_median(images[1], mask)
+    peer = evaluate.masked_median(images[1], mended)
     truth, ours, median = (
         evaluate.aperture_magnitudes(image, background, x, y)
         for image in (images[0], images[2], peer)
     )
     flux = 10 ** (-0.4 * truth)
     variance = np.where(np.isfinite(error), error, 0.0) ** 2
-    lost = evaluate.aperture_sum(np.where(mask, variance, 0.0), x, y)
+    lost = evaluate.aperture_sum(np.where(cr, variance, 0.0), x, y)
     whole = evaluate.aperture_sum(variance, x, y)
 
     def bound(i: int) -> float:
         if not core[i]:
             return np.nan
-        psf = optics.psfs[int(optics.nearest(x[i : i + 1], y[i : i + 1], mask.shape)[0])]
-        return hole_bound(catalogue[i].as_void(), psf, mask, error)
+        psf = optics.psfs[int(optics.nearest(x[i : i + 1], y[i : i + 1], cr.shape)[0])]
+        return hole_bound(catalogue[i].as_void(), psf, cr, error)
 
     return [
         {
@@ -300,8 +304,10 @@ def score(
 def inpainting_table(rows: list[dict]) -> str:
     """Return the medians and scatters per type and place of the hit as Markdown."""
     lines = [
-        "Inpainting on CR-hit, unsaturated sources (mended − CR-free, 5 px circle).  Floor:",
-        "what filling with the noiseless truth would give, from the noise of the lost pixels;",
+        "Inpainting on unsaturated sources that a CR hits (mended − CR-free, 5 px circle).",
+        "Natural: a frame's own CRs, those that detection missed among them; injected: CRs put",
+        "on sources of the CR-free frame, their mask given.  Floor: what filling with the",
+        "noiseless truth would give, from the noise of the pixels with a CR;",
         "at most: the ratio that such a fill would have.  Bound, of cores: the same for the",
         "best unbiased guess from the other pixels, with brightness, place, size, shape and",
         "bulge unknown.",
