@@ -15,6 +15,7 @@ import json
 import os
 import platform
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,9 +26,10 @@ from tqdm import tqdm
 
 import crmend
 from crmend._cli_options import positive_count
-from crmend_training import datasets, evaluate
+from crmend_training import datasets, evaluate, peers_hits
 from crmend_training._script import run as run_script
 from crmend_training.mending_bound import hole_bound, optics_of
+from crmend_training.mending_frames import HitFrame, read_frame
 from crmend_training.simulate.optics import Optics
 
 EXPOSURE_TIME = 150.0
@@ -172,80 +174,67 @@ def score_inpainting(pairs: list[datasets.Pair], injections: int, rounds: int) -
 
     ``natural``: the frame's own CRs, found or not, mended end to end with the mask that
     detection draws.
-    ``injected``: CR shapes moved onto sources of the CR-free frame, mask given.
+    ``injected``: CRs of the frame moved onto sources of the CR-free one, mask given.
     """
     rows: list[dict] = []
     for pair in tqdm(pairs, desc="inpainting", disable=None):
-        exposure, cr, ignore = load(pair)
-        optics = optics_of(fits.getheader(pair.level1), cr.shape)
-        truth = datasets.read_image(clean_path(pair))
-        catalogue = bright_sources(Table.read(catalogue_path(pair)), truth, exposure)
+        exposure, frame = crmend.read_exposure(pair.level1), read_frame(pair)
+        optics = optics_of(fits.getheader(pair.level1), frame.clean.shape)
+        catalogue = bright_sources(frame)
         found = crmend.clean(exposure)
         noise = exposure.error
-        images = (truth, exposure.image, found.image)
-        masks = ((cr > datasets.LABEL_THRESHOLD) & ~ignore, found.cr_mask)
+        images = (frame.clean, frame.image, found.image)
+        masks = (frame.true_mask, found.cr_mask)
         rows += score(images, masks, noise, (catalogue, optics), "natural")
         rng = np.random.default_rng(int(exposure.detector))
         for _ in range(rounds):
-            mask = injected_mask(cr, catalogue, injections, rng)
-            # A value like a CR's, so that nothing of the truth can leak through.
-            damaged = truth + np.where(mask, np.float32(2000.0 / EXPOSURE_TIME), np.float32(0))
+            hit = injected(frame, catalogue, injections, rng)
+            mask = hit.true_mask
             mended = crmend.inpaint(
-                damaged,
+                hit.image,
                 mask,
-                detector=exposure.detector,
-                invalid=exposure.invalid,
-                saturated=exposure.saturated,
+                detector=hit.detector,
+                invalid=hit.invalid,
+                saturated=hit.saturated,
+                error=hit.error,
             )
-            images = (truth, damaged, mended.image)
+            images = (hit.clean, hit.image, mended.image)
             rows += score(images, (mask, mask), noise, (catalogue, optics), "injected")
     return rows
 
 
-def clean_path(pair: datasets.Pair) -> Path:
-    """Return the CR-free twin of a Level 1 file."""
-    return pair.level1.with_name(pair.level1.name.replace("_SCI_", "_NCR_"))
-
-
-def catalogue_path(pair: datasets.Pair) -> Path:
-    """Return the input catalogue of a Level 1 file."""
-    return pair.truth.with_name(pair.truth.name.replace("_CRS_", "_CAT_"))
-
-
-def bright_sources(table: Table, clean: NDArray, exposure: crmend.Exposure) -> Table:
-    """Keep unsaturated sources with S/N > 20 in a 5 px circle, 16 px off the edges."""
+def bright_sources(frame: HitFrame) -> Table:
+    """Return unsaturated sources with S/N > 20 in a 5 px circle, 16 px off the edges."""
+    table, clean = frame.catalog, frame.clean
     ny, nx = clean.shape
     x, y = np.asarray(table["x"]), np.asarray(table["y"])
     inside = (x > 16) & (y > 16) & (x < nx - 17) & (y < ny - 17)
     table = table[inside]
     x, y = np.asarray(table["x"], float), np.asarray(table["y"], float)
-    bad = exposure.invalid | exposure.saturated
-    touched = evaluate.hit_sources(bad, x, y)
+    touched = evaluate.hit_sources(frame.excluded, x, y)
     flux = 10 ** (-0.4 * evaluate.aperture_magnitudes(clean, float(np.median(clean)), x, y))
     sky = max(float(np.median(clean)), 0.0)
     noise = np.sqrt(flux * EXPOSURE_TIME + 78.5 * (sky * EXPOSURE_TIME + 25.0)) / EXPOSURE_TIME
     return table[~touched & (flux > 20 * noise)]
 
 
-def injected_mask(
-    cr: NDArray, catalogue: Table, injections: int, rng: np.random.Generator
-) -> NDArray[np.bool_]:
-    """Return a mask of this frame's own CR shapes moved onto sources, 0–5 px off centre."""
-    from scipy import ndimage
+def injected(
+    frame: HitFrame, catalogue: Table, injections: int, rng: np.random.Generator
+) -> HitFrame:
+    """Return the CR-free frame with CRs of its own moved onto sources, 0–5 px off centre.
 
-    labels, _ = ndimage.label(cr > datasets.LABEL_THRESHOLD, np.ones((3, 3)))
-    boxes = ndimage.find_objects(labels)
-    mask = np.zeros(cr.shape, dtype=bool)
-    for index in rng.permutation(len(catalogue))[:injections]:
-        number = rng.integers(len(boxes))
-        ys, xs = np.nonzero(labels[boxes[number]] == number + 1)
-        pick = rng.integers(len(ys))
+    They bring their charge, as any CR does: the runtime takes what a pixel holds for what was
+    there and some charge, so that a constant instead would tell it the truth or hide it.
+    """
+    rays, moves = peers_hits.rays_of(frame), []
+    for index in rng.permutation(len(catalogue))[:injections] if rays else ():
+        rows, columns = rays[rng.integers(len(rays))]
+        pick = rng.integers(rows.size)
         y = round(float(catalogue["y"][index])) + rng.integers(-5, 6)
         x = round(float(catalogue["x"][index])) + rng.integers(-5, 6)
-        ys, xs = ys - ys[pick] + y, xs - xs[pick] + x
-        keep = (ys >= 0) & (xs >= 0) & (ys < cr.shape[0]) & (xs < cr.shape[1])
-        mask[ys[keep], xs[keep]] = True
-    return mask
+        moves.append((rows, columns, y - rows[pick], x - columns[pick]))
+    without = replace(frame, image=frame.clean, truth=np.zeros_like(frame.truth))
+    return peers_hits.with_copies(without, frame, moves)
 
 
 def score(
@@ -306,8 +295,8 @@ def inpainting_table(rows: list[dict]) -> str:
     lines = [
         "Inpainting on unsaturated sources that a CR hits (mended − CR-free, 5 px circle).",
         "Natural: a frame's own CRs, those that detection missed among them; injected: CRs put",
-        "on sources of the CR-free frame, their mask given.  Floor: what filling with the",
-        "noiseless truth would give, from the noise of the pixels with a CR;",
+        "with their charge on sources of the CR-free frame, their mask given.  Floor: what",
+        "filling with the noiseless truth would give, from the noise of the pixels with a CR;",
         "at most: the ratio that such a fill would have.  Bound, of cores: the same for the",
         "best unbiased guess from the other pixels, with brightness, place, size, shape and",
         "bulge unknown.",

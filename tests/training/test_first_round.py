@@ -11,6 +11,7 @@ from astropy.table import Table
 pytest.importorskip("torch")
 pytest.importorskip("galsim")
 
+from crmend_training.mending_frames import HitFrame
 from crmend_training.simulate.catalog import SOURCE_DTYPE
 from crmend_training.simulate.psf import Psf
 
@@ -49,3 +50,25 @@ def test_a_star_whose_cosmic_ray_was_missed_counts_as_hit(tool, star):
     assert row["core"]
     # What is flagged for nothing makes no hit.
     assert tool.score((clean, clean, clean), (found, cr), error, sources, "natural") == []
+
+
+def test_cosmic_rays_put_on_sources_bring_their_charge(tool, star):
+    clean, (catalogue, _) = star
+    truth, none = np.zeros_like(clean), np.zeros(clean.shape, bool)
+    truth[5, 5:8] = 100.0, 700.0, 30.0
+    frame = HitFrame(
+        detector="8", image=clean + truth / np.float32(150.0), clean=clean, truth=truth,
+        error=np.ones_like(clean), invalid=none, saturated=none,
+        background=np.full_like(clean, 10.0), noise=1.0, electrons=150.0, zero_point=25.0,
+        catalog=catalogue,
+    )  # fmt: skip
+    one = tool.injected(frame, catalogue, 60, np.random.default_rng(2))
+    rows, columns = np.nonzero(one.true_mask)
+    assert one.truth[rows, columns].tolist() == [100.0, 700.0, 30.0]
+    assert (abs(rows - 32) <= 5).all()
+    assert (np.diff(columns) == 1).all()
+    assert (abs(columns - 32) <= 5).any()
+    np.testing.assert_allclose(one.image - clean, one.truth / 150.0, atol=1e-4)
+    np.testing.assert_array_equal(frame.truth[5, 5:8], [100.0, 700.0, 30.0])
+    without = tool.injected(one, catalogue, 0, np.random.default_rng(2))
+    np.testing.assert_array_equal(without.image, clean)

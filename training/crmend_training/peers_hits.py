@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,9 @@ LARGEST = 40
 """Rows or columns of a CR that is put on a source, at most."""
 
 _EIGHT = np.ones((3, 3), bool)
+
+Move: TypeAlias = tuple[NDArray[np.intp], NDArray[np.intp], int, int]
+"""Rows and columns of a CR, and by how many rows and columns its copy is off."""
 
 
 def task_frames(frame: BenchFrame, rounds: int) -> list[BenchFrame]:
@@ -63,26 +67,47 @@ def with_hits(frame: HitFrame, rng: np.random.Generator) -> HitFrame:
         Not changed.
     rng : Generator
     """
-    groups = _groups(frame)
+    groups = rays_of(frame)
     if not groups:
         return frame
-    image, truth = frame.image.copy(), frame.truth.copy()
-    added = frame.image - frame.clean
+    moves: list[Move] = []
     sources = usable_sources(frame)
     for x, y in zip(sources["x"], sources["y"], strict=True):
         rows, columns = groups[rng.integers(len(groups))]
         pixel = rng.integers(rows.size)
         distance, angle = rng.uniform(0.0, REACH), rng.uniform(0.0, 2.0 * np.pi)
-        to_row = rows + round(float(y) + distance * np.sin(angle)) - rows[pixel]
-        to_column = columns + round(float(x) + distance * np.cos(angle)) - columns[pixel]
-        kept = _usable(frame, to_row, to_column)
-        here, there = (rows[kept], columns[kept]), (to_row[kept], to_column[kept])
+        down = round(float(y) + distance * np.sin(angle)) - rows[pixel]
+        right = round(float(x) + distance * np.cos(angle)) - columns[pixel]
+        moves.append((rows, columns, down, right))
+    return with_copies(frame, frame, moves)
+
+
+def with_copies(frame: HitFrame, origin: HitFrame, moves: Sequence[Move]) -> HitFrame:
+    """Return a frame with copies of another's CRs, or of its own, added to what it holds.
+
+    Nothing is added to bad and saturated pixels.
+
+    Parameters
+    ----------
+    frame : HitFrame
+        Not changed.
+    origin : HitFrame
+        What a CR added to its CR-free twin is what a copy adds, and so is the charge.
+    moves : sequence of (rows, columns, down, right)
+        Of CRs of `origin`, as `rays_of` gives them.
+    """
+    image, truth = frame.image.copy(), frame.truth.copy()
+    added = origin.image - origin.clean
+    for rows, columns, down, right in moves:
+        kept = _usable(frame, rows + down, columns + right)
+        here = (rows[kept], columns[kept])
+        there = (here[0] + down, here[1] + right)
         image[there] += added[here]
-        truth[there] += frame.truth[here]
+        truth[there] += origin.truth[here]
     return replace(frame, image=image, truth=truth)
 
 
-def _groups(frame: HitFrame) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
+def rays_of(frame: HitFrame) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
     """Return rows and columns of the CRs that are not too large to be put elsewhere."""
     labels, _ = ndimage.label(frame.true_mask & np.isfinite(frame.clean), _EIGHT)
     groups = []
