@@ -278,6 +278,34 @@ def test_a_second_call_resumes_unless_something_changed(bench, frame):
     assert jobs.run_stored(bench, median, replace(frame, work=work), [{}])["peak_mib"] > 0
 
 
+def test_results_know_the_code_and_the_twin_that_they_come_from(
+    bench, frame, tmp_path, monkeypatch
+):
+    ours, median = peer("crmend own pack", "mend"), peer("5×5 median", "mend")
+    runtime, scoring = tmp_path / "runtime", tmp_path / "scoring.py"
+    (runtime / "deeper").mkdir(parents=True)
+    monkeypatch.setattr(jobs, "_RUNTIME", runtime)
+    monkeypatch.setattr(jobs, "_SCORING", (scoring,))
+
+    def prints(code="x = 1", score="y = 1", **twin):
+        (runtime / "deeper" / "module.py").write_text(code)
+        scoring.write_text(score)
+        one = replace(frame, hit=replace(frame.hit, **twin))
+        return [jobs._fingerprint(bench, method, one, [{}]) for method in (ours, median)]
+
+    before = prints()
+    assert prints() == before
+    # A peer's result is not ours to recompute when only our runtime changed.
+    mended, same = prints(code="x = 2")
+    assert (mended != before[0], same == before[1]) == (True, True)
+    brighter = frame.hit.catalog.copy()
+    brighter["mag"][0] -= 0.1
+    changes = ({"score": "y = 2"}, {"clean": frame.hit.clean + 1}, {"catalog": brighter})
+    for change in changes:
+        after = prints(**change)
+        assert all(old != new for old, new in zip(before, after, strict=True)), change
+
+
 def test_the_tool_writes_tables_a_page_that_begins_with_losses_and_the_readme(
     bench, pair, tmp_path
 ):

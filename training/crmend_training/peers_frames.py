@@ -70,9 +70,18 @@ class BenchFrame:
 
     def fingerprint(self) -> str:
         """Return a hash of what the methods and the scores see."""
-        digest = hashlib.sha1()
-        for array in (self.work.image, self.work.mask, self.cr, self.ignore):
-            digest.update(np.ascontiguousarray(array).tobytes())
+        work, hit = self.work, self.hit
+        planes = [work.image, work.filled, work.mask, work.invalid, work.saturated]
+        planes += [self.cr, self.ignore]
+        numbers: list[object] = [work.background, work.noise, work.read_noise, work.full]
+        numbers += [work.adu, work.fwhm, work.detector]
+        if hit is not None:
+            planes += [hit.clean, hit.background]
+            numbers += [hit.noise, hit.electrons, hit.zero_point, hit.catalog.colnames]
+            numbers += [np.asarray(hit.catalog[name]).tolist() for name in hit.catalog.colnames]
+        digest = hashlib.sha1(repr(numbers).encode())
+        for plane in planes:
+            digest.update(np.ascontiguousarray(plane))
         return digest.hexdigest()[:16]
 
 

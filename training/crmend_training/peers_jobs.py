@@ -17,9 +17,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+import crmend
 from crmend.models import DEFAULT_PACK, load_card
+from crmend_training import (
+    classical_fills,
+    evaluate,
+    evaluate_mending,
+    mending_frames,
+    mending_pixels,
+    mending_summary,
+    peers_worker,
+)
 from crmend_training import peers_scores as scores
-from crmend_training import peers_worker
 from crmend_training.peers_catalogue import OWN, Peer
 from crmend_training.peers_environment import PINS, failures, python_of
 from crmend_training.peers_frames import BenchFrame
@@ -27,6 +36,14 @@ from crmend_training.peers_worker import finders
 
 _COSTS = ("seconds", "cpu_seconds", "load_seconds", "idle_mib", "peak_mib")
 _WORKER = Path(peers_worker.__file__).parent
+_RUNTIME = Path(crmend.__file__).parent
+_SCORING = tuple(
+    Path(module.__file__)
+    for module in (
+        scores, evaluate, evaluate_mending, mending_frames, mending_pixels, mending_summary,
+        classical_fills,
+    )
+)  # fmt: skip
 _THREADS = (
     "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS",
     "NUMEXPR_NUM_THREADS",
@@ -68,8 +85,9 @@ def run_stored(
 ) -> dict[str, Any]:
     """Return the result of a method on a frame, from disk where it is there already.
 
-    A stored result counts only if frame, settings, versions, graphs and threads are the same,
-    and if it is no error: what failed is tried again.
+    A stored result counts only if frame, settings, threads and the code of the scores are the
+    same, and what ran: of peers their versions, of ours the runtime's code and the card.  It
+    does not count if it is an error: what failed is tried again.
     """
     path = result_path(bench.out, peer, frame.name)
     fingerprint = _fingerprint(bench, peer, frame, settings)
@@ -203,27 +221,28 @@ def _fingerprint(
     bench: Bench, peer: Peer, frame: BenchFrame, settings: Sequence[Mapping[str, float]]
 ) -> str:
     """Return a hash of everything that a result depends on."""
-    files = [*sorted(_WORKER.glob("*.py")), Path(scores.__file__)]
+    files = [*sorted(_WORKER.glob("*.py")), *_SCORING]
+    if peer.place == OWN:
+        files += sorted(_RUNTIME.rglob("*.py"))
     code = b"".join(path.read_bytes() for path in files)
     parts: list[Any] = [peer.name, list(settings), frame.fingerprint(), bench.threads]
-    parts.append(_graphs(peer, frame) if peer.place == OWN else PINS[peer.place])
+    parts.append(_card(peer, frame) if peer.place == OWN else PINS[peer.place])
     parts.append(sorted(failures(bench.environment)) if peer.place != OWN else [])
     digest = hashlib.sha1(json.dumps(parts, sort_keys=True).encode() + code)
     return digest.hexdigest()[:16]
 
 
-def _graphs(peer: Peer, frame: BenchFrame) -> list[str]:
-    """Return the sha256 of the graphs that a method of ours uses."""
+def _card(peer: Peer, frame: BenchFrame) -> str:
+    """Return the card that a method of ours uses: thresholds, views, sha256 of the graphs."""
     own = not peer.name.startswith("crmend generic")
-    return list(_pack_hashes(DEFAULT_PACK if own else "generic", frame.work.detector or None))
+    return _pack_card(DEFAULT_PACK if own else "generic", frame.work.detector or None)
 
 
 @cache
-def _pack_hashes(pack: str, detector: str | None) -> tuple[str, ...]:
+def _pack_card(pack: str, detector: str | None) -> str:
     if pack != "generic" and detector is None:
-        return ()
-    card = load_card(pack, None if pack == "generic" else detector)
-    return tuple(card.graph(kind).sha256 for kind in sorted(card.kinds))
+        return ""
+    return repr(load_card(pack, None if pack == "generic" else detector))
 
 
 def _write(path: Path, text: str) -> None:
