@@ -159,7 +159,8 @@ def as_catalog(sources: CatalogLike, header: fits.Header | None = None) -> Sourc
     Parameters
     ----------
     sources : SourceCatalog, astropy Table, structured array, str or Path
-        A table, or the path of one, has the columns that `read_catalog` knows.
+        A table, or the path of one, has the columns that `read_catalog` knows.  Rows without a
+        finite position are left out.
     header : fits.Header, optional
         Header of the image, for tables in sky coordinates.
 
@@ -171,7 +172,7 @@ def as_catalog(sources: CatalogLike, header: fits.Header | None = None) -> Sourc
         As `read_catalog`.
     """
     if isinstance(sources, SourceCatalog):
-        return sources
+        return _placed(sources)
     if isinstance(sources, str | Path):
         return read_catalog(sources, header)
     if getattr(getattr(sources, "dtype", None), "names", None) is None:
@@ -299,6 +300,21 @@ def _first_catalog(tables: list[Any], header: fits.Header | None, name: str) -> 
     )
 
 
+def _placed(sources: SourceCatalog) -> SourceCatalog:
+    """Return a catalogue without the rows whose position no frame has."""
+    kept = _on_a_frame(sources.x, sources.y)
+    if kept.all():
+        return sources
+    names = [field.name for field in fields(SourceCatalog)]
+    return SourceCatalog(**{name: getattr(sources, name)[kept] for name in names})
+
+
+def _on_a_frame(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Say which positions are finite, and not far from any pixel."""
+    kept: NDArray[np.bool_] = (np.abs(x) < _FAR) & (np.abs(y) < _FAR)
+    return kept
+
+
 # Names that a catalogue's other columns may have; theta_image is in degrees.
 _OTHER_COLUMNS = {
     "flux": ("flux", "flux_auto", "flux_iso"),
@@ -321,7 +337,7 @@ def _catalog_of_table(
         values[name] = np.full(x.size, np.nan) if numbers is None else numbers
         if found is not None and found.lower() == "theta_image":
             values[name] = np.deg2rad(values[name])
-    kept = np.flatnonzero((np.abs(x) < _FAR) & (np.abs(y) < _FAR))
+    kept = np.flatnonzero(_on_a_frame(x, y))
     kept = kept[np.lexsort((x[kept], y[kept]))]
     values = {name: array[kept] for name, array in values.items()}
     npix = np.nan_to_num(values["npix"], posinf=0.0, neginf=0.0)

@@ -121,6 +121,18 @@ def test_a_source_far_from_every_cosmic_ray_mends_nothing(scene):
     assert NETWORK not in done.method
 
 
+@pytest.mark.parametrize("lost", [np.nan, np.inf, -1e12])
+def test_sources_without_a_place_are_left_out(scene, lost):
+    image, cr_mask = scene
+    expected = crmend.inpaint(image, cr_mask, model="tiny", sources=catalog([70.0], [60.0]))
+    given = catalog([70.0, lost, 20.0], [60.0, 30.0, lost])
+    given.a[1] = np.nan  # sizes that are not known are looked for at the source's place
+    done = crmend.inpaint(image, cr_mask, model="tiny", sources=given)
+    assert (done.sources.x.tolist(), done.sources.y.tolist()) == ([70.0], [60.0])
+    np.testing.assert_array_equal(done.image, expected.image)
+    assert len(given) == 3
+
+
 @pytest.mark.parametrize("threads", [1, 3])
 def test_threads_do_not_change_the_result(scene, threads):
     image, cr_mask = scene
