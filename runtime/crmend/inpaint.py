@@ -225,6 +225,8 @@ def inpaint(
             f"image has {mask.size} pixel(s), all of them masked, bad, saturated or NaN; "
             "expected some good ones to mend the others from"
         )
+    # Once mended, a NaN of the mask is a pixel like any other of the mask.
+    all_bad[mask] = excluded[mask] = False
     if own_error is None:
         own_error = flat_error(mended, excluded | mask)
     done = inpaint_into(
@@ -260,7 +262,8 @@ def inpaint_into(
     cr_mask : (ny, nx) bool array
         True = cosmic ray.
     invalid : (ny, nx) bool array
-        True = no measurement; holds every pixel that is NaN or infinite.
+        True = no measurement, before and after; holds every pixel that is NaN or infinite,
+        but for those of the mask that are to pass for measured once they are mended.
     excluded : (ny, nx) bool array
         The invalid and the saturated pixels.  It may be the same array as `invalid`.
     model : Model
@@ -285,7 +288,8 @@ def inpaint_into(
     with stopwatch(seconds, "median"):
         scale = measure_scale(image, excluded | cr_mask)
         flat = np.flatnonzero(cr_mask)
-        observed = np.where(invalid.flat[flat], np.float32(np.nan), image.flat[flat])
+        observed = image.flat[flat]
+        observed[invalid.flat[flat] | ~np.isfinite(observed)] = np.nan
         spread = np.empty(flat.size, dtype=np.float32)
         for plane, level in ((image, scale.background), (error, scale.noise)):
             median_fill(plane, cr_mask, excluded, MIN_GOOD, level, spread)

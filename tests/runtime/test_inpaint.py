@@ -229,6 +229,23 @@ def test_a_masked_nan_is_mended_and_another_stays(scene):
     assert np.isnan(done.image[60, 70])
 
 
+@pytest.mark.parametrize("nothing", [np.nan, np.inf, -np.inf])
+def test_a_masked_nan_is_mended_as_a_value_that_says_nothing(scene, nothing):
+    image, cr_mask = scene
+    cr_mask[56:65, 66:75] = True  # the whole core: its source shows on the mended image only
+    invalid = np.zeros_like(cr_mask)
+    invalid[60, 70] = invalid[150, 180] = True
+    image[cr_mask & ~invalid] = 7777.0
+    expected = crmend.inpaint(image, cr_mask, model="tiny", invalid=invalid, additive=False)
+    assert NETWORK in expected.method
+    image[cr_mask & ~invalid] = nothing
+    for additive in (True, False):
+        done = crmend.inpaint(image, cr_mask, model="tiny", invalid=invalid, additive=additive)
+        for name in ("image", "error", "method"):
+            np.testing.assert_array_equal(getattr(done, name), getattr(expected, name))
+        assert done.sources.x.tolist() == expected.sources.x.tolist()
+
+
 def test_invalid_and_saturated_pixels_enter_no_median(scene):
     image, cr_mask = scene
     invalid = np.zeros_like(cr_mask)
