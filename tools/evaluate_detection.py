@@ -29,7 +29,12 @@ from crmend_training import evaluate_figures as figures
 from crmend_training import evaluate_report as report
 from crmend_training._script import existing_folder
 from crmend_training._script import run as run_script
-from crmend_training.evaluate_detection import StratumScores, score_frames, teacher_rows
+from crmend_training.evaluate_detection import (
+    STAR_COUNTS,
+    StratumScores,
+    score_frames,
+    teacher_rows,
+)
 from crmend_training.evaluate_lookalikes import CLASSES, QUALITY_KINDS, pooled_zoo, score_zoo
 from crmend_training.evaluate_peers import RealScores, score_instrument
 from crmend_training.evaluate_real import INSTRUMENTS, read_instrument
@@ -156,9 +161,7 @@ def stratum_result(scores: StratumScores) -> dict[str, Any]:
                         "missed",
                         "total",
                         "found",
-                        "stars",
-                        "wrong_stars",
-                        "lone_stars",
+                        *STAR_COUNTS,
                     )
                 }
                 for name, tally in sorted(tallies.items())

@@ -1,5 +1,6 @@
 """Detection's evaluation on tiny scenes, against counts made by hand or by plain loops."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,6 +14,7 @@ from crmend_training import evaluate_detection as detection
 from crmend_training import evaluate_lookalikes as lookalikes
 from crmend_training import evaluate_peers as peers
 from crmend_training import evaluate_real as real
+from crmend_training import evaluate_report as report
 from crmend_training.evaluate_figures import busiest_window
 
 
@@ -101,6 +103,28 @@ def test_star_cores_count_flags_that_no_cosmic_ray_explains():
     assert (stars[at_18], wrong[at_18]) == (2, 1)  # the last star's core leaves the frame
     assert (stars[at_21], wrong[at_21]) == (2, 1)
     assert (stars.sum(), alone[at_18], alone[at_21]) == (4, 1, 0)
+
+
+def test_stars_above_their_bands_limit_are_counted_beside_all():
+    catalog = Table(
+        {
+            "x": [5.0, 15.0, 25.0], "y": [5.0, 15.0, 25.0],
+            "mag": [18.5, 26.5, 25.5], "type": ["star"] * 3,
+        }
+    )  # fmt: skip
+    mask = np.zeros((30, 30), bool)
+    mask[5, 5] = mask[15, 15] = True
+    tally = detection.Tally()
+    tally.add(replace(scene(0.0 * mask, catalog=catalog), limit=25.56), found(mask))
+    assert (tally.stars.sum(), tally.wrong_stars.sum(), tally.lone_stars.sum()) == (3, 2, 2)
+    assert (tally.seen_stars.sum(), tally.seen_wrong_stars.sum()) == (2, 1)
+    text = report.stars_text("paper", {"08": tally, "09": tally}, "fast")
+    assert "brighter than the limit of their band" in text
+    (line,) = (row for row in text.splitlines() if row.startswith("| **all**"))
+    cells = [cell.strip() for cell in line.strip("|").split("|")]
+    assert cells[1:] == ["6", "4", "66.667", "4", "4", "2", "50.000", "2"]
+    tally.add(replace(scene(0.0 * mask, catalog=catalog), limit=10.0), found(mask))
+    assert (tally.stars.sum(), tally.seen_stars.sum()) == (6, 2)
 
 
 def test_the_zoo_leaves_out_excluded_pixels():

@@ -25,6 +25,7 @@ from crmend.exposure import Exposure, read_exposure
 from crmend.models import Model
 from crmend_training import calibrate, datasets, evaluate
 from crmend_training.evaluate_lookalikes import MAGNITUDES, load_detector, star_cores
+from crmend_training.simulate import BANDS, DETECTOR_BANDS
 
 PAPER_RECALL, PAPER_PRECISION = 0.9790, calibrate.PRECISION
 """Mean recall and precision of the paper (abstract and section 4.1)."""
@@ -45,6 +46,10 @@ The paper (section 1) calls point-like what "may span several pixels"; the numbe
 
 SHAPES = ("tracks", "points")
 
+_STARS = ("stars", "wrong_stars", "lone_stars")
+STAR_COUNTS = (*_STARS, *(f"seen_{name}" for name in _STARS))
+"""Names of a `Tally` for what `star_cores` counts: of all stars, of those above the limit."""
+
 _LEAST = 300  # CR pixels of a bin that a statement is made on
 _EIGHT = np.ones((3, 3), dtype=bool)
 
@@ -64,6 +69,8 @@ class Scene:
         True = the pixel belongs to a CR that is a track (`track_pixels`).
     catalog : Table or None
         Input sources, with ``x``, ``y`` [px], ``mag`` and ``type``.
+    limit : float
+        Stars fainter than this are hardly seen: 5 sigma in 150 s [mag] (`simulate.BANDS`).
     """
 
     exposure: Exposure
@@ -71,6 +78,7 @@ class Scene:
     ignore: NDArray[np.bool_]
     track: NDArray[np.bool_]
     catalog: Table | None = None
+    limit: float = np.inf
 
 
 def read_scene(pair: datasets.Pair) -> Scene:
@@ -79,7 +87,8 @@ def read_scene(pair: datasets.Pair) -> Scene:
     cr = datasets.read_image(pair.truth)
     catalog = None if pair.catalog is None else Table.read(pair.catalog)
     ignore = exposure.invalid | exposure.saturated
-    return Scene(exposure, cr, ignore, track_pixels(cr), catalog)
+    limit = BANDS[DETECTOR_BANDS[pair.detector]].limit
+    return Scene(exposure, cr, ignore, track_pixels(cr), catalog, limit)
 
 
 def track_pixels(cr: NDArray[np.float32]) -> NDArray[np.bool_]:
@@ -124,9 +133,11 @@ class Tally:
     total, found : (2, m) arrays
         CR pixels, and those found, of `SHAPES` per bin of `INTENSITIES`.
     stars, wrong_stars, lone_stars : (k,) arrays
-        Unsaturated stars, those flagged without a CR there, and those of them in groups
-        without any, per bin of `evaluate_lookalikes.MAGNITUDES`; the first and last bin hold
-        what lies beyond.
+        Unsaturated stars of the catalogue, down to its faintest, those flagged without a CR
+        there, and those of them in groups without any, per bin of
+        `evaluate_lookalikes.MAGNITUDES`; the first and last bin hold what lies beyond.
+    seen_stars, seen_wrong_stars, seen_lone_stars : (k,) arrays
+        The same of stars brighter than the limit of their band.
     """
 
     frames: int = 0
@@ -141,6 +152,9 @@ class Tally:
     stars: NDArray[np.float64] = field(default_factory=_per_magnitude)
     wrong_stars: NDArray[np.float64] = field(default_factory=_per_magnitude)
     lone_stars: NDArray[np.float64] = field(default_factory=_per_magnitude)
+    seen_stars: NDArray[np.float64] = field(default_factory=_per_magnitude)
+    seen_wrong_stars: NDArray[np.float64] = field(default_factory=_per_magnitude)
+    seen_lone_stars: NDArray[np.float64] = field(default_factory=_per_magnitude)
 
     def add(self, scene: Scene, found: crmend.Detection) -> None:
         """Count one frame."""
@@ -153,10 +167,17 @@ class Tally:
         self._add_missed(scene, found.cr_mask)
         self._add_intensities(scene, found.cr_mask)
         if scene.catalog is not None:
-            saturated = scene.exposure.saturated
-            counts = star_cores(scene.catalog, found.cr_mask, scene.cr, saturated)
-            for name, count in zip(("stars", "wrong_stars", "lone_stars"), counts, strict=True):
-                setattr(self, name, getattr(self, name) + count)
+            bright = np.asarray(scene.catalog["mag"], float) < scene.limit
+            self._add_stars(scene, scene.catalog, found.cr_mask, "")
+            self._add_stars(scene, scene.catalog[bright], found.cr_mask, "seen_")
+
+    def _add_stars(
+        self, scene: Scene, catalog: Table, mask: NDArray[np.bool_], prefix: str
+    ) -> None:
+        """Count the stars of a catalogue."""
+        counts = star_cores(catalog, mask, scene.cr, scene.exposure.saturated)
+        for name, count in zip(_STARS, counts, strict=True):
+            setattr(self, prefix + name, getattr(self, prefix + name) + count)
 
     def _add_missed(self, scene: Scene, mask: NDArray[np.bool_]) -> None:
         """Count CR pixels > 5 e- by their charge over the error plane."""
@@ -211,8 +232,8 @@ def pooled_tally(tallies: Iterable[Tally]) -> Tally:
     for tally in every:
         pooled.scores += tally.scores
         for name in (
-            "frames", "pixels", "cr_pixels", "bright", "missed", "total", "found", "stars",
-            "wrong_stars", "lone_stars",
+            "frames", "pixels", "cr_pixels", "bright", "missed", "total", "found",
+            *STAR_COUNTS,
         ):  # fmt: skip
             setattr(pooled, name, getattr(pooled, name) + getattr(tally, name))
     return pooled

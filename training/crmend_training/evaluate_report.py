@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from crmend_training import evaluate
 from crmend_training.evaluate_detection import (
@@ -233,24 +234,30 @@ def stars_text(name: str, tallies: Mapping[str, Tally], quality: str) -> str:
         *(f"{a}–{b}" for a, b in itertools.pairwise(edges)),
         f"> {edges[-1]}",
     ]
+    counts = np.array([every.stars, every.wrong_stars, every.lone_stars]).T
+    seen = np.array([every.seen_stars, every.seen_wrong_stars, every.seen_lone_stars]).T
     lines = [
-        [label, int(n), int(wrong), percent(wrong / n, 3), int(alone)]
-        for label, n, wrong, alone in zip(
-            bins, every.stars, every.wrong_stars, every.lone_stars, strict=True
-        )
-        if n
+        [label, *_star_cells(one), *_star_cells(brighter)]
+        for label, one, brighter in zip(bins, counts, seen, strict=True)
+        if one[0]
     ]
-    n, wrong, alone = (
-        counts.sum() for counts in (every.stars, every.wrong_stars, every.lone_stars)
-    )
-    lines.append(["**all**", int(n), int(wrong), percent(wrong / max(n, 1), 3), int(alone)])
+    lines.append(["**all**", *_star_cells(counts.sum(axis=0)), *_star_cells(seen.sum(axis=0))])
+    columns = ["stars", "flagged", "%", "without any CR"]
     return (
         f"### {name}, quality {quality}\n\n"
         "Unsaturated stars with a flagged pixel in their 3×3 core that has no CR charge in it "
         "or beside it, and those of them whose group of flagged pixels holds no CR at all (the "
-        "others: the mask of a CR reaches too far):\n\n"
-        + table(["magnitude", "stars", "flagged", "%", "without any CR"], lines)
+        "others: the mask of a CR reaches too far).  First all stars of the catalogue, many of "
+        "which are too faint to be seen; then those brighter than the limit of their band (5 "
+        "sigma in 150 s, `crmend_training.simulate.BANDS`):\n\n"
+        + table(["magnitude", *columns, *(f"{name}, above limit" for name in columns)], lines)
     )
+
+
+def _star_cells(counts: NDArray[np.float64]) -> list[object]:
+    """Return the cells of stars, flagged ones, their share and those without any CR."""
+    n, wrong, alone = (int(count) for count in counts)
+    return [n, wrong, percent(wrong / n, 3) if n else "–", alone]
 
 
 # --- real exposures ----------------------------------------------------------------------
