@@ -93,11 +93,6 @@ def to_noise_units(image: NDArray[np.float32], scale: Scale) -> NDArray[np.float
     return (image - np.float32(scale.background)) / np.float32(scale.noise)
 
 
-def from_noise_units(values: NDArray[np.float32], scale: Scale) -> NDArray[np.float32]:
-    """Invert `to_noise_units`."""
-    return values * np.float32(scale.noise) + np.float32(scale.background)
-
-
 def to_detect_input(image: NDArray[np.float32], scale: Scale) -> NDArray[np.float32]:
     """Return asinh((image − background) / (SOFTENING · noise)), float32, a new array."""
     softened = (image - np.float32(scale.background)) / np.float32(SOFTENING * scale.noise)

@@ -49,8 +49,8 @@ cutouts (``tools/evaluate_mending.py --only policy``)."""
 BATCH = 32
 """Cutouts that the network sees at once."""
 
-UNTOUCHED, MEDIAN, NETWORK = 0, 1, 2
-"""Values of the method map."""
+MEDIAN, NETWORK = 1, 2
+"""Values of the method map; 0 = untouched."""
 
 NETWORK_FRACTION = 0.1
 """Share of the difference between the network's value and the median's that counts as the

@@ -5,7 +5,6 @@ import pytest
 
 from crmend._normalise import (
     Scale,
-    from_noise_units,
     measure_scale,
     to_detect_input,
     to_noise_units,
@@ -90,8 +89,7 @@ def test_the_detection_input_is_asinh_of_a_third_of_the_noise_units():
     assert np.array_equal(image, before)
 
 
-def test_noise_units_and_back():
+def test_noise_units():
     scale = Scale(background=10.0, noise=2.0)
     image = np.array([[10.0, 16.0, 4.0]], np.float32)
     assert to_noise_units(image, scale).tolist() == [[0.0, 3.0, -3.0]]
-    assert from_noise_units(to_noise_units(image, scale), scale).tolist() == image.tolist()

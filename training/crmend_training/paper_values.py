@@ -35,11 +35,8 @@ TABLE_1 = {
     "galaxy": {"direct": 172_979, "masked": 166_406, "mended": 186_907},
     "total": {"direct": 192_921, "masked": 181_397, "mended": 206_064},
 }
-"""Detected sources (Table 1).  The totals exceed stars plus galaxies by 356 to 379; the paper
-does not say what the others are."""
-
-TABLE_1_FRAMES = 900
-"""50 frames of each of 18 detectors (section 4.3)."""
+"""Detected sources of 50 frames of each of 18 detectors (Table 1).  The totals exceed stars
+plus galaxies by 356 to 379; the paper does not say what the others are."""
 
 GAIN = 13.6
 """[%] more sources mended than masked (abstract, section 4.3): 206,064 over 181,397."""

@@ -56,11 +56,6 @@ class Peer:
     note: str = ""
 
     @property
-    def is_ours(self) -> bool:
-        """Whether it is crmend's."""
-        return self.name.startswith("crmend ")
-
-    @property
     def key(self) -> str:
         """Name of its folder."""
         return "".join(c if c.isalnum() else "_" for c in f"{self.task} {self.name}")

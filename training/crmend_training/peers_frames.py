@@ -63,11 +63,6 @@ class BenchFrame:
     hit: HitFrame | None = None
     tasks: tuple[str, ...] = ("detect",)
 
-    @property
-    def is_real(self) -> bool:
-        """Whether it is a real exposure."""
-        return not self.stratum.startswith("simulated")
-
     def fingerprint(self) -> str:
         """Return a hash of what the methods and the scores see."""
         work, hit = self.work, self.hit

@@ -37,11 +37,6 @@ def decode(codes: NDArray[np.int16]) -> NDArray[np.float32]:
     return np.take(_table(), np.asarray(codes).view(np.uint16))
 
 
-def code_step(values: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return the distance between neighbouring codes at some values [noise units]."""
-    return STEP * np.hypot(SOFTENING, values.astype(np.float64))
-
-
 @cache
 def _table() -> NDArray[np.float32]:
     """Return the value of every code, indexed by the code's bits read as uint16."""

@@ -88,15 +88,6 @@ class Comparison:
     significance: NDArray[np.float32]
 
 
-def multi_exposure_truth(
-    images: Sequence[NDArray[np.float32]],
-    invalid: Sequence[NDArray[np.bool_]] | None = None,
-    settings: MultiExposureSettings | None = None,
-) -> list[NDArray[np.bool_]]:
-    """Return the cosmic-ray mask of each exposure: `compare_exposures` without the rest."""
-    return [one.mask for one in compare_exposures(images, invalid, settings)]
-
-
 def compare_exposures(
     images: Sequence[NDArray[np.float32]],
     invalid: Sequence[NDArray[np.bool_]] | None = None,
