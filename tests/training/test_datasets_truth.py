@@ -162,6 +162,34 @@ def test_truth_says_what_it_expects(stack, tmp_path, capsys):
     assert not out.exists()
 
 
+def test_truth_reads_exposures_as_it_is_told(stack, tmp_path, capsys):
+    """A blob in one exposure, on both of its chips, flagged in a plane of another name."""
+    bad = np.zeros((128, 128), np.int16)
+    bad[40:42, 60:62] = 4
+    paths = []
+    for number, image in enumerate(stack[0][:3]):
+        hdus = [fits.PrimaryHDU()]
+        hdus[0].header["BAYERPAT"] = "RGGB"
+        for ver in (1, 2):
+            hot = image + np.float32(5e3) * ((bad > 0) & (number == 1))
+            hdus += [fits.ImageHDU(hot, name="PIXELS", ver=ver)]
+            hdus += [fits.ImageHDU(bad, name="GOODNESS", ver=ver)]
+        paths.append(str(tmp_path / f"{number}.fits"))
+        fits.HDUList(hdus).writeto(paths[-1])
+    planes = ["--plane", "image=PIXELS", "--plane", "flag=GOODNESS"]
+    out = tmp_path / "masks"
+    command = ["truth", *paths, "--instrument", "generic", *planes, "--out", str(out)]
+    assert main(command) == 0
+    assert capsys.readouterr().err.count("is a raw colour frame") == 3
+    assert fits.getdata(out / "1_crtruth.fits", ("CRTRUTH", 2))[bad > 0].any()
+    assert main([*command, "--bad-flags", "4", "--overwrite"]) == 0
+    for chip in (1, 2):
+        assert not fits.getdata(out / "1_crtruth.fits", ("CRTRUTH", chip))[bad > 0].any()
+        assert fits.getdata(out / "1_crtruth.fits", ("UNSURE", chip))[bad > 0].all()
+    assert main([*command, "--plane", "flag=DQ", "--overwrite"]) == 3
+    assert "the flag plane is named twice" in capsys.readouterr().err
+
+
 def test_truth_of_several_chips_has_a_plane_for_each(stack, tmp_path):
     from crmend_training.datasets import Reading, find_masked, load_masked
 

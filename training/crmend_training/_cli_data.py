@@ -10,26 +10,22 @@ import json
 import sys
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from astropy.io import fits
 from tqdm import tqdm
 
 from crmend._cli_options import positive_count, positive_number
 from crmend.errors import CrmendWarning
-from crmend.exposure import count_extvers
-from crmend_training import _cli_masked, datasets
+from crmend_training import _cli_masked, _cli_truth, datasets
 from crmend_training._processes import workers
-from crmend_training._results import add_overwrite, refuse_existing, whole_file
+from crmend_training._results import add_overwrite, refuse_existing
 from crmend_training._sections import ZooSection
 from crmend_training.recipe import DETECTORS, Recipe, load_recipe
 
 if TYPE_CHECKING:
-    from crmend_training.datasets.multi_exposure import Comparison
     from crmend_training.datasets.science import ScienceSettings
 
 _Task = tuple[Callable[..., datasets.Frame], tuple[Any, ...]]
@@ -79,21 +75,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     add_overwrite(command)
     command.set_defaults(run=_harvest)
 
-    command = commands.add_parser("truth", help="CR truth from exposures of one field")
-    command.add_argument("exposures", nargs="+", help="three or more FITS files")
-    command.add_argument(
-        "--gain", type=positive_number, default=1.0, help="e- per unit (default 1)"
-    )
-    command.add_argument(
-        "--saturation",
-        type=positive_number,
-        metavar="LEVEL",
-        help="in the files' unit; pixels at or above it, and what touches them, are unsure "
-        "(default: by the header, if it says)",
-    )
-    command.add_argument("--out", required=True, help="folder for the masks")
-    add_overwrite(command)
-    command.set_defaults(run=_truth)
+    _cli_truth.add_command(commands)
 
 
 def _dataset(options: argparse.Namespace) -> None:
@@ -281,52 +263,3 @@ def _harvest(options: argparse.Namespace) -> None:
     library = harvest_darks([image for image, _ in darks], times[0], sources=names)
     library.save(out)
     print(f"{len(library)} cosmic rays from {len(darks)} darks written to {options.out}")
-
-
-def _truth(options: argparse.Namespace) -> None:
-    from crmend_training.datasets.multi_exposure import (
-        MultiExposureSettings,
-        compare_exposures,
-    )
-
-    paths = [Path(path) for path in options.exposures]
-    stems = [datasets.stem_of(path) for path in paths]
-    if twice := sorted({stem for stem in stems if stems.count(stem) > 1}):
-        raise ValueError(
-            f"several exposures are named {', '.join(twice)}, and so would their masks be; "
-            "expected different names"
-        )
-    targets = [Path(options.out) / f"{stem}_crtruth.fits" for stem in stems]
-    for target in targets:
-        refuse_existing(target, options)
-    chips = {count_extvers(path, instrument="generic") for path in paths}
-    if len(chips) > 1:
-        raise ValueError(f"the exposures hold {sorted(chips)} images; expected as many in each")
-    limit = np.inf if options.saturation is None else options.saturation
-    settings = MultiExposureSettings(gain=options.gain)
-    masks = []
-    for chip in range(1, chips.pop() + 1):
-        exposures = [datasets.read_any(path, extver=chip) for path in paths]
-        masks.append(
-            compare_exposures(
-                [e.image for e in exposures],
-                [e.invalid | e.saturated | (e.image >= limit) for e in exposures],
-                settings,
-            )
-        )
-    for target, own in zip(targets, zip(*masks, strict=True), strict=True):
-        _write_truth(target, own)
-        print(f"{target}: {sum(int(one.mask.sum()) for one in own)} CR pixels")
-
-
-def _write_truth(path: Path, chips: Sequence[Comparison]) -> None:
-    """Write the masks of an exposure's chips, by EXTVER."""
-    hdus = [fits.PrimaryHDU()]
-    for ver, one in enumerate(chips, 1):
-        hdus += [
-            fits.ImageHDU(one.mask.astype(np.uint8), name="CRTRUTH", ver=ver),
-            fits.ImageHDU(one.unsure.astype(np.uint8), name="UNSURE", ver=ver),
-            fits.ImageHDU(one.charge.astype(np.float32), name="CHARGE", ver=ver),
-        ]
-    with whole_file(path) as temporary:
-        fits.HDUList(hdus).writeto(temporary)

@@ -21,11 +21,18 @@ def add_options(command: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--masks", metavar="FOLDER", help="folder of masks; may be that of the exposures"
     )
+    add_reading(group, "by the header; 'generic' reads any 2-D image")
+    group.add_argument(
+        "--gain", type=positive_number, metavar="G", help="e-/ADU, instead of the header's"
+    )
+
+
+def add_reading(group: argparse._ActionsContainer, default: str) -> None:
+    """Add ``--instrument``, with the default that its help names, and ``--plane``."""
     group.add_argument(
         "--instrument",
         metavar="NAME",
-        help="profile, or the path of a .toml of your own "
-        "(default: by the header; 'generic' reads any 2-D image)",
+        help=f"profile, or the path of a .toml of your own (default: {default})",
     )
     group.add_argument(
         "--plane",
@@ -34,9 +41,6 @@ def add_options(command: argparse.ArgumentParser) -> None:
         default=[],
         metavar="KIND=NAME",
         help="as in crmend clean, such as flag=MASK or image=2; may be repeated",
-    )
-    group.add_argument(
-        "--gain", type=positive_number, metavar="G", help="e-/ADU, instead of the header's"
     )
 
 

@@ -1,0 +1,122 @@
+"""``crmend-train truth``: masks of cosmic rays from exposures of one field."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from astropy.io import fits
+
+from crmend._cli_options import contradiction, flag_bits, positive_number
+from crmend.errors import CrmendWarning, UntrainedWarning
+from crmend.exposure import Exposure, count_extvers, read_exposure
+from crmend_training import _cli_masked, datasets
+from crmend_training._results import add_overwrite, refuse_existing, whole_file
+
+if TYPE_CHECKING:
+    from crmend_training.datasets.multi_exposure import Comparison
+
+
+def add_command(commands: argparse._SubParsersAction) -> None:
+    """Add ``truth`` to the parser."""
+    command = commands.add_parser("truth", help="CR truth from exposures of one field")
+    command.add_argument("exposures", nargs="+", help="three or more FITS files")
+    _cli_masked.add_reading(command, "generic, which reads any 2-D image")
+    command.add_argument(
+        "--bad-flags",
+        type=flag_bits,
+        metavar="BITS",
+        help="bits of the flag plane that mark bad pixels, such as 1,4,64, or any "
+        "(default: as the profile says; generic: none); bad pixels take no part",
+    )
+    command.add_argument(
+        "--gain", type=positive_number, metavar="G", help="e- per unit (default 1)"
+    )
+    command.add_argument(
+        "--saturation",
+        type=positive_number,
+        metavar="LEVEL",
+        help="in the files' unit; pixels at or above it, and what touches them, are unsure "
+        "(default: by the header, if it says)",
+    )
+    command.add_argument("--out", required=True, help="folder for the masks")
+    add_overwrite(command)
+    command.set_defaults(run=_truth)
+
+
+def _truth(options: argparse.Namespace) -> None:
+    from crmend_training.datasets.multi_exposure import (
+        MultiExposureSettings,
+        compare_exposures,
+    )
+
+    if twice := contradiction(options):
+        raise ValueError(twice)
+    paths = [Path(path) for path in options.exposures]
+    stems = [datasets.stem_of(path) for path in paths]
+    if twice := sorted({stem for stem in stems if stems.count(stem) > 1}):
+        raise ValueError(
+            f"several exposures are named {', '.join(twice)}, and so would their masks be; "
+            "expected different names"
+        )
+    targets = [Path(options.out) / f"{stem}_crtruth.fits" for stem in stems]
+    for target in targets:
+        refuse_existing(target, options)
+    reading = {
+        "instrument": options.instrument or "generic",
+        "planes": dict(options.plane),
+    }
+    chips = {count_extvers(path, **reading) for path in paths}
+    if len(chips) > 1:
+        raise ValueError(f"the exposures hold {sorted(chips)} images; expected as many in each")
+    reading |= {"gain": options.gain, "bad_flags": options.bad_flags}
+    limit = np.inf if options.saturation is None else options.saturation
+    settings = MultiExposureSettings(gain=options.gain or 1.0)
+    masks, told = [], set()
+    for chip in range(1, chips.pop() + 1):
+        exposures = [_read(path, told, extver=chip, **reading) for path in paths]
+        masks.append(
+            compare_exposures(
+                [e.image for e in exposures],
+                [e.invalid | e.saturated | (e.image >= limit) for e in exposures],
+                settings,
+            )
+        )
+    for target, own in zip(targets, zip(*masks, strict=True), strict=True):
+        _write_truth(target, own)
+        print(f"{target}: {sum(int(one.mask.sum()) for one in own)} CR pixels")
+
+
+def _read(path: Path, told: set[str], **reading: Any) -> Exposure:
+    """Read a chip, and tell what its reader warns of, each warning once.
+
+    Whether a network suits the instrument does not matter here.
+    """
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", CrmendWarning)
+        warnings.simplefilter("ignore", UntrainedWarning)
+        exposure = read_exposure(path, **reading)
+    for warning in caught:
+        text = " ".join(str(warning.message).split())
+        if text not in told:
+            print(f"warning: {text}", file=sys.stderr)
+            told.add(text)
+    return exposure
+
+
+def _write_truth(path: Path, chips: Sequence[Comparison]) -> None:
+    """Write the masks of an exposure's chips, by EXTVER."""
+    hdus = [fits.PrimaryHDU()]
+    for ver, one in enumerate(chips, 1):
+        hdus += [
+            fits.ImageHDU(one.mask.astype(np.uint8), name="CRTRUTH", ver=ver),
+            fits.ImageHDU(one.unsure.astype(np.uint8), name="UNSURE", ver=ver),
+            fits.ImageHDU(one.charge.astype(np.float32), name="CHARGE", ver=ver),
+        ]
+    with whole_file(path) as temporary:
+        fits.HDUList(hdus).writeto(temporary)
