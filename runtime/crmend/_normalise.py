@@ -31,6 +31,9 @@ _QUANTUM = 1e-3
 _OUTLIERS, _GAP = 0.05, 0.05
 # Coarse digits: so many deviations beyond 6 sigma, and so few of them between 3 and 6 (of a
 # Gaussian 0.27 % lie there, of frames full of stars half as many as beyond).
+_EQUAL, _LEAST_DIGITS = 0.6, 5
+# Digits more than twice as coarse as the noise: more than this share of neighbours are equal,
+# and so many different values at least are multiples of one step (assumed).
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,8 @@ def measure_scale(image: NDArray[np.float32], invalid: NDArray[np.bool_]) -> Sca
     The noise comes from differences between horizontal neighbours, so that gradients and
     crowding hardly raise it.  Both figures are rounded (the noise to three digits, the
     background to a thousandth of the noise), so that a single pixel that becomes invalid
-    does not move the probabilities of the whole frame in their last digits.
+    does not move the probabilities of the whole frame in their last digits.  Where digits are
+    much coarser than the noise, the noise is one digit.
 
     Parameters
     ----------
@@ -79,6 +83,9 @@ def measure_scale(image: NDArray[np.float32], invalid: NDArray[np.bool_]) -> Sca
     noise = _clipped_std(differences)
     if not noise > 0.0:
         noise = _clipped_std(values)
+    if differences.size and np.mean(differences == 0.0) > _EQUAL:
+        # What differs by one digit says nothing: in units of less, the networks flag it.
+        noise = max(noise, _digit(values))
     if not noise > 0.0:
         # A constant image has no noise: any positive number gives all-zero input.
         noise = max(abs(float(np.median(values))) if values.size else 0.0, 1e-30) * 1e-6
@@ -145,6 +152,19 @@ def _clip(deviations: NDArray[np.float64], sigma: float, iterations: int) -> flo
             break
         sigma = float(np.sqrt(np.mean(kept**2))) / _CLIPPED_STD
     return sigma
+
+
+def _digit(values: NDArray[np.float64]) -> float:
+    """Return the step that all values are multiples of, beside an offset; 0 = there is none."""
+    distinct = np.unique(values[np.isfinite(values)])
+    if distinct.size < _LEAST_DIGITS:
+        return 0.0
+    gaps = np.diff(distinct)
+    step = float(gaps.min())
+    # What float32 leaves of a multiple.
+    rounding = 4.0 * float(np.finfo(np.float32).eps) * float(np.abs(distinct).max())
+    whole = np.abs(gaps - np.rint(gaps / step) * step) <= rounding + _QUANTUM * gaps
+    return step if rounding < 0.1 * step and whole.all() else 0.0
 
 
 def _clipped_median(values: NDArray[np.float64], noise: float, iterations: int = 8) -> float:

@@ -65,6 +65,27 @@ def test_coarse_digits_after_a_flat_field_are_not_the_noise(gain):
     assert scale.noise == pytest.approx(image.std(), rel=0.1)
 
 
+@pytest.mark.parametrize("scale", [1.0, 0.37, 64.0])
+@pytest.mark.parametrize("sigma", [0.02, 0.1, 0.23])
+def test_digits_coarser_than_the_noise_are_the_noise(sigma, scale):
+    rng = np.random.default_rng(3)
+    sky = rng.normal(5.0, sigma, (300, 300))
+    stars = rng.choice(sky.size, 900, replace=False)
+    sky.flat[stars] += rng.pareto(1.0, stars.size)
+    image = (np.rint(sky) * scale).astype(np.float32)
+    found = measure_scale(image, valid(image))
+    assert found.noise == pytest.approx(scale, rel=0.01)
+    assert found.background == pytest.approx(5.0 * scale, abs=0.01 * scale)
+
+
+def test_equal_neighbours_alone_are_no_digits():
+    """Two thirds of a frame are a gap that was filled; the rest has values of any kind."""
+    image = np.full((300, 300), 0.0, np.float32)
+    image[:100] = np.random.default_rng(3).normal(100.0, 5.0, (100, 300))
+    assert measure_scale(image, image == 0.0).noise == pytest.approx(5.0, rel=0.02)
+    assert measure_scale(image, valid(image)).noise < 20.0
+
+
 @pytest.mark.parametrize("value", [0.0, 7.0, -3.0])
 def test_a_constant_image_becomes_zero(value):
     image = np.full((20, 30), value, np.float32)
