@@ -193,6 +193,7 @@ def _count_chips(path: Path, reading: Reading) -> int:
 
 def read_mask(one: Masked) -> tuple[NDArray[np.bool_], NDArray[np.bool_] | None]:
     """Return the mask and the unsure pixels, None where nothing is said of them."""
+    mask: NDArray[Any] | None
     unsure: NDArray[Any] | None = None
     if _ending(one.mask) == ".npy":
         mask = _load_array(one.mask)
@@ -200,13 +201,13 @@ def read_mask(one: Masked) -> tuple[NDArray[np.bool_], NDArray[np.bool_] | None]
         unsure = _load_array(beside) if beside.is_file() else None
     else:
         with _open(one.mask) as hdus:
-            mask = _plane(hdus, TRUTH, one)
-            if mask is None:
-                raise ValueError(
-                    f"{one.mask} has no plane {TRUTH} for chip {one.chip} of {one.chips}; "
-                    f"expected a 2-D image of that EXTNAME with EXTVER = {one.chip}"
-                )
-            unsure = _plane(hdus, UNSURE, one)
+            mask, unsure = (_plane(hdus, name, one) for name in (TRUTH, UNSURE))
+        if mask is None:
+            # Not within the block, where any error is one of the file's format.
+            raise ValueError(
+                f"{one.mask} has no plane {TRUTH} for chip {one.chip} of {one.chips}; "
+                f"expected a 2-D image of that EXTNAME with EXTVER = {one.chip}"
+            )
     truth = _as_mask(mask, one.mask)
     if truth.mean() > LARGEST_SHARE:
         raise ValueError(
