@@ -44,9 +44,9 @@ from crmend.errors import CrmendWarning, FileFormatError, InvalidInputError, Unt
 from crmend.flags import has_flag
 
 __all__ = [
-    "Corrected", "Exposure", "ResultPlanes", "check_output", "count_extvers", "read_exposure",
-    "source_files", "update_all_flags", "update_flags", "write_exposure", "write_exposures",
-    "write_flag",
+    "Corrected", "Exposure", "ResultPlanes", "check_output", "count_extvers", "list_extvers",
+    "read_exposure", "source_files", "update_all_flags", "update_flags", "write_exposure",
+    "write_exposures", "write_flag",
 ]  # fmt: skip
 
 
@@ -277,10 +277,23 @@ def count_extvers(
     MissingFileError, FileFormatError, UnknownInstrumentError
         As `read_exposure`.
     """
+    return len(list_extvers(path, instrument=instrument, planes=planes))
+
+
+def list_extvers(
+    path: str | Path,
+    *,
+    instrument: str | Path | Instrument | None = None,
+    planes: Mapping[str, str | None] | None = None,
+) -> tuple[int, ...]:
+    """Return what the header of each chip has as EXTVER, 1 for the first where all have one.
+
+    `read_exposure` counts chips in this order, from 1.  Raises as `count_extvers`.
+    """
     path = check_path(path)
     content = scan(path)
     profile = _profile(instrument, content.identity(), path.name, planes)
-    return len(find_chips(content, profile))
+    return tuple(chip.version for chip in find_chips(content, profile))
 
 
 def _profile(

@@ -196,8 +196,8 @@ def test_truth_of_several_chips_has_a_plane_for_each(stack, tmp_path):
     images = stack[0]
     for number in range(3):
         hdus = [fits.PrimaryHDU()]
-        for ver in (1, 2):
-            hdus.append(fits.ImageHDU(images[number][:: 3 - 2 * ver], name="SCI", ver=ver))
+        for ver in (2, 3):
+            hdus.append(fits.ImageHDU(images[number][:: 5 - 2 * ver], name="SCI", ver=ver))
         fits.HDUList(hdus).writeto(tmp_path / f"{number}.fits")
     paths = [str(path) for path in sorted(tmp_path.glob("*.fits"))]
     assert main(["truth", *paths, "--out", str(tmp_path)]) == 0

@@ -14,7 +14,7 @@ from astropy.io import fits
 
 from crmend._cli_options import contradiction, flag_bits, positive_number
 from crmend.errors import CrmendWarning, UntrainedWarning
-from crmend.exposure import Exposure, count_extvers, read_exposure
+from crmend.exposure import Exposure, count_extvers, list_extvers, read_exposure
 from crmend_training import _cli_masked, datasets
 from crmend_training._results import add_overwrite, refuse_existing, whole_file
 
@@ -67,14 +67,11 @@ def _truth(options: argparse.Namespace) -> None:
     targets = [Path(options.out) / f"{stem}_crtruth.fits" for stem in stems]
     for target in targets:
         refuse_existing(target, options)
-    reading = {
-        "instrument": options.instrument or "generic",
-        "planes": dict(options.plane),
-    }
-    chips = {count_extvers(path, **reading) for path in paths}
+    chosen = {"instrument": options.instrument or "generic", "planes": dict(options.plane)}
+    chips = {count_extvers(path, **chosen) for path in paths}
     if len(chips) > 1:
         raise ValueError(f"the exposures hold {sorted(chips)} images; expected as many in each")
-    reading |= {"gain": options.gain, "bad_flags": options.bad_flags}
+    reading = chosen | {"gain": options.gain, "bad_flags": options.bad_flags}
     limit = np.inf if options.saturation is None else options.saturation
     settings = MultiExposureSettings(gain=options.gain or 1.0)
     masks, told = [], set()
@@ -87,8 +84,8 @@ def _truth(options: argparse.Namespace) -> None:
                 settings,
             )
         )
-    for target, own in zip(targets, zip(*masks, strict=True), strict=True):
-        _write_truth(target, own)
+    for target, path, own in zip(targets, paths, zip(*masks, strict=True), strict=True):
+        _write_truth(target, list_extvers(path, **chosen), own)
         print(f"{target}: {sum(int(one.mask.sum()) for one in own)} CR pixels")
 
 
@@ -109,10 +106,10 @@ def _read(path: Path, told: set[str], **reading: Any) -> Exposure:
     return exposure
 
 
-def _write_truth(path: Path, chips: Sequence[Comparison]) -> None:
-    """Write the masks of an exposure's chips, by EXTVER."""
+def _write_truth(path: Path, extvers: Sequence[int], chips: Sequence[Comparison]) -> None:
+    """Write the masks of an exposure's chips, with the EXTVER of each."""
     hdus = [fits.PrimaryHDU()]
-    for ver, one in enumerate(chips, 1):
+    for ver, one in zip(extvers, chips, strict=True):
         hdus += [
             fits.ImageHDU(one.mask.astype(np.uint8), name="CRTRUTH", ver=ver),
             fits.ImageHDU(one.unsure.astype(np.uint8), name="UNSURE", ver=ver),

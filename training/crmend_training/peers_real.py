@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 import crmend
 from crmend._normalise import measure_scale
 from crmend.errors import CrmendError, CrmendWarning
-from crmend.exposure import Exposure, count_extvers
+from crmend.exposure import Exposure, list_extvers
 from crmend.flags import has_flag
 from crmend_training import datasets
 from crmend_training.classical_fills import prepared
@@ -59,9 +59,9 @@ def _sets_of(paths: list[Path], name: str) -> Iterator[tuple[Instrument, list[Re
     marked: dict[Masked, Exposure] = {}
     for path in paths:
         try:
-            mask, count = masked.find_mask(path, path.parent), _chips_of(path)
-            for chip in range(1, count + 1):
-                one = Masked(path, mask or path, chip, count)
+            mask, extvers = masked.find_mask(path, path.parent), _extvers_of(path)
+            for chip in range(1, len(extvers) + 1):
+                one = Masked(path, mask or path, chip, extvers)
                 (exposures if mask is None else marked)[one] = _read(one)
         except (CrmendError, OSError, ValueError) as error:
             yield _instrument(path.name, None), [], f"{path.name}: {error}"
@@ -110,12 +110,12 @@ def _compared(
         yield _instrument(label, first, own[first]), frames, f"{len(own)} exposures compared"
 
 
-def _chips_of(path: Path) -> int:
-    """Return how many chips a file holds, by the instrument that it names or by any."""
+def _extvers_of(path: Path) -> tuple[int, ...]:
+    """Return the EXTVER of a file's chips, by the instrument that it names or by any."""
     try:
-        return count_extvers(path)
+        return list_extvers(path)
     except CrmendError:
-        return count_extvers(path, instrument="generic")
+        return list_extvers(path, instrument="generic")
 
 
 def _read(one: Masked) -> Exposure:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from crmend._fits import check_complete, open_fits
 from crmend.errors import CrmendWarning
-from crmend.exposure import count_extvers, read_exposure
+from crmend.exposure import list_extvers, read_exposure
 from crmend_training.datasets.fields import Place, place_of
 from crmend_training.datasets.frames import Frame, make_frame
 
@@ -57,12 +57,26 @@ class Reading:
 
 @dataclass(frozen=True)
 class Masked:
-    """One chip of an exposure, and where its mask stands (the same file, or another)."""
+    """One chip of an exposure, and where its mask stands (the same file, or another).
+
+    Attributes
+    ----------
+    exposure, mask : Path
+    chip : int
+        From 1.
+    extvers : tuple of int
+        EXTVER of every chip of the exposure.
+    """
 
     exposure: Path
     mask: Path
     chip: int = 1
-    chips: int = 1
+    extvers: tuple[int, ...] = (1,)
+
+    @property
+    def chips(self) -> int:
+        """Return how many chips the exposure has."""
+        return len(self.extvers)
 
     @property
     def name(self) -> str:
@@ -113,11 +127,11 @@ def find_masked(folder: Path, masks: Path, reading: Reading) -> list[Masked]:
             "these exposures elsewhere"
         )
     return [
-        Masked(path, mask, chip, chips)
+        Masked(path, mask, chip, extvers)
         for path, mask in found.items()
         if mask is not None
-        for chips in [_count_chips(path, reading)]
-        for chip in range(1, chips + 1)
+        for extvers in [_extvers(path, reading)]
+        for chip in range(1, len(extvers) + 1)
     ]
 
 
@@ -185,10 +199,10 @@ def find_mask(exposure: Path, masks: Path) -> Path | None:
         return exposure if TRUTH in hdus else None
 
 
-def _count_chips(path: Path, reading: Reading) -> int:
+def _extvers(path: Path, reading: Reading) -> tuple[int, ...]:
     if _ending(path) == ".npy":
-        return 1
-    return count_extvers(path, instrument=reading.instrument, planes=reading.planes)
+        return (1,)
+    return list_extvers(path, instrument=reading.instrument, planes=reading.planes)
 
 
 def read_mask(one: Masked) -> tuple[NDArray[np.bool_], NDArray[np.bool_] | None]:
@@ -201,12 +215,13 @@ def read_mask(one: Masked) -> tuple[NDArray[np.bool_], NDArray[np.bool_] | None]
         unsure = _load_array(beside) if beside.is_file() else None
     else:
         with _open(one.mask) as hdus:
-            mask, unsure = (_plane(hdus, name, one) for name in (TRUTH, UNSURE))
+            mask, unsure = _planes(hdus, one)
         if mask is None:
             # Not within the block, where any error is one of the file's format.
+            extver = one.extvers[one.chip - 1]
             raise ValueError(
-                f"{one.mask} has no plane {TRUTH} for chip {one.chip} of {one.chips}; "
-                f"expected a 2-D image of that EXTNAME with EXTVER = {one.chip}"
+                f"{one.mask} has no plane {TRUTH} for chip {one.chip} of {one.chips}; expected "
+                f"a 2-D image of that EXTNAME with EXTVER = {extver}, or as many as chips"
             )
     truth = _as_mask(mask, one.mask)
     if truth.mean() > LARGEST_SHARE:
@@ -226,15 +241,37 @@ def _open(path: Path) -> Iterator[Any]:
         yield hdus
 
 
-def _plane(hdus: Any, name: str, one: Masked) -> NDArray[Any] | None:
-    """Return a plane by its name and chip; in a mask's own file, also the only image."""
-    key = (name, one.chip)
-    if key in hdus and hdus[key].data is not None:
-        return np.asarray(hdus[key].data)
-    named = any(hdu.name in (TRUTH, UNSURE) for hdu in hdus)
-    if name != TRUTH or named or one.chips > 1 or one.mask == one.exposure:
-        return None
-    return next((h.data for h in hdus if h.data is not None and h.data.ndim == 2), None)
+def _planes(hdus: Any, one: Masked) -> tuple[NDArray[Any] | None, NDArray[Any] | None]:
+    """Return the mask and the unsure pixels of a chip, None where there are none.
+
+    By EXTVER where every chip has a mask of its own, else in their order.  In a mask's own
+    file without these names the only image is the mask.
+    """
+    truths, unsure = ([h for h in hdus if h.name == name] for name in (TRUTH, UNSURE))
+    truths, unsure = ([h for h in found if h.data is not None] for found in (truths, unsure))
+    extvers = [hdu.ver for hdu in truths]
+    extver = one.extvers[one.chip - 1]
+    if set(one.extvers) <= set(extvers) and len(set(extvers)) == len(extvers):
+        truth = truths[extvers.index(extver)]
+    elif len(truths) == one.chips:
+        truth = truths[one.chip - 1]
+    elif truths or unsure or one.chips > 1 or one.mask == one.exposure:
+        return None, None
+    else:
+        images = (_two_axes(hdu.data) for hdu in hdus if hdu.data is not None)
+        return next((image for image in images if image.ndim == 2), None), None
+    same = [hdu for hdu in unsure if hdu.ver == truth.ver]
+    if len(same) != 1:
+        same = unsure[one.chip - 1 :] if len(unsure) == one.chips else []
+    return _two_axes(truth.data), _two_axes(same[0].data) if same else None
+
+
+def _two_axes(plane: Any) -> NDArray[Any]:
+    """Return a plane without axes of length 1 before the last two, as exposures are read."""
+    array = np.asarray(plane)
+    while array.ndim > 2 and array.shape[0] == 1:
+        array = array[0]
+    return array
 
 
 def _as_mask(plane: NDArray[Any], path: Path) -> NDArray[np.bool_]:
