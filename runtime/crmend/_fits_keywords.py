@@ -23,6 +23,11 @@ from crmend.errors import (
 _ELECTRONS = {"e", "e-", "el", "electron", "electrons", "photoelectron", "photoelectrons"}
 _ADU = {"adu", "adus", "dn", "ct", "cts", "count", "counts"}
 _PER_SECOND = re.compile(r"[ .*]*(?:/ ?(?:s|sec|second|seconds)|s(?:\^|\*\*)?\(?-1\)?)$")
+_BRACKET = re.compile(r"/ ?\(([^()/]*)\)")
+_PER_PIXEL = re.compile(
+    r"[ .*]*(?:/ ?(?:pix|pixel|px)s?(?![a-z0-9*^])"
+    r"|\b(?:pix|pixel|px)s?(?:\^|\*\*)?\(?-1\)?(?!\d))"
+)
 _MOSAIC_KEYWORDS = ("BAYERPAT", "COLORTYP", "CFAPAT", "BAYER")
 _MOSAICS = {"RGGB", "BGGR", "GRBG", "GBRG"}
 
@@ -201,8 +206,12 @@ def written_unit(header: fits.Header, instrument: Instrument) -> str:
 
 
 def parse_unit(unit: str) -> tuple[str, bool] | None:
-    """Return ("electron" or "adu", per second?), or None for any other unit."""
-    text = re.sub(r"/(pix|pixel|px)$", "", unit.strip().lower())
+    """Return ("electron" or "adu", per second?), or None for any other unit.
+
+    Whether it is per pixel says nothing of an image.
+    """
+    text = _BRACKET.sub(_each_divides, unit.strip().lower())
+    text = _PER_PIXEL.sub("", text).strip()
     if text == "cps":
         return "adu", True
     base = _PER_SECOND.sub("", text).strip()
@@ -210,6 +219,11 @@ def parse_unit(unit: str) -> tuple[str, bool] | None:
     if base in _ELECTRONS:
         return "electron", rate
     return ("adu", rate) if base in _ADU else None
+
+
+def _each_divides(bracket: re.Match[str]) -> str:
+    """Return ``/pix/s`` for ``/ (pix s)``."""
+    return "".join(f"/{factor}" for factor in re.split("[ .*]+", bracket.group(1).strip()))
 
 
 def first_positive(header: fits.Header, keys: Iterable[str]) -> float | None:
@@ -229,6 +243,7 @@ def _electrons_per_unit(
     parsed = parse_unit(unit or "ADU")
     if parsed is None:
         if not instrument.gain_required:
+            _warn_of_gain(known, unit, file_name)
             return None
         raise FileFormatError(
             f"{file_name}: BUNIT is {unit!r}, expected e/s, electrons or ADU; mend BUNIT, or "
@@ -248,6 +263,18 @@ def _electrons_per_unit(
     if rate:
         seconds = known.exposure_time or _seconds(header, instrument, file_name, unit)
     return None if factor is None or seconds is None else factor * seconds
+
+
+def _warn_of_gain(known: Known, unit: str, file_name: str) -> None:
+    """Warn where the caller gave a gain that the unit leaves no use for."""
+    if known.gain is not None:
+        warnings.warn(
+            f"{file_name}: BUNIT is {unit!r}, so that the gain given is not used; expected "
+            "ADU (DN, counts), per second or not, or electrons: mend BUNIT, or leave the gain "
+            "out where the image is calibrated",
+            CrmendWarning,
+            stacklevel=5,
+        )
 
 
 def _seconds(

@@ -182,6 +182,33 @@ def test_generic_units(level1):
     assert read_exposure(path, instrument="generic").electrons_per_unit is None
 
 
+@pytest.mark.filterwarnings("ignore:.*no network was trained")
+@pytest.mark.parametrize(
+    ("unit", "electrons"),
+    [
+        ("adu pix-1 s-1", 300.0),
+        ("adu / (pix s)", 300.0),
+        ("ADU / s / pix", 300.0),
+        ("adu pix-1", 2.0),
+        ("adu / pix", 2.0),
+        ("electron / pix", 1.0),
+        ("e-/pixel/s", 150.0),
+        ("electron.s**-1.pixel**-1", 150.0),
+    ],
+)
+def test_units_may_be_per_pixel(level1, unit, electrons):
+    path = level1(keywords={"INSTRUME": "X"}, bunit=unit)
+    assert read_exposure(path, instrument="generic", gain=2.0).electrons_per_unit == electrons
+
+
+@pytest.mark.filterwarnings("ignore:.*no network was trained")
+@pytest.mark.parametrize("unit", ["electron / h", "adu pix-2", "mJy"])
+def test_a_gain_that_the_unit_leaves_no_use_for_is_said(level1, unit):
+    path = level1(keywords={"INSTRUME": "X"}, bunit=unit)
+    with pytest.warns(CrmendWarning, match=f"BUNIT is '{unit}', so that the gain .*mend BUNIT"):
+        assert read_exposure(path, instrument="generic", gain=2.0).electrons_per_unit is None
+
+
 def test_unknown_instrument(level1):
     path = level1(keywords={"INSTRUME": "NIRCAM"})
     with pytest.raises(
