@@ -23,6 +23,7 @@ from crmend.errors import (
 _ELECTRONS = {"e", "e-", "el", "electron", "electrons", "photoelectron", "photoelectrons"}
 _ADU = {"adu", "adus", "dn", "ct", "cts", "count", "counts"}
 _PER_SECOND = re.compile(r"[ .*]*(?:/ ?(?:s|sec|second|seconds)|s(?:\^|\*\*)?\(?-1\)?)$")
+_SAYS_NOTHING = {"", "na", "n/a", "none", "null", "nan", "indef", "undefined", "unknown", "-"}
 _BRACKET = re.compile(r"/ ?\(([^()/]*)\)")
 _PER_PIXEL = re.compile(
     r"[ .*]*(?:/ ?(?:pix|pixel|px)s?(?![a-z0-9*^])"
@@ -156,6 +157,11 @@ def find_calibration(
     known : Known
         Goes before the header.
 
+    Warns
+    -----
+    CrmendWarning
+        A keyword that should have a number has a text that is none.
+
     Raises
     ------
     InvalidInputError
@@ -168,13 +174,45 @@ def find_calibration(
     unit = written_unit(header, instrument) or instrument.default_unit
     exposure_time = known.exposure_time or first_positive(header, keys["exposure_time"])
     read_noise = known.read_noise or first_positive(header, keys.get("read_noise", ()))
-    return Calibration(
+    found = Calibration(
         unit=unit,
         electrons_per_unit=_electrons_per_unit(header, instrument, file_name, unit, known),
         exposure_time=exposure_time,
         read_noise=instrument.default_read_noise if read_noise is None else read_noise,
         saturation=first_positive(header, keys.get("saturation", ())),
     )
+    _warn_of_texts(header, instrument, file_name, found, known)
+    return found
+
+
+def _warn_of_texts(
+    header: fits.Header,
+    instrument: Instrument,
+    file_name: str,
+    found: Calibration,
+    known: Known,
+) -> None:
+    """Warn where a keyword that should have a number has a text that is none."""
+    used = {item.name: getattr(found, item.name) for item in fields(found)}
+    counted = (parse_unit(found.unit or "ADU") or ("",))[0] == "adu"
+    if counted:
+        used["gain"] = first_positive(header, instrument.keywords.get("gain", ()))
+    for name in sorted(used.keys() & instrument.keywords.keys() - {"unit"}):
+        if getattr(known, name, None) is not None:
+            continue
+        for key in instrument.keywords[name]:
+            value = header.get(key)
+            text = value.strip().lower() if isinstance(value, str) else ""
+            if text in _SAYS_NOTHING or _number(value) is not None:
+                continue
+            what = name.replace("_", " ")
+            instead = "is not known" if used[name] is None else f"is taken as {used[name]:g}"
+            warnings.warn(
+                f"{file_name}: {key} is {value!r}, expected a number alone; it counts as "
+                f"absent, and the {what} {instead}: mend the keyword",
+                CrmendWarning,
+                stacklevel=4,
+            )
 
 
 def warn_of_mosaic(header: fits.Header, file_name: str) -> None:

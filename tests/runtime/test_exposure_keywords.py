@@ -209,6 +209,45 @@ def test_a_gain_that_the_unit_leaves_no_use_for_is_said(level1, unit):
         assert read_exposure(path, instrument="generic", gain=2.0).electrons_per_unit is None
 
 
+@pytest.mark.filterwarnings("ignore:.*no network was trained")
+@pytest.mark.parametrize(
+    ("key", "value", "instead"),
+    [
+        ("SATURATE", "2000 ADU", "the saturation is not known"),
+        ("GAIN", "1,9", "the gain is taken as 2.5"),
+        ("EXPTIME", "300 s", "the exposure time is not known"),
+        ("RDNOISE", "5e", "the read noise is not known"),
+    ],
+)
+def test_a_keyword_whose_number_cannot_be_read_is_said(level1, key, value, instead):
+    keywords = {"INSTRUME": "X", "GAIN1": 2.5, key: value}
+    path = level1(keywords=keywords, bunit="ADU")
+    match = f"frame_L1.fits: {key} is '{value}', expected a number alone; .* {instead}: mend"
+    with pytest.warns(CrmendWarning, match=match):
+        assert read_exposure(path, instrument="generic").electrons_per_unit == 2.5
+
+
+@pytest.mark.filterwarnings("ignore:.*no network was trained")
+@pytest.mark.parametrize("value", ["", "N/A", "2000.0", fits.card.UNDEFINED, -1.0])
+def test_a_keyword_that_says_nothing_is_not_said(level1, value):
+    path = level1(keywords={"INSTRUME": "X", "SATURATE": value}, bunit="ADU")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", ".*no network was trained")
+        exposure = read_exposure(path, instrument="generic")
+    assert exposure.saturation == (2000.0 if value == "2000.0" else None)
+
+
+@pytest.mark.filterwarnings("ignore:.*no network was trained")
+def test_a_gain_that_does_not_matter_is_not_said(level1):
+    path = level1(keywords={"INSTRUME": "X", "GAIN": "HIGH"}, bunit="e/s")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", ".*no network was trained")
+        read_exposure(path, instrument="generic")
+        read_exposure(level1(keywords={"EXPTIME": "300 s"}, bunit="e"), exposure_time=300.0)
+
+
 def test_unknown_instrument(level1):
     path = level1(keywords={"INSTRUME": "NIRCAM"})
     with pytest.raises(
