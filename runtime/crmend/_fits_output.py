@@ -25,9 +25,10 @@ from crmend._fits_write import (
     output_path,
     write_primary,
 )
+from crmend._inputs import check_path
+from crmend._output_checks import check_array, check_plane, checked_pairs
 from crmend._provenance import Provenance, combine
 from crmend.errors import FileFormatError, InvalidInputError
-from crmend.flags import to_int32
 
 if TYPE_CHECKING:
     from crmend.exposure import Exposure
@@ -110,7 +111,8 @@ def write_exposure(
     OutputError
         If the file is the input, exists, or cannot be written; nothing is left behind.
     InvalidInputError
-        If a plane's shape is not the exposure's, or there is no probability to write.
+        If a plane is no array of the exposure's shape, flags are no integers, or there is no
+        probability to write.
 
     Warns
     -----
@@ -147,8 +149,7 @@ def write_exposures(
     written: set[tuple[str, int]] = set()
     count, primary, size = 0, fits.Header(), 0
     with atomic_output(path, overwrite=overwrite, finish=finish) as temporary:
-        for count, (exposure, given) in enumerate(items, 1):
-            _check_exposure(exposure)
+        for count, (exposure, given) in enumerate(checked_pairs(items, "result"), 1):
             check_output(path, source_files(exposure), overwrite=overwrite)
             result = _planes_of(exposure, given)
             provenance = getattr(result, "provenance", None)
@@ -242,15 +243,17 @@ def update_all_flags(
     path: str | Path, chips: Sequence[tuple[Exposure, NDArray[np.bool_]]]
 ) -> Path:
     """Do what `update_flags` does for several chips of one file, all in one step."""
-    path = Path(path)
-    planes = [(_flag_plane(path, exposure, mask), mask) for exposure, mask in chips]
-    or_into_flag_planes(planes, chips[0][0].instrument.cr_bit)
+    path = check_path(path)
+    pairs = list(checked_pairs(chips, "cr_mask"))
+    if not pairs:
+        raise InvalidInputError(f"there are no exposures to flag in {path}; pass at least one")
+    planes = [(_flag_plane(path, exposure, mask), mask) for exposure, mask in pairs]
+    or_into_flag_planes(planes, pairs[0][0].instrument.cr_bit)
     return planes[0][0].path
 
 
 def _flag_plane(path: Path, exposure: Exposure, cr_mask: NDArray[np.bool_]) -> Plane:
     """Return where the flags of a chip are, or raise if the mask cannot go there."""
-    _check_exposure(exposure)
     layout = locate(scan(path), exposure.instrument, exposure.extver)
     if layout.flag is None:
         names = ", ".join(exposure.instrument.planes.get("flag", ()))
@@ -258,7 +261,7 @@ def _flag_plane(path: Path, exposure: Exposure, cr_mask: NDArray[np.bool_]) -> P
             f"{path} has no flag plane to update, expected an extension named {names}; write "
             "the flags to a file of their own instead (crmend detect)"
         )
-    _check_shape(exposure, "the cosmic-ray mask", cr_mask)
+    check_array(exposure, "the cosmic-ray mask", cr_mask)
     if cr_mask.dtype != np.bool_:
         raise InvalidInputError(
             f"the cosmic-ray mask has dtype {cr_mask.dtype}, expected bool; "
@@ -289,17 +292,6 @@ def source_files(exposure: Exposure) -> list[Path]:
     return sorted(files | ({exposure.path} if exposure.path is not None else set()))
 
 
-def _check_exposure(exposure: Exposure) -> None:
-    """Raise unless it is one."""
-    from crmend.exposure import Exposure
-
-    if not isinstance(exposure, Exposure):
-        raise InvalidInputError(
-            f"the exposure is a {type(exposure).__name__}; expected what "
-            "crmend.read_exposure returns"
-        )
-
-
 def _with_provenance(header: fits.Header, chips: list[Provenance]) -> fits.Header:
     """Return a copy of a primary header with the provenance of all chips."""
     result = header.copy()
@@ -311,6 +303,12 @@ def _planes_of(exposure: Exposure, result: ResultPlanes | None) -> ResultPlanes:
     """Return the planes to write: the result's, or the exposure's own."""
     if result is None:
         return Corrected(exposure.image, exposure.error, exposure.flag)
+    provenance = getattr(result, "provenance", None)
+    if provenance is not None and not isinstance(provenance, Provenance):
+        raise InvalidInputError(
+            f"the provenance is a {type(provenance).__name__}; expected that of a CleanResult, "
+            "or None"
+        )
     if not all(hasattr(result, name) for name in ("image", "error", "flag")):
         raise InvalidInputError(
             f"the result is a {type(result).__name__}; expected what crmend.clean returns "
@@ -339,8 +337,8 @@ def _append_chip(
     if probability:
         if result.cr_probability is None:
             raise InvalidInputError("probability=True, and the result has no cr_probability")
-        _check_shape(exposure, "CRPROB", result.cr_probability)
-        append_probability(path, result.cr_probability, version=version)
+        chances = check_plane(exposure, "CRPROB", result.cr_probability)
+        append_probability(path, chances, version=version)
     return names
 
 
@@ -353,11 +351,7 @@ def _append(
     version: int,
 ) -> None:
     """Append one plane as float32, or as int32 if it holds flags."""
-    _check_shape(exposure, name, values)
-    if name == "FLAG":
-        values = values if values.dtype == np.int32 else to_int32(values)
-    else:
-        values = values.astype(np.float32, copy=False)
+    values = check_plane(exposure, name, values)
     append_plane(path, values, header, name=name, version=version)
 
 
@@ -381,12 +375,3 @@ def _plane_header(
         header["UTYPE"] = "StdDevUncertainty"
     add_provenance(header, provenance)
     return header
-
-
-def _check_shape(exposure: Exposure, name: str, values: NDArray[Any]) -> None:
-    """Raise unless a plane has the exposure's shape."""
-    if np.shape(values) != exposure.image.shape:
-        raise InvalidInputError(
-            f"{name} has shape {np.shape(values)}, expected {exposure.image.shape} as the "
-            "image; pass the plane of this exposure"
-        )

@@ -12,6 +12,8 @@ from crmend.exposure import (
     check_output,
     read_exposure,
     source_files,
+    update_all_flags,
+    update_flags,
     write_exposure,
     write_exposures,
     write_flag,
@@ -150,3 +152,68 @@ def test_interrupt_leaves_nothing(tmp_path, exposure):
     with pytest.raises(KeyboardInterrupt):
         write_exposures(tmp_path / "out.fits", chips())
     assert [p.name for p in tmp_path.iterdir()] == [exposure.path.name]
+
+
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        (np.ones((3, 4), bool), r"FLAG has dtype bool, .*set_flag\(exposure.flag, mask\)"),
+        (np.ones((3, 4), "f4"), r"FLAG has dtype float32, .*astype\(np.int32\)"),
+        (np.ones((3, 4), "c8"), "FLAG has dtype complex64, expected integers"),
+        (np.full((3, 4), "bad"), "FLAG has dtype <U3, expected integers"),
+        (np.ma.masked_equal(np.eye(3, 4, dtype="i4"), 1), "FLAG is a masked array"),
+        (np.ones((3, 4), "i4").tolist(), "FLAG is a list; expected an array"),
+    ],
+)
+def test_what_is_no_flag_plane(tmp_path, exposure, flag, message):
+    for call in (
+        lambda: write_flag(tmp_path / "out.fits", exposure, flag),
+        lambda: write_exposure(tmp_path / "out.fits", exposure, Corrected(None, None, flag)),
+    ):
+        with pytest.raises(InvalidInputError, match=message):
+            call()
+    assert not list(tmp_path.glob("*out.fits*"))
+
+
+def test_masks_without_a_masked_pixel_and_all_integers_are_flags(tmp_path, exposure):
+    for flag in (np.ma.array(np.eye(3, 4, dtype="i4")), np.eye(3, 4, dtype=">u2")):
+        write_flag(tmp_path / "out.fits", exposure, flag)
+        np.testing.assert_array_equal(fits.getdata(tmp_path / "out.fits", 1), np.eye(3, 4))
+
+
+def test_masked_pixels_of_an_image_are_written_as_nan(tmp_path, exposure):
+    image = np.ma.masked_greater(exposure.image, 9.0)
+    write_exposure(tmp_path / "out.fits", exposure, Corrected(image))
+    np.testing.assert_array_equal(
+        np.isnan(fits.getdata(tmp_path / "out.fits", "SCI")), exposure.image > 9.0
+    )
+
+
+@pytest.mark.parametrize(
+    ("planes", "message"),
+    [
+        ({"image": [[1.0]]}, "SCI is a list; expected an array"),
+        ({"image": None, "error": 5.0}, "ERR is a float; expected an array"),
+        ({"image": np.ones((3, 4), complex)}, "SCI has dtype complex128; expected real"),
+        ({"image": None, "cr_probability": [[0.1]]}, "CRPROB is a list; expected an array"),
+        ({"image": None, "provenance": 5}, "the provenance is a int; expected that of"),
+    ],
+)
+def test_planes_that_are_no_arrays(tmp_path, exposure, planes, message):
+    result = Corrected(**planes)
+    with pytest.raises(InvalidInputError, match=message):
+        write_exposure(
+            tmp_path / "out.fits", exposure, result, probability="cr_probability" in planes
+        )
+
+
+def test_exposures_without_results(tmp_path, exposure):
+    for items in ([exposure], exposure, 5):
+        with pytest.raises(InvalidInputError, match=r"expected a .*\(exposure, result\)"):
+            write_exposures(tmp_path / "out.fits", items)
+    with pytest.raises(InvalidInputError, match=r"expected a tuple \(exposure, cr_mask\)"):
+        update_all_flags(exposure.path, [exposure])
+    with pytest.raises(InvalidInputError, match="the cosmic-ray mask is a list"):
+        update_flags(exposure.path, exposure, [[True] * 4] * 3)
+    with pytest.raises(InvalidInputError, match="there are no exposures to flag"):
+        update_all_flags(exposure.path, [])
