@@ -190,6 +190,23 @@ def test_truth_reads_exposures_as_it_is_told(stack, tmp_path, capsys):
     assert "the flag plane is named twice" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("turn", [(1, 1), (-1, -1), (1, -1)])
+def test_truth_tells_of_an_exposure_that_is_turned_or_mirrored(stack, tmp_path, capsys, turn):
+    paths = []
+    for number, image in enumerate(stack[0][:4]):
+        step = turn if number == 2 else (1, 1)
+        paths.append(str(tmp_path / f"{number}.fits"))
+        fits.writeto(paths[-1], image[:: step[0], :: step[1]])
+    assert main(["truth", *paths, "--out", str(tmp_path / "masks")]) == 0
+    told = capsys.readouterr().err
+    if turn == (1, 1):
+        assert told == ""
+    else:
+        assert told.count("warning:") == 1
+        assert told.startswith(f"warning: {paths[2]} has ")
+        assert "turned or mirrored" in told
+
+
 def test_truth_of_several_chips_has_a_plane_for_each(stack, tmp_path):
     from crmend_training.datasets import Reading, find_masked, load_masked
 
