@@ -23,6 +23,7 @@ _TABLES_OF_TEXT = ("siblings", "bands")
 _TABLES_OF_LISTS = ("planes", "keywords", "match")
 _KEYWORDS = ("unit", "exposure_time")
 _QUANTITIES = (*_KEYWORDS, "detector", "band", "gain", "read_noise", "saturation")
+_MOST_CODES = 2**16 - 1
 _ROLES = ("invalid", "saturated", "cosmic_ray")
 
 ENTRIES = (
@@ -99,13 +100,18 @@ def _check_flags(table: Mapping[str, Any], most_flags: int) -> None:
         lambda value: _is_count(value) and value <= most_flags,
         f"a whole number from 1 to {most_flags}",
     )
+    codes = table.get("flag_codes", {})
+    for code in codes:
+        known = re.fullmatch("[0-9]{1,5}", code) and 1 <= int(code) <= _MOST_CODES
+        expected = f"a whole number from 1 to {_MOST_CODES} (0 = good)"
+        _require(bool(known), "a key of flag_codes", code, expected)
     for role in _ROLES:
         _require(role in roles, f"flag_roles.{role}", None, "names of flags; add it")
     for role in ("invalid", "saturated"):
         names = roles[role]
         _require(_is_list_of_text(names), f"flag_roles.{role}", names, "a list of texts")
     named = [*roles["invalid"], *roles["saturated"], roles["cosmic_ray"]]
-    for name in (*named, *table.get("flag_codes", {}).values()):
+    for name in (*named, *codes.values()):
         known = isinstance(name, str) and name in flags
         _require(known, "the name of a flag", name, f"one of {', '.join(flags)}")
     for name, bit in flags.items():

@@ -196,6 +196,11 @@ def test_unusable_own_profile(tmp_path, content):
         ("cr = 2", "cr = 2\nbad = 6", "flags.bad is 6, expected one bit: a power of 2; give"),
         ("invalid = []", "invalid = ['cr']", "flags.cr is 2, expected another bit than cosmic"),
         ("saturated = []", "saturated = ['cr']", "flags.cr is 2, .*saturated pixels are never"),
+        *(
+            ("[flags]", f"[flag_codes]\n{key} = 'cr'\n[flags]",
+             f"a key of flag_codes is '{key}', expected a whole number from 1 to 65535")
+            for key in ("-3", "99999999999", "65536", "x", "0")
+        ),
         ('"cr"', "['cr']", r"name of a flag is \['cr'\]"),
         *(
             ("[planes]", f"pixel_size_um = {value}\n[planes]", "expected a number above 0")
