@@ -62,6 +62,16 @@ def test_a_training_is_neither_overwritten_nor_resumed_with_other_data(tiny, tmp
     assert (tmp_path / "run" / "checkpoint.pt").read_bytes() == written
 
 
+def test_a_resumed_training_tells_its_own_steps(tiny, capsys):
+    path, train = tiny
+    capsys.readouterr()
+    assert train() == 0
+    first = json.loads(capsys.readouterr().out)["steps"]
+    path.write_text(TINY.replace(f"steps = {first}", f"steps = {first + 2}"))
+    assert train("--resume") == 0
+    assert json.loads(capsys.readouterr().out)["steps"] == first + 2
+
+
 def test_a_resumed_training_still_knows_where_it_began(tiny, tmp_path, capsys):
     _, train = tiny
     start = _training.start(

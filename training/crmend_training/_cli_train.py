@@ -81,7 +81,7 @@ def _train(options: argparse.Namespace) -> None:
         recipe=recipe.name,
     )
     if not stage.startswith("fine_"):
-        info = train(paths, settings, schedule).info
+        info = train(paths, settings, schedule).record
         # Whole family trees, which stand in the checkpoint.
         told = {key: info[key] for key in info if key not in ("initial", "teachers")}
         print(json.dumps(told, indent=1))

@@ -79,6 +79,11 @@ class Run:
         """Where the network is."""
         return next(self.network.parameters()).device
 
+    @property
+    def record(self) -> dict[str, Any]:
+        """What a checkpoint says of the run, with the steps and the seconds that it took."""
+        return self.info | {"steps": self.step, "seconds": round(self.elapsed)}
+
     def autocast(self) -> torch.autocast:
         """Return a context in which convolutions run in bfloat16, where that is faster."""
         enabled = self.device.type == "cuda" or fast_bfloat16()
@@ -275,7 +280,7 @@ def save(run: Run, path: Path, *, final: bool = False) -> None:
     state: dict[str, Any] = {
         "state_dict": weights,
         "config": run.config,
-        "info": run.info | {"steps": run.step, "seconds": round(run.elapsed)},
+        "info": run.record,
     }
     if not final:
         state |= {
