@@ -62,3 +62,15 @@ def test_a_frame_in_two_sets_is_named(two_sets, tmp_path, capsys):
     assert cli.main(["join", str(two_sets[1]), str(again), "--out", str(out)]) == 3
     assert "expected sets of different frames" in capsys.readouterr().err
     assert not out.exists()
+
+
+def test_a_drawn_frame_in_two_sets_has_a_remedy(drawn_recipe, tmp_path, capsys):
+    pytest.importorskip("galsim")
+    for name in ("one", "two"):
+        out = ["--out", str(tmp_path / name), "--jobs", "1"]
+        assert cli.main(["dataset", "detect", "--recipe", str(drawn_recipe), *out]) == 0
+    command = ["join", str(tmp_path / "one"), str(tmp_path / "two")]
+    assert cli.main([*command, "--out", str(tmp_path / "both")]) == 3
+    told = capsys.readouterr().err
+    assert "frame generic 3 is in" in told
+    assert "another seed in [dataset.generic], or with frames = 0 there" in told

@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from crmend import _normalise
 from crmend_training.datasets.fields import Place
+from crmend_training.datasets.frames import DRAWN
 from crmend_training.datasets.storage import FORMAT, SetWriter, load_column, load_info
 
 _OWNER = "frame"
@@ -66,8 +67,20 @@ def _check_frames(folders: Sequence[Path], infos: Sequence[dict]) -> None:
                 raise ValueError(
                     f"frame {name} is in {owner[name]} and in {folder}; expected sets of "
                     "different frames, since one side of a split would see the other's"
+                    f"{_remedy(name)}"
                 )
             owner[name] = folder
+
+
+def _remedy(name: str) -> str:
+    """Say how a set comes without a frame that the recipe draws."""
+    kind = next((start.strip() for start in DRAWN if name.startswith(start)), "")
+    if not kind:
+        return ""
+    return (
+        f": both recipes draw it. Make one set anew with another seed in [dataset.{kind}], or "
+        "with frames = 0 there"
+    )
 
 
 def _check(folder: Path, info: dict, columns: dict) -> None:
