@@ -25,10 +25,15 @@ _DAMAGED = 4
 
 @dataclass(frozen=True)
 class Listing:
-    """The cards of all packs."""
+    """The cards of all packs, and what is wrong with those that cannot be read."""
 
     cards: tuple[ModelCard, ...]
-    exit_code: int = 0
+    failed: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def exit_code(self) -> int:
+        """Return 0, or 4 if any card cannot be read."""
+        return _DAMAGED if self.failed else 0
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
@@ -47,13 +52,15 @@ class Listing:
                     "date": card.finder.training.date,
                 }
                 for card in self.cards
-            ]
+            ],
+            "failed": _as_plain(self.failed),
         }
 
     def as_text(self) -> str:
         """Return a table."""
+        failed = _failed_lines(self.failed)
         if not self.cards:
-            return "no model packs are installed"
+            return "\n".join(failed) or "no model packs are installed"
         rows = [("model", "band", "detect", "quality", "inpaint", "threshold", "exported")]
         for card in self.cards:
             finder = card.finder
@@ -71,7 +78,7 @@ class Listing:
             ).rstrip()
             for row in rows
         ]
-        return "\n".join(lines)
+        return "\n".join(lines + failed)
 
 
 @dataclass(frozen=True)
@@ -107,7 +114,7 @@ class Verdict:
         """Return plain values for JSON."""
         return {
             "passed": [dataclasses.asdict(each) for each in self.passed],
-            "failed": [{"name": name, "message": text} for name, text in self.failed],
+            "failed": _as_plain(self.failed),
         }
 
     def as_text(self) -> str:
@@ -117,9 +124,19 @@ class Verdict:
             f"{v.inpaint_difference:.1e}   {_fast(v)}{v.provider}"
             for v in self.passed
         ]
-        lines += [f"FAILED  {name:<20}{text}" for name, text in self.failed]
+        lines += _failed_lines(self.failed)
         lines.append(f"{len(self.passed)} verified, {len(self.failed)} failed")
         return "\n".join(lines)
+
+
+def _as_plain(failed: tuple[tuple[str, str], ...]) -> list[dict[str, str]]:
+    """Return what failed as plain values."""
+    return [{"name": name, "message": text} for name, text in failed]
+
+
+def _failed_lines(failed: tuple[tuple[str, str], ...]) -> list[str]:
+    """Return a line for each that failed."""
+    return [f"FAILED  {name:<20}{' '.join(text.split())}" for name, text in failed]
 
 
 def _qualities(card: ModelCard) -> tuple[str, ...]:
@@ -133,9 +150,14 @@ def _fast(found: Verification) -> str:
 
 
 def run_list(options: argparse.Namespace) -> Listing:
-    """List every card."""
-    models = _models_of(available_packs())
-    return Listing(tuple(load_card(*split_name(name)) for name in models))
+    """List every card; go on after one that cannot be read."""
+    cards, failed = [], []
+    for name in _models_of(available_packs()):
+        try:
+            cards.append(load_card(*split_name(name)))
+        except (ModelError, UnknownDetectorError) as error:
+            failed.append((name, str(error)))
+    return Listing(tuple(cards), tuple(failed))
 
 
 def run_info(options: argparse.Namespace) -> Description:

@@ -61,3 +61,19 @@ def test_the_listed_threshold_is_the_default_qualitys(crmend_cli, tmp_path, monk
         if one["name"] == "tiny_chips/02"
     ]
     assert (listed["threshold"], listed["seed_threshold"]) == (0.61, 0.83)
+
+
+def test_the_list_goes_on_after_a_damaged_pack(crmend_cli, tmp_path, monkeypatch):
+    for name in ("tiny", "tiny_chips"):
+        shutil.copytree(PACKS / name, tmp_path / name)
+    (tmp_path / "tiny_chips" / "01" / "card.json").write_text("{")
+    monkeypatch.setenv("CRMEND_MODELS", str(tmp_path))
+    done = crmend_cli("models", "list", "--json")
+    assert done.code == 4
+    assert {"tiny", "tiny_chips/02"} <= {one["name"] for one in done.json["models"]}
+    (failed,) = done.json["failed"]
+    assert failed["name"] == "tiny_chips/01"
+    told = crmend_cli("models", "list")
+    assert told.code == 4
+    assert f"FAILED  tiny_chips/01       {failed['message']}" in told.out
+    assert "tiny_chips/02" in told.out
