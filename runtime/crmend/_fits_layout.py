@@ -381,15 +381,17 @@ def _counterpart(planes: list[Plane], kind: str, image: Plane) -> Plane | None:
 
 def _no_image_message(content: FileHeaders, planes: list[Plane], instrument: Instrument) -> str:
     """Say what was found instead of an image plane."""
-    found = [f"{p.name or 'unnamed'} ({p.kind or 'image'}, {p.shape})" for p in planes]
-    found += [f"{other.name or 'unnamed'} (no image)" for other in content.others]
+    hdus = [(p.index, p.name, f"{p.kind or 'image'}, {p.shape}") for p in planes]
+    hdus += [(other.index, other.name, "no image") for other in content.others]
+    found = [f"HDU {i} ({name or 'unnamed'}, {what})" for i, name, what in sorted(hdus)]
     wanted = ", ".join(instrument.planes.get("image", ()))
+    wanted = f"the HDU {wanted}" if wanted.isdecimal() else f"an extension named {wanted}"
     if planes and all(p.kind in (*ERROR_KINDS, "flag") for p in planes):
         remedy = "give the file with the science image, not its sibling"
     else:
-        remedy = "give a file with a 2-D science image, or name its extension"
+        remedy = "give a file with a 2-D science image, or name its extension or HDU"
     unnamed = " or an unnamed one" if instrument.positions and not instrument.named else ""
     return (
         f"{content.path} has no image plane: found {'; '.join(found) or 'nothing'}, "
-        f"expected an extension named {wanted}{unnamed}; {remedy}"
+        f"expected {wanted}{unnamed}; {remedy}"
     )

@@ -94,7 +94,8 @@ def check_mask(
     check_shape(array, shape, name)
     if array.dtype.kind not in "biu":
         raise InvalidInputError(
-            f"{name} has dtype {array.dtype}; expected bool (True = marked)"
+            f"{name} has dtype {array.dtype}; expected bool (True = marked): convert it with "
+            ".astype(bool)"
         )
     return array if array.dtype == np.bool_ else array != 0
 

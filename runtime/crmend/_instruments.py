@@ -16,6 +16,8 @@ from operator import or_
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from crmend._instrument_checks import ENTRIES, check_profile
 from crmend.errors import (
     FileFormatError,
@@ -182,9 +184,9 @@ class Instrument:
         InvalidInputError
             It is neither, or holds the bit of cosmic rays.
         """
-        if bits == "any":
+        if isinstance(bits, str) and bits == "any":
             return replace(self, invalid_flags=ALL_FLAGS & ~self.cr_bit)
-        whole = isinstance(bits, int) and not isinstance(bits, bool)
+        whole = isinstance(bits, int | np.integer) and not isinstance(bits, bool)
         if not whole or not 1 <= int(bits) <= ALL_FLAGS or int(bits) & self.cr_bit:
             raise InvalidInputError(
                 f"bad_flags is {bits!r}; expected a sum of bits from 1 to {ALL_FLAGS}, without "
@@ -295,7 +297,7 @@ def _parse(name: str, content: bytes, where: str) -> Instrument:
         If the file is not TOML, lacks an entry, or has one that is not known or out of range.
     """
     try:
-        table = tomllib.loads(content.decode("utf-8"))
+        table = tomllib.loads(content.decode("utf-8-sig"))
         check_profile(table, PLANE_KINDS, ALL_FLAGS)
         roles, flags = table.pop("flag_roles"), table["flags"]
         table["invalid_flags"] = _sum_of_bits(flags, roles["invalid"])

@@ -227,7 +227,7 @@ def read_exposure(
     layout = locate(content, profile, extver)
     if bad_flags is not None:
         profile = profile.with_bad_flags(bad_flags)
-        _check_flag_plane(layout, path)
+        _check_flag_plane(layout, path, extver)
     header = merged_header(content.primary, layout.image.header)
     wanted = [key for keys in profile.keywords.values() for key in keys]
     values = readable(header, wanted, path.name)
@@ -330,10 +330,11 @@ def _warn_of_more_chips(count: int, file_name: str) -> None:
         )
 
 
-def _check_flag_plane(layout: Layout, path: Path) -> None:
+def _check_flag_plane(layout: Layout, path: Path, extver: int) -> None:
     if layout.flag is None:
         raise FileFormatError(
-            f"{path} has no flag plane for bad_flags (--bad-flags); expected one, name it by "
+            f"{path} has no flag plane for bad_flags (--bad-flags) beside the image HDU "
+            f"{layout.image.index} of chip {extver}; expected one, name it by "
             "planes={'flag': 'MASK'} (--plane flag=MASK), or leave bad_flags out"
         )
 

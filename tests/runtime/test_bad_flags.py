@@ -8,7 +8,12 @@ from astropy.io import fits
 
 import crmend
 from crmend.cli import main
-from crmend.errors import FileFormatError, InvalidInputError, UntrainedWarning
+from crmend.errors import (
+    CrmendWarning,
+    FileFormatError,
+    InvalidInputError,
+    UntrainedWarning,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore::crmend.errors.UntrainedWarning")
 
@@ -48,6 +53,23 @@ def test_any_bit_but_that_of_cosmic_rays(frame):
         hdus["BPM"].data = hdus["BPM"].data.astype(np.int32)
         hdus["BPM"].data[5, 5] = CR_BIT
     assert read(frame, "any").invalid.sum() == 65
+
+
+def test_bits_may_be_numpys(frame):
+    np.testing.assert_array_equal(read(frame, np.int64(4)).invalid, read(frame, 4).invalid)
+
+
+def test_a_chip_without_flags_is_named(tmp_path):
+    image = np.ones((16, 16), np.float32)
+    hdus = [fits.PrimaryHDU(), fits.ImageHDU(image, name="SCI", ver=1)]
+    hdus += [fits.ImageHDU(image.astype("i2"), name="DQ", ver=1)]
+    hdus += [fits.ImageHDU(image, name="SCI", ver=2)]
+    fits.HDUList(hdus).writeto(tmp_path / "two.fits")
+    told = pytest.raises(FileFormatError, match="beside the image HDU 3 of chip 2; expected")
+    with pytest.warns(CrmendWarning, match="no flag plane has the EXTVER 2"), told:
+        crmend.read_exposure(
+            tmp_path / "two.fits", instrument="generic", extver=2, bad_flags="any"
+        )
 
 
 @pytest.mark.parametrize("bits", [0, -1, 2**31, CR_BIT, CR_BIT + 1, "all", True, 1.0])

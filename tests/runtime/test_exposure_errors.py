@@ -137,6 +137,16 @@ def test_no_image_plane(tmp_path):
             call(tmp_path / "a.fits")
 
 
+@pytest.mark.parametrize("number", ["0", "7"])
+def test_an_image_named_by_a_number_that_is_none(level1, number):
+    match = (
+        rf"found HDU 0 \(unnamed, no image\); HDU 1 \(SCI, image, \(3, 4\)\), expected the HDU "
+        rf"{number}; .*extension or HDU"
+    )
+    with pytest.raises(FileFormatError, match=match):
+        read_exposure(level1(), planes={"image": number})
+
+
 def test_only_a_flag_plane(level1):
     path = level1([("FLAG", np.zeros((3, 4), "i4"))])
     with pytest.raises(FileFormatError, match="not its sibling"):

@@ -128,6 +128,12 @@ def test_own_profile(tmp_path):
     assert (mine.name, mine.cr_bit, mine.planes["image"]) == ("mine", 2, ("SCI",))
 
 
+def test_own_profile_with_a_byte_order_mark(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text(OWN, encoding="utf-8-sig")
+    assert load_instrument(str(path)).cr_bit == 2
+
+
 def test_the_bit_of_cosmic_rays_means_nothing_else(tmp_path):
     path = tmp_path / "mine.toml"
     path.write_text(OWN.replace("cr = 2", "cr = 2\nhot = 2").replace("= []", "= ['hot']", 1))
