@@ -6,6 +6,7 @@ from astropy.io import fits
 
 pytest.importorskip("torch")
 
+from crmend_training import cli
 from crmend_training.datasets import Reading, find_masked, load_masked
 
 GENERIC = Reading(instrument="generic")
@@ -30,3 +31,26 @@ def test_masks_go_by_the_extver_of_chips_else_by_their_order(tmp_path, rng, extv
     frames = [load_masked(one, GENERIC) for one in find_masked(tmp_path, tmp_path, GENERIC)]
     assert [np.argwhere(frame.cr > 0).tolist() for frame in frames] == [[[0, 7]], [[1, 7]]]
     assert [np.argwhere(frame.unsure).tolist() for frame in frames] == [[[0, 8]], [[1, 8]]]
+
+
+def test_names_of_masks_may_be_in_capitals(tmp_path, rng):
+    image = rng.normal(500.0, 10.0, (SIZE, SIZE)).astype(np.float32)
+    fits.writeto(tmp_path / "Aa.FITS", image)
+    fits.writeto(tmp_path / "Aa_CRTRUTH.FITS", np.eye(SIZE, dtype=np.uint8))
+    fits.writeto(tmp_path / "aa_crtruth.fits", np.zeros((SIZE, SIZE), np.uint8))
+    np.save(tmp_path / "b[1].npy", image)
+    np.save(tmp_path / "b[1]_Crtruth.npy", np.eye(SIZE, dtype=np.uint8))
+    np.save(tmp_path / "b[1]_UNSURE.npy", np.eye(SIZE, k=1, dtype=np.uint8))
+    frames = [load_masked(one, GENERIC) for one in find_masked(tmp_path, tmp_path, GENERIC)]
+    assert [frame.name for frame in frames] == ["Aa", "b[1]"]
+    for frame in frames:
+        np.testing.assert_array_equal(frame.cr > 0, np.eye(SIZE, dtype=bool))
+    np.testing.assert_array_equal(frames[1].unsure, np.eye(SIZE, k=1, dtype=bool))
+
+
+@pytest.mark.parametrize("date", ["yesterday", "2027-13-01", "10.8.2027"])
+def test_the_date_of_a_pack_is_one(capsys, date):
+    words = ["export", "--detect", "D", "--calibration", "C", "--validation", "E"]
+    with pytest.raises(SystemExit):
+        cli.main([*words, "--recipe", "R", "--out", "O", "--date", date])
+    assert f"'{date}' is no date; expected such as 2027-08-10" in capsys.readouterr().err

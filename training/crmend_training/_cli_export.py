@@ -7,7 +7,7 @@ import functools
 import itertools
 import subprocess
 from collections.abc import Callable, Iterable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,7 +61,9 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     )
     _add_generic_only(export)
     export.add_argument("--recipe", required=True, help="name for the cards")
-    export.add_argument("--date", help="date for the cards (default: today)")
+    export.add_argument(
+        "--date", type=_iso_date, help="for the cards, such as 2027-08-10 (default: today)"
+    )
     export.add_argument("--quality", choices=["reference", "fast"], default="reference")
     export.add_argument("--quality-note", default="", help="why, for the cards")
     export.add_argument("--out", required=True, help="folder of the packs")
@@ -303,6 +305,16 @@ def _commit() -> str:
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     return done.stdout.strip()
+
+
+def _iso_date(text: str) -> str:
+    """Return a date as the cards have it."""
+    try:
+        return date.fromisoformat(text).isoformat()
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no date; expected such as 2027-08-10"
+        ) from None
 
 
 def _today() -> str:

@@ -10,6 +10,7 @@ hold one plane for each, by EXTVER.  Arrays go by the same rule: ``NAME.npy``,
 
 from __future__ import annotations
 
+import glob
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -188,15 +189,28 @@ def is_exposure(path: Path) -> bool:
 
 def find_mask(exposure: Path, masks: Path) -> Path | None:
     """Return the file that holds the mask of an exposure, None where there is none."""
-    stem = stem_of(exposure)
-    for ending in ENDINGS:
-        path = masks / f"{stem}_{TRUTH.lower()}{ending}"
-        if path.is_file():
-            return path
+    if found := _companion(exposure, masks, TRUTH, ENDINGS):
+        return found
     if _ending(exposure) == ".npy":
         return None
     with _open(exposure) as hdus:
         return exposure if TRUTH in hdus else None
+
+
+def _companion(
+    exposure: Path, folder: Path, plane: str, endings: tuple[str, ...]
+) -> Path | None:
+    """Return NAME_plane of an exposure NAME, by the first ending; all but NAME in any case."""
+    stem = stem_of(exposure)
+    for ending in endings:
+        wanted = f"_{plane}{ending}".lower()
+        path = folder / f"{stem}{wanted}"
+        if path.is_file():
+            return path
+        for path in sorted(folder.glob(f"{glob.escape(stem)}_*")):
+            if path.name[len(stem) :].lower() == wanted and path.is_file():
+                return path
+    return None
 
 
 def _extvers(path: Path, reading: Reading) -> tuple[int, ...]:
@@ -211,8 +225,8 @@ def read_mask(one: Masked) -> tuple[NDArray[np.bool_], NDArray[np.bool_] | None]
     unsure: NDArray[Any] | None = None
     if _ending(one.mask) == ".npy":
         mask = _load_array(one.mask)
-        beside = one.mask.with_name(f"{stem_of(one.exposure)}_{UNSURE.lower()}.npy")
-        unsure = _load_array(beside) if beside.is_file() else None
+        beside = _companion(one.exposure, one.mask.parent, UNSURE, (".npy",))
+        unsure = None if beside is None else _load_array(beside)
     else:
         with _open(one.mask) as hdus:
             mask, unsure = _planes(hdus, one)
