@@ -6,13 +6,13 @@ import warnings
 from dataclasses import replace
 from pathlib import Path
 
+from crmend._arrays import own_copy, own_plane
 from crmend._fits_layout import sibling_path
 from crmend._fits_planes import kind_of
 from crmend._inputs import check_shape, check_unit
 from crmend.errors import CrmendWarning
 from crmend.exposure import Exposure
 from crmend.flags import to_int32
-from crmend.inpaint import own_copy, own_plane
 from crmend.sources import SourceCatalog, is_of_pixels
 
 

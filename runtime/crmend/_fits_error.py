@@ -103,7 +103,7 @@ def warn_of_scale(
         "variance=... or weight=... (inverse variance; planes= in Python), or leave it out, "
         f"--plane {plane.kind}=none, and the measured noise counts",
         CrmendWarning,
-        stacklevel=4,
+        stacklevel=3,
     )
 
 

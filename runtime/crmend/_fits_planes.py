@@ -18,12 +18,12 @@ from crmend.errors import FileFormatError
 # Names that astropy or fpack give to images without one.
 _NO_NAME = {"", "PRIMARY", "COMPRESSED_IMAGE"}
 _IDENTITY = ("TELESCOP", "INSTRUME", "DETECTOR")
-# What astropy.nddata.CCDData writes as UTYPE of its uncertainties, and astropy's short names.
-_STATED_KINDS = {
+STATED_KINDS = {
     "stddevuncertainty": "error", "std": "error",
     "varianceuncertainty": "variance", "var": "variance",
     "inversevariance": "weight", "ivar": "weight",
 }  # fmt: skip
+"""What CCDData of astropy writes as UTYPE of its uncertainties, and astropy's short names."""
 
 
 @dataclass(frozen=True)
@@ -168,14 +168,14 @@ def with_stated_kind(plane: Plane, instrument: Instrument) -> Plane:
     named = plane.kind in instrument.named
     if plane.kind not in ERROR_KINDS or named or not stated or re.search("[.:]", stated):
         return plane
-    if stated.lower() not in _STATED_KINDS:
+    if stated.lower() not in STATED_KINDS:
         raise FileFormatError(
             f"the {plane.kind} plane {plane.label} has UTYPE {stated!r}, expected "
             "StdDevUncertainty, VarianceUncertainty or InverseVariance; mend UTYPE, or say "
             f"what the plane holds with planes={{'error': '{plane.index}'}} "
             f"(--plane error={plane.index}; error, variance or weight)"
         )
-    return replace(plane, kind=_STATED_KINDS[stated.lower()])
+    return replace(plane, kind=STATED_KINDS[stated.lower()])
 
 
 def of_kind(planes: Iterable[Plane], kind: str) -> list[Plane]:

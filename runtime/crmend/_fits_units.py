@@ -42,21 +42,30 @@ def error_factor(plane: Plane, kind: str, image_unit: str) -> float:
         If the units differ by more than a factor.
     """
     stated = str(read_value(plane.header, "BUNIT") or "").strip()
+    try:
+        return unit_factor(stated, image_unit, kind)
+    except units.UnitConversionError:
+        raise InvalidInputError(
+            f"the {kind} plane {plane.label} is in {stated} and the image in {image_unit}; "
+            f"expected {_EXPECTED[_POWERS[kind]]}: convert one, mend BUNIT, or leave the plane "
+            f"out (--plane {kind}=none, planes={{{kind!r}: None}})"
+        ) from None
+
+
+def unit_factor(stated: str, image_unit: str, kind: str) -> float:
+    """Return the factor of `error_factor` for the units of a plane and its image as texts.
+
+    Raises
+    ------
+    astropy.units.UnitConversionError
+        If they differ by more than a factor.
+    """
     own, image = _parse(stated), _parse(image_unit)
     if own is None or image is None or own == image:
         return 1.0
     power = _POWERS[kind]
     wanted = image**power
-    if own == wanted:
-        return 1.0
-    try:
-        return math.pow(own.to(wanted), 1 / power)
-    except units.UnitConversionError:
-        raise InvalidInputError(
-            f"the {kind} plane {plane.label} is in {stated} and the image in {image_unit}; "
-            f"expected {_EXPECTED[power]}: convert one, mend BUNIT, or leave the plane out "
-            f"(--plane {kind}=none, planes={{{kind!r}: None}})"
-        ) from None
+    return 1.0 if own == wanted else math.pow(own.to(wanted), 1 / power)
 
 
 def _parse(text: str) -> units.UnitBase | None:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from crmend import _deepcr_input
+from crmend._arrays import own_error, unweighted
 from crmend._deepcr_input import LinearScale, network_input
 from crmend._inputs import (
     check_callable,
@@ -86,7 +87,8 @@ def detect(
     ----------
     image : (ny, nx) array-like
         In any linear unit, of any real dtype and byte order; not changed.  NaN and
-        infinite pixels count as invalid, and the masked ones of a numpy masked array.
+        infinite pixels count as invalid, and the masked ones of a numpy masked array or a
+        CCDData of astropy; of a CCDData without a mask also those of infinite uncertainty.
     detector : int, str or None
         A CSST detector such as 8, ``"8"`` or ``"08"``.
     model : str, Model or None
@@ -161,8 +163,9 @@ def detect(
     judges = wants_star_cores(loaded, star_cores)
     all_bad = np.isfinite(pixels)
     np.logical_not(all_bad, out=all_bad)
-    if bad is not None:
-        all_bad |= bad
+    for more in (bad, unweighted(image, own_error(None, image, pixels.shape), invalid)):
+        if more is not None:
+            all_bad |= more
     excluded = all_bad if full is None else all_bad | full
     found = detect_into(
         pixels, all_bad, excluded, loaded,

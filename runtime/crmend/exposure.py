@@ -15,6 +15,7 @@ from astropy.io import fits
 from numpy.typing import NDArray
 
 from crmend._fits import read_flag, read_image, row_blocks
+from crmend._fits_ccddata import with_own_mask
 from crmend._fits_error import read_error, warn_of_scale
 from crmend._fits_header import merged_header, readable
 from crmend._fits_keywords import (
@@ -188,7 +189,8 @@ def read_exposure(
         its HDU, where the profile does not know them; None leaves a plane of that kind out.
     bad_flags : int, "any" or None
         Bits of the flag plane (their sum) that mark pixels without information, or "any" of
-        them but the cosmic rays'; None = the profile's.
+        them but the cosmic rays'; None = the profile's, and with "generic" the pixels that the
+        MASK of an astropy CCDData masks.
 
     Returns
     -------
@@ -242,6 +244,10 @@ def read_exposure(
             stacklevel=2,
         )
     image, error, flag = _read_planes(layout, profile, written_unit(values, profile))
+    if bad_flags is None:
+        profile = with_own_mask(profile, content, layout, flag)
+    if layout.error is not None and error is not None:
+        warn_of_scale(layout.error, image, error, flag, profile.invalid_flags)
     found = {"image": layout.image, "error": layout.error, "flag": layout.flag}
     return Exposure(
         image=image,
@@ -363,5 +369,4 @@ def _read_planes(
         unnamed = not layout.error.name and layout.error.path == layout.image.path
         unnamed = unnamed and "UTYPE" not in layout.error.header
         error = read_error(layout.error, image, unit, guess=unnamed)
-        warn_of_scale(layout.error, image, error, flag, instrument.invalid_flags)
     return image, error, flag

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from crmend._arrays import own_copy, own_error, unweighted
 from crmend._background import measure_background
 from crmend._charge import limit_by_observed
 from crmend._cutout_network import run_network
@@ -26,10 +27,7 @@ from crmend._inputs import (
     check_callable,
     check_count,
     check_flag,
-    check_image,
     check_mask,
-    check_shape,
-    check_unit,
 )
 from crmend._kernels import MIN_GOOD, SKY_GOOD
 from crmend._normalise import measure_scale
@@ -150,7 +148,7 @@ def inpaint(
     ----------
     image : (ny, nx) array-like
         In any linear unit, of any real dtype and byte order; not changed.  Pixels that a
-        masked array masks count as NaN.
+        masked array or a CCDData of astropy masks count as NaN.
     cr_mask : (ny, nx) array-like of bool or integer
         True, or any number but 0, marks a cosmic ray.  Masked NaN pixels are mended;
         other NaN pixels stay as they are, and so do bad and saturated ones.
@@ -169,8 +167,10 @@ def inpaint(
         near a source's footprint, whose size is the column ``a``, else that of a source found
         there.
     error : (ny, nx) array-like or None
-        1-sigma, in the image's unit.  None = the background noise measured on the image,
-        the same everywhere (without the photon noise of sources).
+        1-sigma, in the image's unit.  None = the uncertainty of a CCDData, else the background
+        noise measured on the image, the same everywhere (without the photon noise of
+        sources).  Where it is not finite the pixel counts as invalid, unless `invalid` or the
+        mask of a CCDData says which ones are.
     additive : bool
         True = masked pixels hold what was there and the charge of a cosmic ray, so their
         values are upper limits.  False, or NaN in a pixel = its value says nothing.
@@ -208,15 +208,12 @@ def inpaint(
     size = check_count(batch, "batch")
     limited = check_flag(additive, "additive")
     check_callable(progress, "progress")
-    check_unit(error, image, "error")
-    own_error = None if error is None else own_plane(error, mended.shape, "error")
-    if own_error is not None and (own_error < 0.0).any():
-        raise InvalidInputError(
-            f"error is {own_error[own_error < 0.0][0]:g} somewhere; expected 1-sigma, 0 or more"
-        )
+    errors = own_error(error, image, mended.shape)
     known = None if sources is None else as_catalog(sources)
     loaded = choose_model(detector, model, "inpaint", device, threads)
     all_bad = ~np.isfinite(mended) if bad is None else ~np.isfinite(mended) | bad
+    weightless = unweighted(image, errors, invalid)
+    all_bad = all_bad if weightless is None else all_bad | weightless
     excluded = all_bad if full is None else all_bad | full
     for kept in (bad, full):
         mask = mask if kept is None else mask & ~kept
@@ -227,13 +224,13 @@ def inpaint(
         )
     # Once mended, a NaN of the mask is a pixel like any other of the mask.
     all_bad[mask] = excluded[mask] = False
-    if own_error is None:
-        own_error = flat_error(mended, excluded | mask)
+    if errors is None:
+        errors = flat_error(mended, excluded | mask)
     done = inpaint_into(
-        mended, own_error, mask, all_bad, excluded, loaded,
+        mended, errors, mask, all_bad, excluded, loaded,
         sources=known, batch=size, additive=limited, progress=progress,
     )  # fmt: skip
-    return Inpainted(mended, own_error, done.method, done.sources)
+    return Inpainted(mended, errors, done.method, done.sources)
 
 
 def inpaint_into(
@@ -363,19 +360,6 @@ def raised_error(
 def flat_error(image: NDArray[np.float32], unusable: NDArray[np.bool_]) -> NDArray[np.float32]:
     """Return an error plane for an image without one: its background noise everywhere."""
     return np.full(image.shape, measure_scale(image, unusable).noise, dtype=np.float32)
-
-
-def own_copy(image: ArrayLike, name: str = "image") -> NDArray[np.float32]:
-    """Return an image as native float32, C-contiguous, that shares no memory with it."""
-    pixels = check_image(image, name)
-    return pixels.copy() if np.may_share_memory(pixels, np.asanyarray(image)) else pixels
-
-
-def own_plane(plane: ArrayLike, shape: tuple[int, ...], name: str) -> NDArray[np.float32]:
-    """Return such a copy of a plane that belongs to an image of this shape."""
-    own = own_copy(plane, name)
-    check_shape(own, shape, name)
-    return own
 
 
 @contextmanager

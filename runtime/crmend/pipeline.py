@@ -12,6 +12,7 @@ import numpy as np
 from astropy.io import fits
 from numpy.typing import ArrayLike, NDArray
 
+from crmend._arrays import own_copy, own_error, unweighted
 from crmend._checks import own_planes, warn_if_cleaned, warn_if_elsewhere, warn_if_no_flags
 from crmend._events import count_events
 from crmend._inputs import check_callable
@@ -23,7 +24,7 @@ from crmend._tiling import Progress
 from crmend.detect import choose_views, detect_into, wants_star_cores
 from crmend.exposure import Exposure
 from crmend.flags import CR_BIT
-from crmend.inpaint import NETWORK, Mending, flat_error, inpaint_into, own_copy, stopwatch
+from crmend.inpaint import NETWORK, Mending, flat_error, inpaint_into, stopwatch
 from crmend.models import Model, choose_model, split_name
 from crmend.sources import CatalogLike, as_catalog
 
@@ -91,7 +92,9 @@ def clean(
     exposure : Exposure or (ny, nx) array-like
         From `crmend.read_exposure`, or an image in any linear unit (for deepCR's networks: in
         electrons), of any real dtype; not changed.  NaN and infinite pixels count as invalid,
-        and stay; so do the masked pixels of a numpy masked array, which become NaN.
+        and stay; so do the masked pixels of a numpy masked array or a CCDData of astropy,
+        which become NaN.  The uncertainty of a CCDData is its error; without a mask, pixels of
+        infinite error are invalid, too.
     detector : int, str or None
         A detector of the model pack, such as 8; None = the exposure's.  An array needs
         `detector` or `model`.
@@ -152,8 +155,11 @@ def clean(
     )  # fmt: skip
     if not isinstance(exposure, Exposure):
         image = own_copy(exposure)
+        error = own_error(None, exposure, image.shape)
         invalid = ~np.isfinite(image)
-        return _clean(_Frame(image, None, None), invalid, invalid, options)
+        weightless = unweighted(exposure, error, None)
+        invalid = invalid if weightless is None else invalid | weightless
+        return _clean(_Frame(image, error, None), invalid, invalid, options)
     return clean_in_place(own_planes(exposure), options)
 
 

@@ -1,0 +1,115 @@
+"""Planes of the pipeline's own, from a caller's arrays and from CCDData of astropy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from crmend._fits_error import variance_to_error, weight_to_error
+from crmend._fits_planes import STATED_KINDS
+from crmend._fits_units import unit_factor
+from crmend._inputs import check_image, check_shape, check_unit
+from crmend.errors import InvalidInputError
+
+_TO_ERROR: dict[str, Callable[[NDArray[Any]], NDArray[Any]]] = {
+    "error": np.asarray,
+    "variance": variance_to_error,
+    "weight": weight_to_error,
+}
+
+
+def own_copy(image: ArrayLike, name: str = "image") -> NDArray[np.float32]:
+    """Return an image as native float32, C-contiguous, that shares no memory with it."""
+    pixels = check_image(image, name)
+    return pixels.copy() if np.may_share_memory(pixels, np.asanyarray(image)) else pixels
+
+
+def own_plane(plane: ArrayLike, shape: tuple[int, ...], name: str) -> NDArray[np.float32]:
+    """Return such a copy of a plane that belongs to an image of this shape."""
+    own = own_copy(plane, name)
+    check_shape(own, shape, name)
+    return own
+
+
+def own_error(
+    error: ArrayLike | None, image: ArrayLike, shape: tuple[int, ...]
+) -> NDArray[np.float32] | None:
+    """Return a copy of the errors of an image: as given, else as a CCDData holds them.
+
+    Parameters
+    ----------
+    error : (ny, nx) array-like or None
+        1-sigma, in the image's unit.
+    image : array-like
+        As the caller passed it.
+    shape : tuple of int
+        Of the image.
+
+    Returns
+    -------
+    (ny, nx) float32 array or None
+        None = the caller said nothing of errors.
+
+    Raises
+    ------
+    InvalidInputError
+        They have another shape or unit than the image, or are below zero; or the uncertainty
+        of a CCDData does not say what it is.
+    """
+    check_unit(error, image, "error")
+    name = "error" if error is not None else "image.uncertainty"
+    plane = _stated_error(image) if error is None else error
+    if plane is None:
+        return None
+    own = own_plane(plane, shape, name)
+    if (own < 0.0).any():
+        raise InvalidInputError(
+            f"{name} is {own[own < 0.0][0]:g} somewhere; expected 1-sigma, 0 or more"
+        )
+    return own
+
+
+def unweighted(
+    image: ArrayLike, error: NDArray[np.float32] | None, invalid: ArrayLike | None
+) -> NDArray[np.bool_] | None:
+    """Return the pixels without finite error, if nothing else says which ones are bad.
+
+    That is what `Exposure.invalid` does: beside a mask such errors are no flaw, since
+    pipelines give old cosmic rays zero weight.
+
+    Parameters
+    ----------
+    image, invalid
+        As the caller passed them.
+    error : (ny, nx) float32 array or None
+        From `own_error`.
+
+    Returns
+    -------
+    (ny, nx) bool array or None
+        A new one.
+    """
+    masked = hasattr(image, "uncertainty") and getattr(image, "mask", None) is not None
+    return None if error is None or invalid is not None or masked else ~np.isfinite(error)
+
+
+def _stated_error(image: Any) -> NDArray[Any] | None:
+    """Return the 1-sigma errors that a CCDData holds, in its unit."""
+    uncertainty = getattr(image, "uncertainty", None)
+    values = getattr(uncertainty, "array", None)
+    if uncertainty is None or values is None:
+        return None
+    kind = STATED_KINDS.get(str(uncertainty.uncertainty_type))
+    if kind is None:
+        raise InvalidInputError(
+            f"image.uncertainty is a {type(uncertainty).__name__}; expected StdDevUncertainty, "
+            "VarianceUncertainty or InverseVariance: say what it holds, such as "
+            "StdDevUncertainty(image.uncertainty.array), or set image.uncertainty = None"
+        )
+    own, unit = (str(getattr(each, "unit", None) or "") for each in (uncertainty, image))
+    errors = _TO_ERROR[kind](np.asarray(values))
+    factor = unit_factor(own, unit, kind)
+    return errors if factor == 1.0 else errors * factor
