@@ -10,7 +10,7 @@ from crmend._arrays import own_copy, own_plane
 from crmend._fits_layout import sibling_path
 from crmend._fits_planes import kind_of
 from crmend._inputs import check_shape, check_unit
-from crmend.errors import CrmendWarning
+from crmend.errors import CrmendWarning, InvalidInputError
 from crmend.exposure import Exposure
 from crmend.flags import to_int32
 from crmend.sources import SourceCatalog, is_of_pixels
@@ -35,6 +35,27 @@ def own_planes(exposure: Exposure) -> Exposure:
         flag = to_int32(flag)
         check_shape(flag, image.shape, "exposure.flag")
     return replace(exposure, image=image, error=error, flag=flag)
+
+
+def check_unused(**planes: object) -> None:
+    """Raise where planes are given beside an exposure, which has its own.
+
+    Raises
+    ------
+    InvalidInputError
+        One is not None.
+    """
+    name = next((name for name, plane in planes.items() if plane is not None), None)
+    if name is None:
+        return
+    remedy = {
+        "invalid": "read_exposure(bad_flags=...), or NaN in exposure.image",
+        "saturated": "read_exposure(saturation=...)",
+    }.get(name, "dataclasses.replace(exposure, error=...)")
+    raise InvalidInputError(
+        f"{name} is given beside an exposure, which has its own; expected it with arrays only: "
+        f"use {remedy}, or pass exposure.image and all that belongs to it"
+    )
 
 
 def warn_if_cleaned(exposure: Exposure) -> None:

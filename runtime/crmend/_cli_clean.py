@@ -61,7 +61,7 @@ class Job:
         False = flag cosmic rays only.
     update_flags, probability, overwrite : bool
         As the options of the command line.
-    instrument, detector, gain, exposure_time, planes, bad_flags
+    instrument, detector, gain, exposure_time, saturation, planes, bad_flags
         As for `crmend.read_exposure`.
     many : bool
         The command has other frames, too: progress bars say which is treated.
@@ -80,6 +80,7 @@ class Job:
     detector: str | None = None
     gain: float | None = None
     exposure_time: float | None = None
+    saturation: float | None = None
     planes: Mapping[str, str | None] = field(default_factory=dict)
     bad_flags: int | str | None = None
     many: bool = False
@@ -164,6 +165,7 @@ def _job(options: argparse.Namespace, output: Path | None) -> Job:
         detector=options.detector,
         gain=options.gain,
         exposure_time=options.exposure_time,
+        saturation=options.saturation,
         planes=dict(options.plane),
         bad_flags=options.bad_flags,
         options=CleanOptions(
@@ -241,6 +243,7 @@ class _Work:
                 extver=extver,
                 gain=self._job.gain,
                 exposure_time=self._job.exposure_time,
+                saturation=self._job.saturation,
                 planes=self._job.planes,
                 bad_flags=self._job.bad_flags,
             )

@@ -183,6 +183,13 @@ def _add_input(command: argparse.ArgumentParser, output_help: str) -> None:
         help="seconds, instead of the header's (CR rate, images per second)",
     )
     command.add_argument(
+        "--saturation",
+        type=positive_number,
+        metavar="LEVEL",
+        help="in the image's unit; pixels at or above it never become cosmic rays (default: by "
+        "the header, if it says)",
+    )
+    command.add_argument(
         "--plane",
         type=plane,
         action="append",

@@ -31,6 +31,12 @@ _PER_PIXEL = re.compile(
 )
 _MOSAIC_KEYWORDS = ("BAYERPAT", "COLORTYP", "CFAPAT", "BAYER")
 _MOSAICS = {"RGGB", "BGGR", "GRBG", "GBRG"}
+_UNITS = {
+    "gain": "e-/ADU",
+    "read_noise": "e-",
+    "exposure_time": "s",
+    "saturation": "the image's unit",
+}
 
 
 @dataclass(frozen=True)
@@ -70,11 +76,14 @@ class Known:
         [e-]
     exposure_time : float or None
         [s]
+    saturation : float or None
+        In the image's unit.
     """
 
     gain: float | None = None
     read_noise: float | None = None
     exposure_time: float | None = None
+    saturation: float | None = None
 
     def __post_init__(self) -> None:
         for item in fields(self):
@@ -82,9 +91,9 @@ class Known:
             number = isinstance(value, float | int | np.floating | np.integer)
             number = number and not isinstance(value, bool)
             if value is not None and not (number and math.isfinite(value) and value > 0):
-                unit = {"gain": "e-/ADU", "read_noise": "e-", "exposure_time": "s"}[item.name]
                 raise InvalidInputError(
-                    f"{item.name} is {value!r}, expected a positive number [{unit}]"
+                    f"{item.name} is {value!r}, expected a positive number "
+                    f"[{_UNITS[item.name]}]"
                 )
 
 
@@ -179,7 +188,7 @@ def find_calibration(
         electrons_per_unit=_electrons_per_unit(header, instrument, file_name, unit, known),
         exposure_time=exposure_time,
         read_noise=instrument.default_read_noise if read_noise is None else read_noise,
-        saturation=first_positive(header, keys.get("saturation", ())),
+        saturation=known.saturation or first_positive(header, keys.get("saturation", ())),
     )
     _warn_of_texts(header, instrument, file_name, found, known)
     return found

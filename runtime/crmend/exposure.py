@@ -157,6 +157,7 @@ def read_exposure(
     gain: float | None = None,
     read_noise: float | None = None,
     exposure_time: float | None = None,
+    saturation: float | None = None,
     planes: Mapping[str, str | None] | None = None,
     bad_flags: int | str | None = None,
 ) -> Exposure:
@@ -184,6 +185,9 @@ def read_exposure(
         [e-], instead of the header's; no step of crmend depends on it.
     exposure_time : float or None
         [s], instead of the header's; matters for the CR rate and for units per second.
+    saturation : float or None
+        In the image's unit, instead of the header's: pixels at or above it are saturated,
+        and so are those that the flag plane says are.
     planes : mapping or None
         Kind of plane (image, error, weight, variance, flag) to its EXTNAME or the number of
         its HDU, where the profile does not know them; None leaves a plane of that kind out.
@@ -220,7 +224,7 @@ def read_exposure(
         off the image's noise.
     """
     path = check_path(path)
-    known = Known(gain, read_noise, exposure_time)
+    known = Known(gain, read_noise, exposure_time, saturation)
     content = scan(path)
     profile = _profile(instrument, content.identity(), path.name, planes)
     if extver is None:

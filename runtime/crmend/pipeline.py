@@ -13,9 +13,15 @@ from astropy.io import fits
 from numpy.typing import ArrayLike, NDArray
 
 from crmend._arrays import own_copy, own_error, unweighted
-from crmend._checks import own_planes, warn_if_cleaned, warn_if_elsewhere, warn_if_no_flags
+from crmend._checks import (
+    check_unused,
+    own_planes,
+    warn_if_cleaned,
+    warn_if_elsewhere,
+    warn_if_no_flags,
+)
 from crmend._events import count_events
-from crmend._inputs import check_callable
+from crmend._inputs import check_callable, check_mask
 from crmend._limits import Limits, choose_limits
 from crmend._memory import plan_work
 from crmend._results import CleanResult, Stats
@@ -73,6 +79,9 @@ def clean(
     *,
     detector: int | str | None = None,
     model: str | None = None,
+    invalid: ArrayLike | None = None,
+    saturated: ArrayLike | None = None,
+    error: ArrayLike | None = None,
     threshold: float | None = None,
     seed_threshold: float | None = None,
     target_precision: float | None = None,
@@ -93,14 +102,22 @@ def clean(
         From `crmend.read_exposure`, or an image in any linear unit (for deepCR's networks: in
         electrons), of any real dtype; not changed.  NaN and infinite pixels count as invalid,
         and stay; so do the masked pixels of a numpy masked array or a CCDData of astropy,
-        which become NaN.  The uncertainty of a CCDData is its error; without a mask, pixels of
-        infinite error are invalid, too.
+        which become NaN.
     detector : int, str or None
         A detector of the model pack, such as 8; None = the exposure's.  An array needs
         `detector` or `model`.
     model : str or None
         A model pack, such as ``"generic"``, or ``"pack/detector"``; None = the exposure's, for
         an array that of the CSST detectors.
+    invalid : (ny, nx) array-like of bool, or None
+        Of an array, an exposure has its own: True = bad pixel, which never becomes a cosmic
+        ray and keeps its value.
+    saturated : (ny, nx) array-like of bool, or None
+        Likewise: True = saturated: seen by the networks, but never becomes a cosmic ray.
+    error : (ny, nx) array-like or None
+        Likewise: 1-sigma, in the image's unit.  None = the uncertainty of a CCDData, else the
+        background noise measured on the image, the same everywhere.  Where it is not finite
+        the pixel is invalid, unless `invalid` or the mask of a CCDData says which ones are.
     threshold : float or None
         Smallest cr_probability of a cosmic-ray pixel; None = the model card's.
     seed_threshold : float or None
@@ -153,14 +170,19 @@ def clean(
         detector, model, threshold, seed_threshold, target_precision, quality, views,
         star_cores, catalog, device, threads, memory, progress,
     )  # fmt: skip
-    if not isinstance(exposure, Exposure):
-        image = own_copy(exposure)
-        error = own_error(None, exposure, image.shape)
-        invalid = ~np.isfinite(image)
-        weightless = unweighted(exposure, error, None)
-        invalid = invalid if weightless is None else invalid | weightless
-        return _clean(_Frame(image, error, None), invalid, invalid, options)
-    return clean_in_place(own_planes(exposure), options)
+    if isinstance(exposure, Exposure):
+        check_unused(invalid=invalid, saturated=saturated, error=error)
+        return clean_in_place(own_planes(exposure), options)
+    image = own_copy(exposure)
+    bad = check_mask(invalid, image.shape, "invalid")
+    full = check_mask(saturated, image.shape, "saturated")
+    errors = own_error(error, exposure, image.shape)
+    all_bad = ~np.isfinite(image)
+    for more in (bad, unweighted(exposure, errors, invalid)):
+        if more is not None:
+            all_bad |= more
+    excluded = all_bad if full is None else all_bad | full
+    return _clean(_Frame(image, errors, None), all_bad, excluded, options)
 
 
 def clean_in_place(exposure: Exposure, options: CleanOptions | None = None) -> CleanResult:
