@@ -139,8 +139,8 @@ def _describe(
         ),
         star_pixels_added=None if cores is None else cores.added,
         star_pixels_freed=None if cores is None else cores.freed,
-        sources_touched=0,
-        pixels_network=0,
-        pixels_median=0,
+        sources_touched=None,
+        pixels_network=None,
+        pixels_median=None,
         seconds=seconds,
     )

@@ -37,10 +37,10 @@ class Provenance:
     star_pixels_added, star_pixels_freed : int or None
         Pixels on the cores of stars that the image's PSF made cosmic rays, and those that it
         freed of being one; None = not looked at.
-    sources_touched : int
-        Sources that hold cosmic-ray pixels.
-    pixels_network, pixels_median : int
-        Pixels mended by the network, and by medians or means of the sky.
+    sources_touched : int or None
+        Sources that hold cosmic-ray pixels; None = nothing was mended.
+    pixels_network, pixels_median : int or None
+        Pixels mended by the network, and by medians or means of the sky; None likewise.
     seconds : float
         Wall time from image to result.
     """
@@ -59,9 +59,9 @@ class Provenance:
     cr_rate: float | None
     star_pixels_added: int | None
     star_pixels_freed: int | None
-    sources_touched: int
-    pixels_network: int
-    pixels_median: int
+    sources_touched: int | None
+    pixels_network: int | None
+    pixels_median: int | None
     seconds: float
 
     def to_cards(self) -> list[Card]:
@@ -126,9 +126,9 @@ def combine(chips: Sequence[Provenance]) -> Provenance:
         cr_rate=sum(rates) / len(rates) if rates else None,
         star_pixels_added=_total([chip.star_pixels_added for chip in chips]),
         star_pixels_freed=_total([chip.star_pixels_freed for chip in chips]),
-        sources_touched=sum(chip.sources_touched for chip in chips),
-        pixels_network=sum(chip.pixels_network for chip in chips),
-        pixels_median=sum(chip.pixels_median for chip in chips),
+        sources_touched=_total([chip.sources_touched for chip in chips]),
+        pixels_network=_total([chip.pixels_network for chip in chips]),
+        pixels_median=_total([chip.pixels_median for chip in chips]),
         seconds=sum(chip.seconds for chip in chips),
     )
 

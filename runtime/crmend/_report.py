@@ -65,8 +65,9 @@ class ChipReport:
         return (
             f"{found.cr_pixels:,} cosmic-ray pixels ({100.0 * self.fraction:.2f} %) in "
             f"{found.cr_events:,} events{rate}",
-            f"{found.sources_touched:,} sources touched  ·  mended: {found.pixels_network:,} "
-            f"pixels by the network, {found.pixels_median:,} by the median",
+            f"{_count(found.sources_touched)} sources touched  ·  mended: "
+            f"{_count(found.pixels_network)} pixels by the network, "
+            f"{_count(found.pixels_median)} by the median",
         )
 
     def as_dict(self) -> dict[str, Any]:
@@ -169,9 +170,9 @@ class FrameReport:
         ]
         if self.mended:
             rows += [
-                ("sources touched", [f"{p.sources_touched:,}" for p in columns]),
-                ("pixels by the network", [f"{p.pixels_network:,}" for p in columns]),
-                ("pixels by the median", [f"{p.pixels_median:,}" for p in columns]),
+                ("sources touched", [_count(p.sources_touched) for p in columns]),
+                ("pixels by the network", [_count(p.pixels_network) for p in columns]),
+                ("pixels by the median", [_count(p.pixels_median) for p in columns]),
             ]
         return rows
 

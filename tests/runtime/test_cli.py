@@ -236,6 +236,17 @@ def test_detect_may_change_the_input_only(crmend_cli, noisy, tmp_path):
     assert done.json["total"]["inpaint_model"] is None
 
 
+def test_detect_counts_nothing_as_mended(crmend_cli, noisy, tmp_path):
+    frame = noisy()
+    done = crmend_cli("detect", frame, "--json", *TINY)
+    for figures in (done.json["total"], *done.json["chips"]):
+        names = ("sources_touched", "pixels_network", "pixels_median")
+        assert [figures[name] for name in names] == [None] * 3
+    header = fits.getheader(tmp_path / "frame_L1_flag.fits", "FLAG")
+    for keyword in ("CRMNSRC", "CRMNNET", "CRMNMED"):
+        assert header[keyword] is None
+
+
 def test_detect_several_chips(crmend_cli, noisy, tmp_path):
     image = planes(noisy())["SCI", 1]
     frame = tmp_path / "two.fits"
