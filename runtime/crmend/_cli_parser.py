@@ -61,7 +61,7 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         if sys.stderr is not None:
             self.print_usage(sys.stderr)
-        raise CommandLineError(message)
+        raise CommandLineError(f"{message}; see {self.prog} --help")
 
 
 def parse(words: list[str]) -> argparse.Namespace:
@@ -74,10 +74,13 @@ def parse(words: list[str]) -> argparse.Namespace:
     SystemExit
         The help or the version was asked for, and printed to stdout.
     """
-    parser = _parser()
-    options = parser.parse_args(words)
+    # argparse would name unknown options with the usage of all commands, not of this one.
+    options, unknown = _parser().parse_known_args(words)
+    command: argparse.ArgumentParser = options.command
+    if unknown:
+        command.error(f"unrecognized arguments: {' '.join(unknown)}")
     if problem := contradiction(options):
-        parser.error(problem)
+        command.error(problem)
     return options
 
 
@@ -110,7 +113,7 @@ def _command(commands: Any, name: str, text: str, run: Any) -> argparse.Argument
     command.add_argument(
         "--debug", action="store_true", help="show tracebacks and all warnings"
     )
-    command.set_defaults(run=run)
+    command.set_defaults(run=run, command=command)
     return command
 
 

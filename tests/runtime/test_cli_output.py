@@ -140,6 +140,22 @@ def test_wrong_command_lines_in_json(crmend_cli, words, message):
     assert crmend_cli(*(word for word in words if word != "--json")).out == ""
 
 
+@pytest.mark.parametrize(
+    ("words", "command"),
+    [
+        (("clean", "a.fits", "--satlevel", "4"), "clean"),
+        (("models", "verify", "--satlevel"), "models verify"),
+        (("detect", "a.fits", "--plane", "flag=1", "--plane", "flag=2"), "detect"),
+        (("clean",), "clean"),
+    ],
+)
+def test_a_wrong_option_shows_the_usage_of_its_command(crmend_cli, words, command):
+    done = crmend_cli(*words)
+    assert done.code == 2
+    assert done.err.startswith(f"usage: crmend {command} [-h]")
+    assert done.err.endswith(f"; see crmend {command} --help\n")
+
+
 def test_astropy_logs_nothing_to_stdout(crmend_cli, noisy, level1, tmp_path):
     from astropy import log
 
