@@ -26,7 +26,7 @@ _MAX_SAMPLES = 4_000_000
 _CLIP_SIGMA = 3.0
 # Standard deviation of a unit Gaussian truncated at ±3 sigma.
 _CLIPPED_STD = 0.98658
-_MAD_TO_SIGMA = 1.482602
+MAD_TO_SIGMA = 1.482602
 _QUANTUM = 1e-3
 _OUTLIERS, _GAP = 0.05, 0.05
 # Coarse digits: so many deviations beyond 6 sigma, and so few of them between 3 and 6 (of a
@@ -128,7 +128,7 @@ def _clipped_std(values: NDArray[np.float64], iterations: int = 5) -> float:
         return 0.0
     centre = float(np.median(values))
     deviations = np.abs(values - centre)
-    sigma = _MAD_TO_SIGMA * float(np.median(deviations))
+    sigma = MAD_TO_SIGMA * float(np.median(deviations))
     if sigma == 0.0:
         # Coarsely digitised data: most neighbours are equal.  Start from the bulk.
         sigma = float(np.percentile(deviations, 95.0)) / 1.96

@@ -23,7 +23,7 @@ from crmend._gaps import median_fill
 from crmend._holes import fill_holes
 from crmend._kernels import MIN_GOOD
 from crmend._normalise import Scale, measure_scale, to_noise_units
-from crmend._psf import LEAST_PEAK, measure_psf
+from crmend._psf import LEAST_PEAK, MOST_WINGS, psf_and_wings
 from crmend.sources import BAND_ROWS, SourceCatalog, find_sources
 
 HALF = 6
@@ -135,8 +135,8 @@ def check_star_cores(
     Returns
     -------
     StarCores
-        Nothing changed where the image has too few stars to tell its PSF, or too many do not
-        look like it.
+        Nothing changed where the image has too few stars to tell its PSF, where that has a
+        halo, or too many do not look like it.
     """
     scale = measure_scale(image, excluded | cr_mask)
     with _filled(image, cr_mask, excluded, scale):
@@ -144,12 +144,13 @@ def check_star_cores(
             sources = find_sources(
                 image, invalid=invalid, noise=scale.noise, band_rows=band_rows
             )
-        psf = measure_psf(image, cr_mask, excluded, scale, sources)
+        psf, wings = psf_and_wings(image, cr_mask, excluded, scale, sources)
         places = _bright(image, excluded, scale, sources)
     if psf is None:
         return StarCores(sources, np.empty((0, 4)), 0, 0)
     neighbour = least_neighbour(psf)
-    if neighbour < LEAST_NEIGHBOUR or len(places) == 0:
+    # A sum of few Gaussians is near enough to a halo to mend from, not to judge by: LOG.md.
+    if neighbour < LEAST_NEIGHBOUR or wings >= MOST_WINGS or len(places) == 0:
         return StarCores(sources, psf, 0, 0)
     judge = partial(
         _judge_place, image, cr_mask, excluded, scale, psf,

@@ -8,7 +8,8 @@ from crmend._fit import DISK, POINT, SKY, N, draw_source, fit_source
 from crmend._mixture import BULGE_SIGMAS, BULGE_WEIGHTS, DISK_SIGMAS, DISK_WEIGHTS
 from crmend._normalise import Scale
 from crmend._profile import fit_profiles
-from crmend._psf import LEAST_STARS, measure_psf
+from crmend._psf import HALO_STARS, LEAST_STARS, measure_psf
+from crmend._star_cores import check_star_cores
 from crmend.sources import SourceCatalog, find_sources, joined
 
 PSF = np.array([[0.7, 0.8, 0.1, 0.9], [0.3, 2.2, 0.2, 2.4]])
@@ -102,6 +103,51 @@ def test_a_pixel_beyond_all_numbers_is_no_star():
     )
     np.testing.assert_array_equal(found, stars)
     assert stars is not None
+
+
+HALO = np.array([[0.6, 1.1, 0.0, 1.1], [0.4, 8.0, 0.0, 8.0]])
+
+
+def haloed(stars, ratio):
+    """Return a field of stars with haloes, or of what is drawn out in any direction."""
+    rng = np.random.default_rng(5)
+    image = rng.normal(size=(480, 480))
+    for k in range(stars):
+        y, x = 30 + 60 * np.array(divmod(k, 8)) + rng.uniform(-5, 5, 2)
+        turn = rng.uniform(0.0, np.pi)
+        axes = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+        (xx, xy), (_, yy) = axes @ np.diag([ratio**0.5, ratio**-0.5]) @ axes.T
+        psf = np.column_stack([HALO[:, 0], HALO[:, 1:2] * [xx, xy, yy]])
+        image += point(y, x, psf, image.shape, flux=rng.uniform(3000, 9000))
+    return image.astype(np.float32)
+
+
+def test_many_stars_may_have_haloes():
+    found = point(32, 32, measured(haloed(50, 1.0)))
+    truth = point(32, 32, HALO)
+    yy, xx = np.mgrid[:64, :64] - 32
+    inner, middle, all_of_it = (np.hypot(yy, xx) <= radius for radius in (1.5, 2.5, 4.0))
+    for inside in (inner, middle):
+        parts = [light[inside].sum() / light[all_of_it].sum() for light in (found, truth)]
+        assert parts[0] == pytest.approx(parts[1], rel=0.03)
+
+
+def test_star_cores_are_not_judged_by_a_psf_with_a_halo():
+    image = haloed(50, 1.0)
+    sources = find_sources(image, noise=1.0)
+    y, x = (round(float(v[np.argmax(sources.flux)])) for v in (sources.y, sources.x))
+    image[y, x] *= 2.0
+    cr_mask, nothing = (np.zeros(image.shape, bool) for _ in range(2))
+    cores = check_star_cores(image, cr_mask, nothing, nothing)
+    assert (cores.added, cores.freed, len(cores.psf) > 0) == (0, 0, True)
+    assert not cr_mask.any()
+
+
+@pytest.mark.parametrize(("number", "ratio"), [(HALO_STARS - 5, 1.0), (50, 1.3)])
+def test_few_sources_with_haloes_or_of_many_shapes_are_galaxies(number, ratio):
+    image = haloed(number, ratio)
+    assert len(find_sources(image, noise=1.0)) >= number
+    assert measured(image) is None
 
 
 @pytest.mark.parametrize("stars", [0, LEAST_STARS - 1])
