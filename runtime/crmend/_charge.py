@@ -18,7 +18,8 @@ none, and its mean in units of the background noise.  Rims and what was flagged 
 most cosmic rays, and a few of any charge.  Their sum is much the same whatever lies below."""
 
 NO_LIMIT = -5.0
-"""A value so far below the fill [sigma] is not that of a pixel with a cosmic ray."""
+"""A value so far below the fill [sigma] is not that of a pixel with a cosmic ray, unless
+detection found one in it: then the fill is wrong."""
 
 _NO_MATTER = 12.0  # sigma above the fill, from where on the observed value says nothing
 # The charges were fitted to simulated frames that no report uses; LOG.md, round 13.
@@ -30,6 +31,7 @@ def limit_by_observed(
     observed: NDArray[np.float32],
     least: NDArray[np.float32],
     noise: float,
+    detected: bool = False,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return what mended pixels held without their cosmic ray, and its uncertainty.
 
@@ -45,18 +47,27 @@ def limit_by_observed(
         than a median of the sky.
     noise : float
         Background noise of the image, > 0.
+    detected : bool
+        True = the pixels were chosen by what they hold, which is light and charge: none of
+        their values was written there, nor is one so low that it says nothing.
 
     Returns
     -------
     (n,) float32 arrays
         Values, at most those observed, and 1-sigma uncertainties, at least `least` or
         what they were; `fill` and `error` where the observed value is not known, far above,
-        or more than `NO_LIMIT` below.
+        or more than `NO_LIMIT` below.  There `detected` pixels get the observed value, and
+        by how much the fill was wrong is no measure of its error: that stays.
     """
     value, sigma = fill.copy(), error.copy()
     with np.errstate(all="ignore"):
         above = (observed.astype(np.float64) - fill) / error
-    used = (above > NO_LIMIT) & (above < _NO_MATTER) & ~_written_there(observed)
+    used = (above > NO_LIMIT) & (above < _NO_MATTER)
+    if detected:
+        wrong = above <= NO_LIMIT
+        value[wrong] = observed[wrong]
+    else:
+        used &= ~_written_there(observed)
     high = above[used]
     # The truth is normal below what was observed; of an exponential, around `shift`.
     shift = np.stack([error[used] / (noise * charge) for _, charge in CHARGES])

@@ -173,7 +173,8 @@ def inpaint(
         mask of a CCDData says which ones are.
     additive : bool
         True = masked pixels hold what was there and the charge of a cosmic ray, so their
-        values are upper limits.  False, or NaN in a pixel = its value says nothing.
+        values are upper limits, unless they are far below the fill or most of them are equal:
+        such were written there.  False, or NaN in a pixel = its value says nothing.
     device : str
         ``auto``, ``cpu`` or ``cuda``.
     threads : int or None
@@ -248,6 +249,7 @@ def inpaint_into(
     psf: NDArray[np.float64] | None = None,
     hidden: bool | None = None,
     additive: bool = True,
+    detected: bool = False,
     progress: Progress | None = None,
 ) -> Mending:
     """Mend cosmic rays in place: what `inpaint` does after its checks.
@@ -276,6 +278,8 @@ def inpaint_into(
         See `crmend._psf.measure_psf`; None = measure it; with k = 0 it is not known.
     hidden : bool or None
         Look for stars whose core is lost; None = where `sources` is None.
+    detected : bool
+        The mask was found in this very image: nothing is mended to more than it held.
 
     Returns
     -------
@@ -317,7 +321,7 @@ def inpaint_into(
     own = np.where(np.isfinite(own), own, guess)
     if additive:
         values, own = limit_by_observed(
-            values, own, observed[order], raised[order], scale.noise
+            values, own, observed[order], raised[order], scale.noise, detected
         )
     image.flat[pixels], raised[order] = values, own
     error.flat[flat] = raised

@@ -281,7 +281,7 @@ def _clean(
     mended = inpaint_into(
         frame.image, error, found.cr_mask, invalid, excluded, inpainter,
         sources=catalog if cores is None else cores.sources,
-        psf=None if cores is None else cores.psf, hidden=catalog is None,
+        psf=None if cores is None else cores.psf, hidden=catalog is None, detected=True,
         batch=sizes.batch, band_rows=sizes.band_rows,
         progress=_stage(options.progress, "network"),
     )  # fmt: skip

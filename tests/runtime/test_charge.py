@@ -76,6 +76,20 @@ def test_what_says_nothing_changes_nothing(above):
     assert value[1] < -1.0  # while the other pixel is limited
 
 
+def test_what_detection_found_is_never_raised():
+    above = np.array([-1e30, -300.0, NO_LIMIT - 0.1, NO_LIMIT + 0.1, 1.0, 20.0, np.nan])
+    fill, error = np.full(7, 50.0, np.float32), np.full(7, 2.0, np.float32)
+    observed = (fill + above * error).astype(np.float32)
+    value, sigma = limit_by_observed(fill, error, observed, error, 1.0, detected=True)
+    np.testing.assert_array_equal(value[:3], observed[:3])
+    assert (value[:6] <= observed[:6]).all()
+    np.testing.assert_array_equal(value[5:], fill[5:])
+    np.testing.assert_array_equal(sigma[[0, 1, 2, 5, 6]], error[:5])
+    # As low a value as the noise of photons makes it many times.
+    same = np.full(7, 49.0, np.float32)
+    assert (limit_by_observed(fill, error, same, error, 1.0, detected=True)[0] < 49.0).all()
+
+
 def test_a_value_that_most_pixels_share_was_written_there():
     rng = np.random.default_rng(1)
     fill, error = rng.normal(0.0, 0.15, 300).astype(np.float32), np.ones(300, np.float32)

@@ -1,6 +1,7 @@
 """The whole story, with the tiny pack; and with the real graphs where they are exported."""
 
 import dataclasses
+import sys
 import time
 from pathlib import Path
 
@@ -11,9 +12,11 @@ from astropy.table import Table
 from scipy import ndimage
 
 import crmend
+from crmend._cutout_network import run_network
 from crmend._memory import PLANE_BYTES, plan_work
 from crmend._star_cores import check_star_cores
 from crmend.errors import CrmendError, InvalidInputError, MissingFileError
+from crmend.inpaint import NETWORK
 from crmend.models import available_packs
 from crmend.pipeline import CleanOptions, clean_in_place
 
@@ -83,6 +86,22 @@ def test_clean_is_detect_then_inpaint(image):
     np.testing.assert_array_equal(result.image, done.image)
     np.testing.assert_array_equal(result.error, done.error)
     np.testing.assert_array_equal(result.method, done.method)
+
+
+def test_nothing_on_sources_is_mended_to_more_than_it_held(image, monkeypatch):
+    def too_much(*arguments):
+        values, sigma = run_network(*arguments)
+        return values + np.float32(1e6), sigma
+
+    monkeypatch.setattr(sys.modules["crmend.inpaint"], "run_network", too_much)
+    result = crmend.clean(image, model="tiny")
+    mended = result.method == NETWORK
+    assert mended.any()
+    np.testing.assert_array_equal(result.image[mended], image[mended])
+    assert np.isfinite(result.error[mended]).all()
+    # Of a mask that anybody made, values so low say nothing.
+    own = crmend.inpaint(image, result.cr_mask, model="tiny")
+    assert (own.image[mended] > image[mended] + 1e5).all()
 
 
 def test_looking_for_sources_counts_with_the_judgement_of_stars(image, monkeypatch):
