@@ -33,7 +33,8 @@ _OUTLIERS, _GAP = 0.05, 0.05
 # Gaussian 0.27 % lie there, of frames full of stars half as many as beyond).
 _EQUAL, _LEAST_DIGITS = 0.6, 5
 # Digits more than twice as coarse as the noise: more than this share of neighbours are equal,
-# and so many different values at least are multiples of one step (assumed).
+# and so many different values at least are multiples of one step (assumed).  Where photons are
+# counted there may be fewer: whole numbers, or three levels in a row.
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ def measure_scale(image: NDArray[np.float32], invalid: NDArray[np.bool_]) -> Sca
     crowding hardly raise it.  Both figures are rounded (the noise to three digits, the
     background to a thousandth of the noise), so that a single pixel that becomes invalid
     does not move the probabilities of the whole frame in their last digits.  Where digits are
-    much coarser than the noise, the noise is one digit.
+    much coarser than the noise, or photons are counted that are few, the noise is one digit.
 
     Parameters
     ----------
@@ -72,20 +73,9 @@ def measure_scale(image: NDArray[np.float32], invalid: NDArray[np.bool_]) -> Sca
     -------
     Scale
     """
-    rows = _row_step(image)
-    sample = image[::rows]
-    valid = ~invalid[::rows]
-    values = sample[valid].astype(np.float64)
-    pairs = valid[:, 1:] & valid[:, :-1]
-    with np.errstate(invalid="ignore"):  # ∞ − ∞, which `pairs` leaves out
-        differences = sample[:, 1:].astype(np.float64) - sample[:, :-1]
-    differences = differences[pairs] / np.sqrt(2.0)
-    noise = _clipped_std(differences)
-    if not noise > 0.0:
-        noise = _clipped_std(values)
-    if differences.size and np.mean(differences == 0.0) > _EQUAL:
-        # What differs by one digit says nothing: in units of less, the networks flag it.
-        noise = max(noise, _digit(values))
+    values, differences = _samples(image, invalid)
+    # What differs by one digit says nothing: in units of less, the networks flag it.
+    noise = max(_measured_noise(values, differences), _coarse_digit(values, differences))
     if not noise > 0.0:
         # A constant image has no noise: any positive number gives all-zero input.
         noise = max(abs(float(np.median(values))) if values.size else 0.0, 1e-30) * 1e-6
@@ -93,6 +83,13 @@ def measure_scale(image: NDArray[np.float32], invalid: NDArray[np.bool_]) -> Sca
     quantum = noise * _QUANTUM
     background = np.round(_clipped_median(values, noise) / quantum) * quantum
     return Scale(background=float(background), noise=noise)
+
+
+def digit_above_noise(image: NDArray[np.float32], invalid: NDArray[np.bool_]) -> float:
+    """Return the digit that `measure_scale` takes for the noise; 0 = the noise is measured."""
+    values, differences = _samples(image, invalid)
+    digit = _coarse_digit(values, differences)
+    return digit if digit > 0.0 and digit > _measured_noise(values, differences) else 0.0
 
 
 def to_noise_units(image: NDArray[np.float32], scale: Scale) -> NDArray[np.float32]:
@@ -115,6 +112,31 @@ def parameters() -> dict[str, float]:
         "fill_softening": FILL_SOFTENING,
         "fill_margin": FILL_MARGIN,
     }
+
+
+def _samples(
+    image: NDArray[np.float32], invalid: NDArray[np.bool_]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the valid pixels of some rows, and differences of neighbours over √2."""
+    rows = _row_step(image)
+    sample = image[::rows]
+    valid = ~invalid[::rows]
+    pairs = valid[:, 1:] & valid[:, :-1]
+    with np.errstate(invalid="ignore"):  # ∞ − ∞, which `pairs` leaves out
+        differences = sample[:, 1:].astype(np.float64) - sample[:, :-1]
+    return sample[valid].astype(np.float64), differences[pairs] / np.sqrt(2.0)
+
+
+def _measured_noise(values: NDArray[np.float64], differences: NDArray[np.float64]) -> float:
+    """Return the noise by differences of neighbours, or where all are equal by the values."""
+    noise = _clipped_std(differences)
+    return noise if noise > 0.0 else _clipped_std(values)
+
+
+def _coarse_digit(values: NDArray[np.float64], differences: NDArray[np.float64]) -> float:
+    """Return the digit of an image whose digits are much coarser than its noise, or 0."""
+    coarse = differences.size > 0 and np.mean(differences == 0.0) > _EQUAL
+    return _digit(values) if coarse else 0.0
 
 
 def _row_step(image: NDArray[np.float32]) -> int:
@@ -157,10 +179,13 @@ def _clip(deviations: NDArray[np.float64], sigma: float, iterations: int) -> flo
 def _digit(values: NDArray[np.float64]) -> float:
     """Return the step that all values are multiples of, beside an offset; 0 = there is none."""
     distinct = np.unique(values[np.isfinite(values)])
-    if distinct.size < _LEAST_DIGITS:
+    if distinct.size < 2:
         return 0.0
     gaps = np.diff(distinct)
     step = float(gaps.min())
+    counts = step == 1.0 and float(distinct[0]).is_integer()
+    if distinct.size < _LEAST_DIGITS and not counts and np.sum(gaps < 1.5 * step) < 2:
+        return 0.0
     # What float32 leaves of a multiple.
     rounding = 4.0 * float(np.finfo(np.float32).eps) * float(np.abs(distinct).max())
     whole = np.abs(gaps - np.rint(gaps / step) * step) <= rounding + _QUANTUM * gaps

@@ -1,4 +1,4 @@
-"""Warnings about the pixels of a frame: most are excluded, or many share one value."""
+"""Warnings about pixels: most are excluded, many share one value, or digits are coarse."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
+from crmend._normalise import digit_above_noise
 from crmend.errors import CrmendWarning
 
 MOST_EXCLUDED = 0.5
@@ -63,6 +64,32 @@ def warn_of_pixels(image: NDArray[np.float32], excluded: NDArray[np.bool_]) -> N
             "explains: gaps that were filled, or values that were clipped, spoil the noise, "
             "the PSF and the mask around them; set such pixels to NaN, or mark them in the "
             "flag plane (bad_flags) or by invalid=",
+            CrmendWarning,
+            stacklevel=4,
+        )
+
+
+def warn_of_digits(image: NDArray[np.float32], excluded: NDArray[np.bool_]) -> None:
+    """Warn where the noise of a frame is below one digit, and one digit is taken for it.
+
+    Parameters
+    ----------
+    image : (ny, nx) float32 array
+    excluded : (ny, nx) bool array
+        True = invalid or saturated.
+
+    Warns
+    -----
+    CrmendWarning
+        See `crmend._normalise.measure_scale`.
+    """
+    digit = digit_above_noise(image, excluded)
+    if digit > 0.0:
+        warnings.warn(
+            f"the noise of the image is below one digit ({digit:g}), since most neighbours are "
+            "equal: one digit is taken for the noise, so cosmic rays of a few digits are not "
+            "found, and errors made of it too large; use the image before it was rounded, or "
+            "where photons are counted one that sums more of them, and give its own error",
             CrmendWarning,
             stacklevel=4,
         )

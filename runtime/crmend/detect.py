@@ -23,7 +23,7 @@ from crmend._kernels import FILL_HALF_WIDTH, fill_invalid
 from crmend._limits import Limits, choose_limits
 from crmend._lows import raise_lows
 from crmend._normalise import Scale, measure_scale
-from crmend._pixel_checks import warn_of_pixels
+from crmend._pixel_checks import warn_of_digits, warn_of_pixels
 from crmend._star_cores import check_star_cores
 from crmend._tiling import Progress, TileGrid, make_grid
 from crmend._views import RunGraph, in_views
@@ -148,8 +148,8 @@ def detect(
     Warns
     -----
     CrmendWarning
-        More than half of the pixels are excluded, or many share one value that noise does
-        not explain.
+        More than half of the pixels are excluded, many share one value that noise does not
+        explain, or the noise is below one digit.
     """
     pixels = check_image(image)
     bad = check_mask(invalid, pixels.shape, "invalid")
@@ -266,8 +266,8 @@ def detect_into(
     Warns
     -----
     CrmendWarning
-        More than half of the pixels are excluded, or many share one value that noise does
-        not explain.
+        More than half of the pixels are excluded, many share one value that noise does not
+        explain, or the noise is below one digit.
     """
     if excluded.all():
         raise InvalidInputError(
@@ -276,6 +276,7 @@ def detect_into(
         )
     check_callable(progress, "progress")
     warn_of_pixels(image, excluded)
+    warn_of_digits(image, excluded)
     graph = model.graph
     limits = choose_limits(model) if limits is None else limits
     side = check_count(_default_tile(model) if tile is None else tile, "tile")

@@ -163,8 +163,8 @@ def clean(
     -----
     CrmendWarning
         The header says that the exposure has been cleaned before, its file has no flag plane,
-        most pixels are excluded, many share one value that noise does not explain, or no source
-        of the catalogue is on the image.
+        most pixels are excluded, many share one value that noise does not explain, the noise is
+        below one digit, or no source of the catalogue is on the image.
     """
     options = CleanOptions(
         detector, model, threshold, seed_threshold, target_precision, quality, views,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import crmend
-from crmend._pixel_checks import filled_value, warn_of_pixels
+from crmend._pixel_checks import filled_value, warn_of_digits, warn_of_pixels
 from crmend.errors import CrmendWarning
 
 SHAPE = (200, 300)
@@ -128,3 +128,15 @@ def test_most_pixels_excluded(rows, warns):
         warnings.simplefilter("always")
         warn_of_pixels(sky(), excluded)
     assert [str(one.message)[:27] for one in caught] == ["55 % of the pixels are excl"] * warns
+
+
+def test_digits_coarser_than_the_noise_are_said_once():
+    counts = np.random.default_rng(1).poisson(0.01, SHAPE).astype(np.float32)
+    with pytest.warns(CrmendWarning, match=r"below one digit \(1\)") as said:
+        result = crmend.clean(counts, model="generic", views=1)
+    assert len(said) == 1
+    assert np.count_nonzero(result.cr_mask) < 5
+    assert (result.error >= 1.0).all()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warn_of_digits(np.round(sky(2.0)), np.zeros(SHAPE, np.bool_))
