@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import gzip
 import stat
-import struct
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -38,18 +37,8 @@ _FOREIGN_MAGIC = {
     b"PK\x03\x04": "zip",
     b"\x1f\x9d": "compress",
 }
-_READ_ERRORS = (
-    OSError,
-    EOFError,
-    ValueError,
-    TypeError,
-    KeyError,
-    IndexError,
-    AttributeError,
-    zlib.error,
-    struct.error,
-    fits.VerifyError,
-)
+# Not the file's fault: memory, the installation, and warnings that the caller made errors.
+_NOT_OF_READING = (CrmendError, MemoryError, ImportError, Warning)
 
 
 def check_exists(path: Path) -> None:
@@ -115,11 +104,11 @@ def open_fits(path: Path, **options: Any) -> Iterator[Any]:
         try:
             with fits.open(path, mode="readonly", memmap=False, **options) as hdus:
                 yield hdus
-        except CrmendError:
+        except _NOT_OF_READING:
             raise
         except PermissionError as error:
             raise _cannot_open(path, error) from error
-        except _READ_ERRORS as error:
+        except Exception as error:  # astropy's and cfitsio's, which share no base
             if getattr(error, "errno", None) in _NO_ROOM:
                 # On the disk, for what is written inside the block, or in memory: it is not
                 # the file's fault.
