@@ -102,7 +102,9 @@ def open_fits(path: Path, **options: Any) -> Iterator[Any]:
     check_exists(path)
     with without_astropy_warnings():
         try:
-            with fits.open(path, mode="readonly", memmap=False, **options) as hdus:
+            # Absolute, since astropy takes http:x.fits for an address.
+            place = path.absolute()
+            with fits.open(place, mode="readonly", memmap=False, **options) as hdus:
                 yield hdus
         except _NOT_OF_READING:
             raise

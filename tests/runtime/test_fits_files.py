@@ -99,3 +99,12 @@ def test_links_to_files_and_to_nothing(level1, tmp_path):
 def test_name_too_long_is_known_early(tmp_path):
     with pytest.raises(OutputError, match="File name too long"):
         check_output(tmp_path / ("x" * 300 + ".fits"))
+
+
+def test_a_name_like_an_address_is_a_file(level1, tmp_path, monkeypatch):
+    level1(name="http:x.fits")
+    monkeypatch.chdir(tmp_path)
+    assert read_exposure("http:x.fits").detector == "8"
+    monkeypatch.setattr("astropy.io.fits.open", lambda *_args, **_more: 1 / 0)
+    with pytest.raises(FileFormatError, match="^http:x.fits cannot be read as FITS"):
+        read_exposure("http:x.fits")
