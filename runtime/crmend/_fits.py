@@ -8,6 +8,7 @@ import stat
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +16,13 @@ import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
 
+from crmend._fits_raw import EXTENSION, check_counts, check_extension, raw_header
 from crmend._quiet import without_astropy_warnings
 from crmend.errors import CrmendError, FileFormatError, InvalidInputError, MissingFileError
 from crmend.flags import to_int32
 
 BLOCK_BYTES = 16 * 2**20
 """Size of the row blocks in which planes are read and written [bytes]."""
-
-FITS_BLOCK = 2880
-"""Headers and data units of a FITS file are padded to this [bytes]."""
 
 Blocks = Iterator[tuple[slice, NDArray[Any]]]
 """Slices of whole rows, and their pixels."""
@@ -102,6 +101,8 @@ def open_fits(path: Path, **options: Any) -> Iterator[Any]:
     check_exists(path)
     with without_astropy_warnings():
         try:
+            with open_bytes(path) as stream:
+                check_counts(path, 0, raw_header(stream, 0))
             # Absolute, since astropy takes http:x.fits for an address.
             place = path.absolute()
             with fits.open(place, mode="readonly", memmap=False, **options) as hdus:
@@ -165,7 +166,7 @@ def check_complete(path: Path) -> None:
     size = _unzipped_size(path) if is_gzipped(path) else path.stat().st_size
     with open_fits(path, disable_image_compression=True) as hdus:
         end = 0
-        for index, hdu in enumerate(hdus):
+        for index, hdu in enumerate(checked_hdus(path, hdus)):
             place = hdu.fileinfo()
             needed, end = place["datLoc"] + hdu.size, place["datLoc"] + place["datSpan"]
             if needed > size:
@@ -174,11 +175,33 @@ def check_complete(path: Path) -> None:
                     f"{needed} bytes, the file has {size}; transfer or make it again"
                 )
         leftover = read_at(path, end, 8) if size > end else b""
-        if leftover == b"XTENSION":
+        if leftover == EXTENSION:
             raise FileFormatError(
                 f"{path} is damaged or truncated: the extension at byte {end} has no readable "
                 "header; transfer or make the file again"
             )
+
+
+def checked_hdus(path: Path, hdus: Any) -> Iterator[Any]:
+    """Yield the HDUs of an open file; look at each header before astropy reads it.
+
+    Raises
+    ------
+    FileFormatError
+        If one is damaged so that astropy would count without end, or lose HDUs.
+    """
+    reader, end = iter(hdus), 0
+    with open_bytes(path) as stream:
+        for index in count():
+            header = raw_header(stream, end)
+            check_counts(path, index, header)
+            hdu = next(reader, None)
+            if hdu is None:
+                return
+            check_extension(path, index, header)
+            yield hdu
+            place = hdu.fileinfo()
+            end = place["datLoc"] + place["datSpan"]
 
 
 def read_at(path: Path, offset: int, length: int) -> bytes:

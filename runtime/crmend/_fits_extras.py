@@ -7,8 +7,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import IO
 
-from crmend._fits import FITS_BLOCK, open_bytes, open_fits
+from crmend._fits import open_bytes, open_fits
 from crmend._fits_planes import Extra
+from crmend._fits_raw import FITS_BLOCK
 from crmend._fits_write import copy_bytes
 from crmend.errors import CrmendWarning
 

@@ -11,11 +11,11 @@ import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
 
-from crmend._fits import FITS_BLOCK
 from crmend._fits_extras import append_extras
 from crmend._fits_header import add_provenance
 from crmend._fits_layout import locate
 from crmend._fits_planes import Extra, Plane, scan
+from crmend._fits_raw import FITS_BLOCK
 from crmend._fits_update import or_into_flag_planes
 from crmend._fits_write import (
     append_plane,

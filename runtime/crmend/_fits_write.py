@@ -17,8 +17,9 @@ import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
 
-from crmend._fits import FITS_BLOCK, row_blocks
+from crmend._fits import row_blocks
 from crmend._fits_header import clean_header, drop_unwritable, header_bytes, plane_header
+from crmend._fits_raw import FITS_BLOCK
 from crmend._inputs import check_path
 from crmend._quiet import without_astropy_warnings
 from crmend.errors import CrmendError, OutputError

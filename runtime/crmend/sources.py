@@ -13,7 +13,7 @@ from astropy.table import Table
 from numpy.typing import NDArray
 
 from crmend._background import measure_background
-from crmend._fits import open_fits
+from crmend._fits import checked_hdus, open_fits
 from crmend._normalise import measure_scale
 from crmend._positions import SKY, numbers_in, pair_of, positions_of
 from crmend.errors import FileFormatError, InvalidInputError, MissingFileError
@@ -236,7 +236,8 @@ def _tables_in(path: Path) -> list[Any]:
     if not path.is_file():
         raise MissingFileError(f"no source catalogue at {path}; give an existing FITS table")
     with open_fits(path) as hdus:
-        tables = [hdu.data for hdu in hdus if isinstance(hdu, fits.BinTableHDU | fits.TableHDU)]
+        found = checked_hdus(path, hdus)
+        tables = [h.data for h in found if isinstance(h, fits.BinTableHDU | fits.TableHDU)]
     return [table for table in tables if table is not None]
 
 

@@ -106,5 +106,5 @@ def test_a_name_like_an_address_is_a_file(level1, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert read_exposure("http:x.fits").detector == "8"
     monkeypatch.setattr("astropy.io.fits.open", lambda *_args, **_more: 1 / 0)
-    with pytest.raises(FileFormatError, match="^http:x.fits cannot be read as FITS"):
+    with pytest.raises(FileFormatError, match=r"^http:x\.fits cannot be read as FITS"):
         read_exposure("http:x.fits")
