@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
 from crmend._cli_options import beside
@@ -30,7 +31,8 @@ def one_by_one(options: argparse.Namespace) -> list[argparse.Namespace]:
     if frames is None:  # another command
         return [_with(options, many=False)]
     folder: str | None = options.output
-    is_folder = bool(folder) and Path(str(folder)).is_dir()
+    # Not is_dir() of Path, which raises where nobody may look; check_output says it later.
+    is_folder = bool(folder) and os.path.isdir(str(folder))
     if len(frames) == 1:
         # A pattern such as night/*.fits may match one file only.
         place = {"folder": folder, "output": None} if is_folder else {"folder": None}

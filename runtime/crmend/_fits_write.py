@@ -25,6 +25,8 @@ from crmend._quiet import without_astropy_warnings
 from crmend.errors import CrmendError, OutputError
 
 _PROBABILITY_STEP = 1e-4
+# File systems allow 255 bytes; what a temporary name adds takes 18.
+_LONG_NAME = 230
 _COPY_BYTES = 2**20
 _UNWRITTEN = {".fz", ".bz2", ".xz", ".zip", ".z"}
 
@@ -62,7 +64,7 @@ def atomic_output(
     OutputError
         If the file cannot be written; the temporary file is then removed.
     """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    temporary = _temporary(path)
     packed = temporary.with_name(temporary.name + ".gz")
     try:
         if gzipped is None:
@@ -99,6 +101,12 @@ def atomic_output(
         for leftover in (temporary, packed):
             with suppress(OSError):
                 leftover.unlink(missing_ok=True)
+
+
+def _temporary(path: Path) -> Path:
+    """Return a name beside a path that nobody has, without the path's own if that is long."""
+    own = path.name if len(os.fsencode(path.name)) <= _LONG_NAME else "crmend"
+    return path.with_name(f".{own}.{secrets.token_hex(4)}.part")
 
 
 def _copy_owner(source: Path, target: Path) -> None:
@@ -311,10 +319,10 @@ def _names_folder(name: str | Path) -> OutputError:
 
 def _cannot_write(path: Path, error: OSError) -> OutputError:
     """Return the error for a path on which the system refused to work."""
-    return OutputError(
-        f"{path} cannot be written: {error.strerror or error}; free some space, or choose "
-        "a folder that you may write to"
-    )
+    remedy = "free some space, or choose a folder that you may write to"
+    if error.errno == errno.ENAMETOOLONG:
+        remedy = "choose a shorter name"
+    return OutputError(f"{path} cannot be written: {error.strerror or error}; {remedy}")
 
 
 def _sync(path: Path) -> None:

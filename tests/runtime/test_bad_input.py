@@ -240,6 +240,10 @@ def test_output_in_no_folder(fails, noisy, tmp_path):
     fails(5, "folder", "clean", noisy(), "-o", tmp_path / "none" / "out.fits", *TINY)
 
 
+def test_output_of_a_name_too_long(fails, noisy, tmp_path):
+    fails(5, "File name too long", "clean", noisy(), "-o", tmp_path / ("x" * 300), *TINY)
+
+
 @pytest.mark.parametrize("command", ["clean", "detect"])
 def test_read_only_folder(crmend_cli, noisy, read_only_folder, command):
     done = crmend_cli(command, noisy(), "-o", read_only_folder / "out.fits", *TINY)

@@ -101,6 +101,14 @@ def test_name_too_long_is_known_early(tmp_path):
         check_output(tmp_path / ("x" * 300 + ".fits"))
 
 
+@pytest.mark.parametrize("name", ["x" * 250 + ".fits", "ü" * 123 + ".fits.gz"])
+def test_the_longest_names(level1, tmp_path, name):
+    path = tmp_path / name
+    write_exposure(path, read_exposure(level1()))
+    assert read_exposure(path).detector == "8"
+    assert len(list(tmp_path.iterdir())) == 2
+
+
 def test_a_name_like_an_address_is_a_file(level1, tmp_path, monkeypatch):
     level1(name="http:x.fits")
     monkeypatch.chdir(tmp_path)
