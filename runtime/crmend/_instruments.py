@@ -219,15 +219,15 @@ def load_instrument(name: str) -> Instrument:
     """
     if name.endswith(".toml"):
         path = Path(name)
-        if not path.is_file():
-            raise MissingFileError(f"instrument profile {path} does not exist")
         try:
-            content = path.read_bytes()
+            content = path.read_bytes() if path.is_file() else None
         except OSError as error:
             raise FileFormatError(
                 f"instrument profile {path} cannot be read: {error.strerror or error}; check "
-                "its permissions"
+                "its name and permissions"
             ) from error
+        if content is None:
+            raise MissingFileError(f"instrument profile {path} does not exist")
         return _parse(path.stem, content, str(path))
     if name not in available_instruments():
         raise UnknownInstrumentError(

@@ -13,7 +13,7 @@ from astropy.table import Table
 from numpy.typing import NDArray
 
 from crmend._background import measure_background
-from crmend._fits import checked_hdus, open_fits
+from crmend._fits import check_exists, checked_hdus, open_fits
 from crmend._normalise import measure_scale
 from crmend._positions import SKY, numbers_in, pair_of, positions_of
 from crmend.errors import FileFormatError, InvalidInputError, MissingFileError
@@ -233,8 +233,14 @@ def is_of_pixels(path: str | Path) -> bool:
 
 def _tables_in(path: Path) -> list[Any]:
     """Return the tables of a FITS file."""
-    if not path.is_file():
-        raise MissingFileError(f"no source catalogue at {path}; give an existing FITS table")
+    try:
+        check_exists(path)
+    except MissingFileError:
+        raise MissingFileError(
+            f"no source catalogue at {path}; give an existing FITS table"
+        ) from None
+    except FileFormatError as error:
+        raise FileFormatError(f"the source catalogue {error}") from error
     with open_fits(path) as hdus:
         found = checked_hdus(path, hdus)
         tables = [h.data for h in found if isinstance(h, fits.BinTableHDU | fits.TableHDU)]

@@ -187,6 +187,13 @@ def test_missing_catalogue(fails, noisy, tmp_path):
     fails(3, "cat.fits", "clean", noisy(), "--catalog", tmp_path / "cat.fits", *TINY)
 
 
+@pytest.mark.parametrize("word", ["--catalog", "--instrument"])
+def test_what_may_not_be_looked_at_is_named(fails, noisy, tmp_path, word):
+    # As in a folder without the right to search it, which root may.
+    name = tmp_path / ("x" * 300 + ".toml")
+    fails(3, str(name), "clean", noisy(), word, name, "-o", tmp_path / "o.fits", *TINY)
+
+
 # --- arrays -------------------------------------------------------------------------
 
 
