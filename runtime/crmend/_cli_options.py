@@ -17,11 +17,14 @@ _ENDINGS = (".fits.fz", ".fits.gz", ".fit.gz", ".fits", ".fit", ".fts")
 
 
 def memory(text: str) -> int:
-    """Return bytes from ``2GB``, ``1.5 GiB`` or ``800M``."""
+    """Return bytes, at least 1, from ``2GB``, ``1.5 GiB`` or ``800M``."""
     try:
-        return byte_count(text)
+        count = byte_count(text)
     except InvalidInputError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
+    if count < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no memory; give a size such as 2GB")
+    return count
 
 
 def probability(text: str) -> float:

@@ -275,6 +275,7 @@ def test_detect_several_chips(crmend_cli, noisy, tmp_path):
         ("clean", "a.fits", "--threads", "0"),
         ("clean", "a.fits", "--threads", "99999"),
         ("clean", "a.fits", "--memory", "lots"),
+        ("clean", "a.fits", "--memory", "0"),
         ("clean", "a.fits", "--memory", "9" * 400),
         ("clean", "a.fits", "--device", "tpu"),
         ("clean", "a.fits", "--plane", "image=SCI", "--plane", "image=ERR"),
