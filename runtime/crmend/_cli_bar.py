@@ -7,6 +7,8 @@ from types import TracebackType
 
 from tqdm import tqdm
 
+from crmend._signals import check
+
 _NAMES = {"detect": "finding cosmic rays", "network": "mending sources"}
 
 
@@ -36,7 +38,8 @@ class Bar:
         self._close()
 
     def __call__(self, stage: str, done: int, total: int) -> None:
-        """Show how far a stage is."""
+        """Show how far a stage is, or end the work where a signal was lost."""
+        check()
         if sys.stderr is None:  # closed
             return
         if stage != self._stage:

@@ -22,6 +22,7 @@ from crmend._fits_header import clean_header, drop_unwritable, header_bytes, pla
 from crmend._fits_raw import FITS_BLOCK
 from crmend._inputs import check_path
 from crmend._quiet import without_astropy_warnings
+from crmend._signals import hold
 from crmend.errors import CrmendError, OutputError
 
 _PROBABILITY_STEP = 1e-4
@@ -86,6 +87,7 @@ def atomic_output(
         _check_place(path, inputs, overwrite=overwrite)
         if finish is not None:
             finish()
+        hold()
         temporary.replace(path)
         with suppress(OSError):
             # Some file systems cannot sync a folder; the file itself is safe by then.

@@ -10,7 +10,7 @@ import sys
 import traceback
 
 from crmend._cli_output import CommandLineError, answer, say, short_warnings
-from crmend._signals import Terminated, ending_signals
+from crmend._signals import Terminated, cause_of, hold, release, watched_signals
 from crmend.errors import (
     CrmendError,
     DeviceError,
@@ -64,7 +64,7 @@ def main(arguments: list[str] | None = None) -> int:
     if arguments is None:
         _hold_closed_streams()
     # A pipeline that ends a job with SIGTERM leaves no temporary file behind either.
-    with ending_signals():
+    with watched_signals(last=arguments is None):
         return _run(words)
 
 
@@ -105,8 +105,11 @@ def _do(options: argparse.Namespace, shown: set[str]) -> int:
     """Do the work on one frame; `shown` holds the warnings that were printed before."""
     messages: list[str] = []
     try:
+        # One that came when the result of the frame before had its name.
+        release()
         with short_warnings(messages, shown, debug=options.debug):
             found = options.run(options)
+        hold()
         text = found.as_line() if options.many else found.as_text()
         if options.json:
             text = json.dumps(found.as_dict() | {"warnings": messages}, allow_nan=False)
@@ -117,6 +120,7 @@ def _do(options: argparse.Namespace, shown: set[str]) -> int:
 
 def _fail(options: argparse.Namespace, error: BaseException) -> int:
     """Report an error in one line, and to machines as JSON; return the exit code."""
+    error = cause_of(error)
     text, code = _describe(error)
     line = " ".join(text.split())
     if options.debug:
