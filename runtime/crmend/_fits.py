@@ -138,10 +138,15 @@ def _magic(path: Path) -> bytes:
         raise _cannot_open(path, error) from error
 
 
+def _foreign_packer(path: Path) -> str | None:
+    """Return the name of what a file is packed with, unless that is gzip or nothing."""
+    magic = _magic(path)
+    return next((name for key, name in _FOREIGN_MAGIC.items() if magic.startswith(key)), None)
+
+
 def _check_packing(path: Path) -> None:
     """Raise a `FileFormatError` for a file packed in a way that is not read."""
-    magic = _magic(path)
-    packer = next((name for key, name in _FOREIGN_MAGIC.items() if magic.startswith(key)), None)
+    packer = _foreign_packer(path)
     if packer is not None:
         raise FileFormatError(
             f"{path} is packed with {packer}, expected a FITS file, plain, gzipped or "
@@ -190,6 +195,9 @@ def checked_hdus(path: Path, hdus: Any) -> Iterator[Any]:
     FileFormatError
         If one is damaged so that astropy would count without end, or lose HDUs.
     """
+    if _foreign_packer(path) is not None:  # a catalogue that astropy unpacks
+        yield from hdus
+        return
     reader, end = iter(hdus), 0
     with open_bytes(path) as stream:
         for index in count():

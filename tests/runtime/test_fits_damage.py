@@ -1,5 +1,6 @@
 """Damaged FITS files end in a `FileFormatError`, at once, and lose no chip in silence."""
 
+import bz2
 import gzip
 
 import numpy as np
@@ -100,3 +101,12 @@ def test_more_columns_than_fits_allows(tmp_path):
     patched(path, "TFIELDS =", f"TFIELDS = {2**63}")
     with pytest.raises(FileFormatError, match=f"HDU 1 has TFIELDS = {2**63}"):
         read_catalog(path)
+
+
+def test_a_catalogue_may_be_packed(tmp_path):
+    path = tmp_path / "cat.fits"
+    Table({"x": [1.0], "y": [2.0]}).write(path)
+    for pack in (gzip.compress, bz2.compress):
+        packed = tmp_path / "packed.fits"
+        packed.write_bytes(pack(path.read_bytes()))
+        assert len(read_catalog(packed)) == 1
