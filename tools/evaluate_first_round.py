@@ -228,11 +228,10 @@ def injected(
     """
     rays, moves = peers_hits.rays_of(frame), []
     for index in rng.permutation(len(catalogue))[:injections] if rays else ():
-        rows, columns = rays[rng.integers(len(rays))]
-        pick = rng.integers(rows.size)
+        rows, columns, row, column = peers_hits.draw_ray(rays, rng)
         y = round(float(catalogue["y"][index])) + rng.integers(-5, 6)
         x = round(float(catalogue["x"][index])) + rng.integers(-5, 6)
-        moves.append((rows, columns, y - rows[pick], x - columns[pick]))
+        moves.append((rows, columns, y - row, x - column))
     without = replace(frame, image=frame.clean, truth=np.zeros_like(frame.truth))
     return peers_hits.with_copies(without, frame, moves)
 

@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from crmend._fits_error import variance_to_error, weight_to_error
+from crmend._fits_error import TO_ERROR
 from crmend._fits_planes import STATED_KINDS
 from crmend._fits_units import unit_factor
 from crmend._inputs import check_image, check_shape, check_unit
 from crmend.errors import InvalidInputError
-
-_TO_ERROR: dict[str, Callable[[NDArray[Any]], NDArray[Any]]] = {
-    "error": np.asarray,
-    "variance": variance_to_error,
-    "weight": weight_to_error,
-}
 
 
 def own_copy(image: ArrayLike, name: str = "image") -> NDArray[np.float32]:
@@ -110,6 +103,7 @@ def _stated_error(image: Any) -> NDArray[Any] | None:
             "StdDevUncertainty(image.uncertainty.array), or set image.uncertainty = None"
         )
     own, unit = (str(getattr(each, "unit", None) or "") for each in (uncertainty, image))
-    errors = _TO_ERROR[kind](np.asarray(values))
+    convert = TO_ERROR.get(kind)
+    errors = np.asarray(values) if convert is None else convert(np.asarray(values))
     factor = unit_factor(own, unit, kind)
     return errors if factor == 1.0 else errors * factor

@@ -53,7 +53,7 @@ def read_error(
         step = _row_step(image)
         if looks_like_weight(image[::step], _every(step, plane)):
             kind = "weight"
-    convert = {"weight": weight_to_error, "variance": variance_to_error}.get(kind)
+    convert = TO_ERROR.get(kind)
     factor = error_factor(plane, kind, unit)
     if factor == 1.0:
         return read_image(plane.path, plane.index, convert)
@@ -122,6 +122,10 @@ def variance_to_error(variance: NDArray[Any]) -> NDArray[np.floating[Any]]:
     values = _as_float(variance)
     with np.errstate(all="ignore"):
         return np.where(values >= 0, np.sqrt(values), math.inf)
+
+
+TO_ERROR = {"weight": weight_to_error, "variance": variance_to_error}
+"""What makes 1-sigma errors of a plane, by its kind."""
 
 
 def looks_like_weight(image: NDArray[np.float32], plane: NDArray[Any]) -> bool:

@@ -47,10 +47,13 @@ class Scale:
         Sigma-clipped median of the image, in the image's unit.
     noise : float
         Standard deviation of the background pixels, in the image's unit, > 0.
+    digit : bool
+        The noise is below one digit of the image, and that digit is taken for it.
     """
 
     background: float
     noise: float
+    digit: bool = False
 
 
 def measure_scale(image: NDArray[np.float32], invalid: NDArray[np.bool_]) -> Scale:
@@ -74,22 +77,16 @@ def measure_scale(image: NDArray[np.float32], invalid: NDArray[np.bool_]) -> Sca
     Scale
     """
     values, differences = _samples(image, invalid)
+    measured, digit = _measured_noise(values, differences), _coarse_digit(values, differences)
     # What differs by one digit says nothing: in units of less, the networks flag it.
-    noise = max(_measured_noise(values, differences), _coarse_digit(values, differences))
+    noise = max(measured, digit)
     if not noise > 0.0:
         # A constant image has no noise: any positive number gives all-zero input.
         noise = max(abs(float(np.median(values))) if values.size else 0.0, 1e-30) * 1e-6
     noise = _round_digits(noise)
     quantum = noise * _QUANTUM
     background = np.round(_clipped_median(values, noise) / quantum) * quantum
-    return Scale(background=float(background), noise=noise)
-
-
-def digit_above_noise(image: NDArray[np.float32], invalid: NDArray[np.bool_]) -> float:
-    """Return the digit that `measure_scale` takes for the noise; 0 = the noise is measured."""
-    values, differences = _samples(image, invalid)
-    digit = _coarse_digit(values, differences)
-    return digit if digit > 0.0 and digit > _measured_noise(values, differences) else 0.0
+    return Scale(background=float(background), noise=noise, digit=digit > measured)
 
 
 def to_noise_units(image: NDArray[np.float32], scale: Scale) -> NDArray[np.float32]:

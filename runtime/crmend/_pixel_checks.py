@@ -8,7 +8,7 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
-from crmend._normalise import digit_above_noise
+from crmend._normalise import Scale
 from crmend.errors import CrmendWarning
 
 MOST_EXCLUDED = 0.5
@@ -69,27 +69,26 @@ def warn_of_pixels(image: NDArray[np.float32], excluded: NDArray[np.bool_]) -> N
         )
 
 
-def warn_of_digits(image: NDArray[np.float32], excluded: NDArray[np.bool_]) -> None:
+def warn_of_digits(scale: Scale) -> None:
     """Warn where the noise of a frame is below one digit, and one digit is taken for it.
 
     Parameters
     ----------
-    image : (ny, nx) float32 array
-    excluded : (ny, nx) bool array
-        True = invalid or saturated.
+    scale : Scale
+        Of the frame.
 
     Warns
     -----
     CrmendWarning
         See `crmend._normalise.measure_scale`.
     """
-    digit = digit_above_noise(image, excluded)
-    if digit > 0.0:
+    if scale.digit:
         warnings.warn(
-            f"the noise of the image is below one digit ({digit:g}), since most neighbours are "
-            "equal: one digit is taken for the noise, so cosmic rays of a few digits are not "
-            "found, and errors made of it too large; use the image before it was rounded, or "
-            "where photons are counted one that sums more of them, and give its own error",
+            f"the noise of the image is below one digit ({scale.noise:g}), since most "
+            "neighbours are equal: one digit is taken for the noise, so cosmic rays of a few "
+            "digits are not found, and errors made of it too large; use the image before it "
+            "was rounded, or where photons are counted one that sums more of them, and give "
+            "its own error",
             CrmendWarning,
             stacklevel=4,
         )

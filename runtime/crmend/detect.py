@@ -276,7 +276,9 @@ def detect_into(
         )
     check_callable(progress, "progress")
     warn_of_pixels(image, excluded)
-    warn_of_digits(image, excluded)
+    scale = _measure(image, invalid, excluded, model, electrons_per_unit)
+    if isinstance(scale, Scale):
+        warn_of_digits(scale)
     graph = model.graph
     limits = choose_limits(model) if limits is None else limits
     side = check_count(_default_tile(model) if tile is None else tile, "tile")
@@ -285,7 +287,7 @@ def detect_into(
     fill_probability(
         image,
         invalid,
-        _measure(image, invalid, excluded, model, electrons_per_unit),
+        scale,
         grid,
         in_views(lambda x, last: model.run(x, last=last)[0], choose_views(model, views)),
         cr_probability,

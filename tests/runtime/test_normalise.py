@@ -5,7 +5,6 @@ import pytest
 
 from crmend._normalise import (
     Scale,
-    digit_above_noise,
     measure_scale,
     to_detect_input,
     to_noise_units,
@@ -87,7 +86,7 @@ def test_few_counted_photons_have_a_noise_of_one(rate, step, zero):
     scale = measure_scale(image, valid(image))
     assert scale.noise == pytest.approx(step, rel=0.01)
     assert scale.background == pytest.approx(zero, abs=0.01 * step)
-    assert digit_above_noise(image, valid(image)) == pytest.approx(step, rel=1e-5)
+    assert scale.digit
     one = np.minimum(counts, 1).astype(np.float32)
     assert measure_scale(one, valid(one)).noise == 1.0
 
@@ -96,7 +95,7 @@ def test_two_levels_are_digits_only_where_they_are_counts():
     image = np.full((100, 100), 5.0, np.float32)
     image[40, 40:60] = 500.0
     assert measure_scale(image, valid(image)).noise < 1.0
-    assert digit_above_noise(image, valid(image)) == 0.0
+    assert not measure_scale(image, valid(image)).digit
     image[60, 40:60] = 900.0
     assert measure_scale(image, valid(image)).noise < 1.0
 
@@ -106,11 +105,11 @@ def test_a_noise_that_is_measured_is_no_digit():
     sky, counts = rng.normal(5.0, 1.0, (300, 300)), rng.poisson(0.5, (300, 300))
     for image in (sky, counts, np.ones((9, 9))):
         image = image.astype(np.float32)
-        assert digit_above_noise(image, valid(image)) == 0.0
+        assert not measure_scale(image, valid(image)).digit
     # A gap that was filled, in an image of whole numbers.
     image = np.rint(rng.normal(100.0, 5.0, (300, 300))).astype(np.float32)
     image[:200] = 0.0
-    assert digit_above_noise(image, valid(image)) == 0.0
+    assert not measure_scale(image, valid(image)).digit
 
 
 def test_equal_neighbours_alone_are_no_digits():

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import crmend
+from crmend._normalise import measure_scale
 from crmend._pixel_checks import filled_value, warn_of_digits, warn_of_pixels
 from crmend.errors import CrmendWarning
 
@@ -139,4 +140,4 @@ def test_digits_coarser_than_the_noise_are_said_once():
     assert (result.error >= 1.0).all()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        warn_of_digits(np.round(sky(2.0)), np.zeros(SHAPE, np.bool_))
+        warn_of_digits(measure_scale(np.round(sky(2.0)), np.zeros(SHAPE, np.bool_)))

@@ -98,11 +98,15 @@ def test_star_cores_count_flags_that_no_cosmic_ray_explains():
     mask[15, 5] = True  # a galaxy
     mask[15, 17] = True  # star 5: outside its core
     mask[25, 24:28] = cr[25, 28] = True  # star 7: the mask of a CR reaches its core
-    stars, wrong, alone = lookalikes.star_cores(catalog, mask, cr.astype(np.float32), saturated)
+    stars, wrong, alone, *seen = lookalikes.star_cores(
+        catalog, mask, cr.astype(np.float32), saturated
+    )
     at_18, at_21 = (int(np.digitize(m, lookalikes.MAGNITUDES)) for m in (18.5, 21.5))
     assert (stars[at_18], wrong[at_18]) == (2, 1)  # the last star's core leaves the frame
     assert (stars[at_21], wrong[at_21]) == (2, 1)
     assert (stars.sum(), alone[at_18], alone[at_21]) == (4, 1, 0)
+    for every, bright in zip((stars, wrong, alone), seen, strict=True):
+        np.testing.assert_array_equal(every, bright)
 
 
 def test_stars_above_their_bands_limit_are_counted_beside_all():

@@ -167,17 +167,10 @@ class Tally:
         self._add_missed(scene, found.cr_mask)
         self._add_intensities(scene, found.cr_mask)
         if scene.catalog is not None:
-            bright = np.asarray(scene.catalog["mag"], float) < scene.limit
-            self._add_stars(scene, scene.catalog, found.cr_mask, "")
-            self._add_stars(scene, scene.catalog[bright], found.cr_mask, "seen_")
-
-    def _add_stars(
-        self, scene: Scene, catalog: Table, mask: NDArray[np.bool_], prefix: str
-    ) -> None:
-        """Count the stars of a catalogue."""
-        counts = star_cores(catalog, mask, scene.cr, scene.exposure.saturated)
-        for name, count in zip(_STARS, counts, strict=True):
-            setattr(self, prefix + name, getattr(self, prefix + name) + count)
+            saturated = scene.exposure.saturated
+            counts = star_cores(scene.catalog, found.cr_mask, scene.cr, saturated, scene.limit)
+            for name, count in zip(STAR_COUNTS, counts, strict=True):
+                setattr(self, name, getattr(self, name) + count)
 
     def _add_missed(self, scene: Scene, mask: NDArray[np.bool_]) -> None:
         """Count CR pixels > 5 e- by their charge over the error plane."""

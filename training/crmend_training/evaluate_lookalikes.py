@@ -145,7 +145,8 @@ def star_cores(
     mask: NDArray[np.bool_],
     cr: NDArray[np.float32],
     saturated: NDArray[np.bool_],
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    limit: float = np.inf,
+) -> tuple[NDArray[np.float64], ...]:
     """Count unsaturated stars, and those whose core is flagged without a CR.
 
     A core is the 3×3 pixels around the catalogue's position, none of them saturated.  A flagged
@@ -160,10 +161,12 @@ def star_cores(
         cr_mask; True = saturated.
     cr : (ny, nx) float32 array
         CR truth [e-/px].
+    limit : float
+        Stars fainter than this are hardly seen [mag].
 
     Returns
     -------
-    stars, wrong, alone : (k,) arrays
+    stars, wrong, alone, and the same of stars brighter than the limit : (k,) arrays
         Per bin of `MAGNITUDES`; the first and last bin hold what lies beyond.
     """
     ny, nx = cr.shape
@@ -181,5 +184,6 @@ def star_cores(
     bins, count = np.digitize(magnitude, MAGNITUDES), len(MAGNITUDES) + 1
     return tuple(
         np.bincount(bins[~full & chosen], minlength=count).astype(float)
-        for chosen in (np.ones_like(full), wrong, alone)
+        for seen in (np.ones_like(full), magnitude < limit)
+        for chosen in (seen, wrong & seen, alone & seen)
     )

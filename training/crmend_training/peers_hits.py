@@ -73,11 +73,10 @@ def with_hits(frame: HitFrame, rng: np.random.Generator) -> HitFrame:
     moves: list[Move] = []
     sources = usable_sources(frame)
     for x, y in zip(sources["x"], sources["y"], strict=True):
-        rows, columns = groups[rng.integers(len(groups))]
-        pixel = rng.integers(rows.size)
+        rows, columns, row, column = draw_ray(groups, rng)
         distance, angle = rng.uniform(0.0, REACH), rng.uniform(0.0, 2.0 * np.pi)
-        down = round(float(y) + distance * np.sin(angle)) - rows[pixel]
-        right = round(float(x) + distance * np.cos(angle)) - columns[pixel]
+        down = round(float(y) + distance * np.sin(angle)) - row
+        right = round(float(x) + distance * np.cos(angle)) - column
         moves.append((rows, columns, down, right))
     return with_copies(frame, frame, moves)
 
@@ -116,6 +115,15 @@ def rays_of(frame: HitFrame) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
             rows, columns = np.nonzero(labels[box] == number)
             groups.append((rows + box[0].start, columns + box[1].start))
     return groups
+
+
+def draw_ray(
+    rays: list[tuple[NDArray[np.intp], NDArray[np.intp]]], rng: np.random.Generator
+) -> tuple[NDArray[np.intp], NDArray[np.intp], int, int]:
+    """Return rows and columns of one of the CRs, and those of one of its pixels."""
+    rows, columns = rays[rng.integers(len(rays))]
+    pixel = rng.integers(rows.size)
+    return rows, columns, int(rows[pixel]), int(columns[pixel])
 
 
 def _usable(frame: HitFrame, rows: NDArray, columns: NDArray) -> NDArray[np.bool_]:
