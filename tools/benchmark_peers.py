@@ -21,13 +21,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from crmend_training import (
     datasets,
+    measured,
     peers_catalogue,
     peers_environment,
     peers_figures,
@@ -222,7 +222,7 @@ def about(options: argparse.Namespace) -> None:
     failed = peers_environment.failures(options.env)
     said = {
         "command": command_of(options),
-        "machine": f"{processor()}, {os.cpu_count()} cores, no GPU used",
+        "machine": f"{measured.machine()}, no GPU used",
         "threads": options.threads,
         "jobs": options.jobs,
         "rounds": options.rounds,
@@ -247,14 +247,6 @@ def command_of(options: argparse.Namespace) -> str:
     if tuple(options.tasks) != peers_catalogue.TASKS:
         words += ["--tasks " + " ".join(options.tasks)]
     return " ".join(words)
-
-
-def processor() -> str:
-    """Return the name of the processor, or of its architecture."""
-    path = Path("/proc/cpuinfo")
-    lines = path.read_text().splitlines() if path.is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
 
 
 def write_report(out: Path) -> None:

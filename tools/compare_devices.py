@@ -10,8 +10,6 @@ Exits with 1 when a mask pixel or more than 1e-5 of a probability differs from t
 from __future__ import annotations
 
 import argparse
-import os
-import platform
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import crmend
-from crmend_training import _script
+from crmend_training import _script, measured
 
 FULL = (9216, 9232)
 MOST = 1e-5
@@ -38,7 +36,7 @@ def main() -> int:
     parser.add_argument("--full", action="store_true", help="also time a full frame")
     options = parser.parse_args()
     image = crmend.read_exposure(options.frame).image
-    print(f"machine: {platform.machine()}, {os.cpu_count()} cores; frame {image.shape}")
+    print(f"machine: {measured.machine()}; frame {image.shape}")
     results = {device: measure(image, device, options.detector) for device in options.devices}
     if options.full:
         full = repeated(image, FULL)

@@ -5,9 +5,9 @@
         [--real ../shared/data] [--only frames zoo stars real] [--most N] [--threads N]
 
 FRAMES are folders of Level 1 + CR-truth pairs with catalogues, as `crmend-train simulate`
-writes them, from seeds that training never used.  Writes ``report.md``, ``report.json`` and
-figures; what the numbers mean stands in `crmend_training.evaluate_detection` and
-`evaluate_real`.
+writes them, from seeds that training never used.  Writes ``report.md``, ``report.json``,
+figures, and what README shows as ``measured.csv``; what the numbers mean stands in
+`crmend_training.evaluate_detection` and `evaluate_real`.
 """
 
 from __future__ import annotations
@@ -15,8 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
-import platform
 import time
 from pathlib import Path
 from typing import Any
@@ -24,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from crmend._cli_options import positive_count
-from crmend_training import datasets
+from crmend_training import datasets, measured, measured_figures
 from crmend_training import evaluate_figures as figures
 from crmend_training import evaluate_report as report
 from crmend_training._script import existing_folder
@@ -47,18 +45,19 @@ def main() -> None:
     options = parse()
     options.out.mkdir(parents=True, exist_ok=True)
     started = time.time()
-    parts, result = ["# Detection\n"], {}
+    parts, result, shown = ["# Detection\n"], {}, []
     if {"frames", "stars"} & set(options.only):
-        texts, result["frames"] = frames_sections(options)
+        texts, result["frames"] = frames_sections(options, shown)
         parts += texts
     if "zoo" in options.only and options.zoo_seeds:
-        text, result["zoo"] = zoo_section(options)
+        text, result["zoo"] = zoo_section(options, shown)
         parts.append(text)
     if "real" in options.only:
-        texts, result["real"] = real_sections(options)
+        texts, result["real"] = real_sections(options, shown)
         parts += texts
-    result["machine"] = f"{platform.machine()}, {os.cpu_count()} cores"
+    result["machine"] = measured.machine()
     result["minutes"] = round((time.time() - started) / 60, 1)
+    measured.write_figures(options.out, shown)
     text = "\n".join(parts)
     (options.out / "report.md").write_text(text)
     (options.out / "report.json").write_text(json.dumps(plain(result), indent=1) + "\n")
@@ -106,8 +105,10 @@ def plain(value: Any) -> Any:
 # --- simulated frames -----------------------------------------------------------------
 
 
-def frames_sections(options: argparse.Namespace) -> tuple[list[str], dict[str, Any]]:
-    """Return the texts and figures of both strata, and draw."""
+def frames_sections(
+    options: argparse.Namespace, shown: list[measured.Figure]
+) -> tuple[list[str], dict[str, Any]]:
+    """Return the texts and figures of both strata, and draw; add what README shows."""
     texts, stars, result = [], ["## Star cores\n"], {}
     for name, folder in (("paper", options.paper), ("physical", options.physical)):
         if folder is None:
@@ -121,6 +122,7 @@ def frames_sections(options: argparse.Namespace) -> tuple[list[str], dict[str, A
             teacher_frames=options.teacher_frames,
         )
         result[name] = stratum_result(scores)
+        shown += measured_figures.of_stratum(folder.name, scores)
         stars += [report.stars_text(name, t, q) for q, t in scores.ours.items()]
         if "frames" in options.only:
             texts.append(report.frames_text(name, scores))
@@ -173,8 +175,10 @@ def stratum_result(scores: StratumScores) -> dict[str, Any]:
 # --- look-alikes and real exposures ------------------------------------------------------
 
 
-def zoo_section(options: argparse.Namespace) -> tuple[str, dict[str, Any]]:
-    """Return the zoo's text and figures."""
+def zoo_section(
+    options: argparse.Namespace, shown: list[measured.Figure]
+) -> tuple[str, dict[str, Any]]:
+    """Return the zoo's text and figures; add what README shows."""
     tallies = score_zoo(range(options.zoo_seeds), options.quality, threads=options.threads)
     result = {}
     for quality, group in tallies.items():
@@ -185,11 +189,14 @@ def zoo_section(options: argparse.Namespace) -> tuple[str, dict[str, Any]]:
             "pixels": dict(zip(CLASSES, every.pixels, strict=True)),
             "flagged": dict(zip(CLASSES, every.flagged, strict=True)),
         }
+    shown += measured_figures.of_zoo(tallies)
     return report.zoo_text(tallies), result
 
 
-def real_sections(options: argparse.Namespace) -> tuple[list[str], dict[str, Any]]:
-    """Return the texts and figures of the real exposures, and draw each."""
+def real_sections(
+    options: argparse.Namespace, shown: list[measured.Figure]
+) -> tuple[list[str], dict[str, Any]]:
+    """Return the texts and figures of the real exposures, and draw each; add README's."""
     texts, result = ["## Real exposures, pack `generic`\n"], {}
     for instrument in INSTRUMENTS:
         if options.instruments and instrument.name not in options.instruments:
@@ -205,6 +212,7 @@ def real_sections(options: argparse.Namespace) -> tuple[list[str], dict[str, Any
             "networks": scores.networks,
             "astroscrappy": scores.astroscrappy,
         }
+        shown.append(measured_figures.of_real(instrument.name, scores.networks))
         draw_instrument(instrument.name, scores, options.out)
     return texts, result
 

@@ -6,9 +6,9 @@
 
 FRAMES holds Level 1 + CR-truth pairs with CR-free twins and catalogues
 (`crmend-train simulate --keep-clean`), SET what `crmend-train dataset science` writes of such
-frames.  Writes ``report.md``, ``report.json`` and ``sheet.png``, and ``science.png`` where
-there is a SET.  The peers need ``pip install scikit-image maskfill opencv-python-headless``;
-one that is not installed is named in the report.
+frames.  Writes ``report.md``, ``report.json``, ``sheet.png``, what README shows as
+``measured.csv``, and ``science.png`` where there is a SET.  The peers need ``pip install
+scikit-image maskfill opencv-python-headless``; one that is not installed is named there.
 """
 
 from __future__ import annotations
@@ -16,8 +16,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
-import platform
 import time
 from collections import defaultdict
 from pathlib import Path
@@ -30,6 +28,8 @@ from crmend._cli_options import positive_count
 from crmend_training import (
     classical_fills,
     datasets,
+    measured,
+    measured_figures,
     mending_bars,
     mending_figures,
     mending_frames,
@@ -56,7 +56,7 @@ def main() -> None:
     started = time.time()
     fills, missing = classical_fills.load_fills(options.peers)
     result: dict[str, Any] = {
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "machine": measured.machine(),
         "missing": missing,
         "frames": 0,
     }
@@ -67,6 +67,7 @@ def main() -> None:
     if set(options.only) - {"science"}:
         result |= score_frames(options, fills)
     result["bars"] = [bar._asdict() for bar in mending_bars.bars(result)]
+    measured.write_figures(options.out, measured_figures.of_mending(result))
     result["minutes"] = round((time.time() - started) / 60, 1)
     text = json.dumps(without_nan(result), indent=1, allow_nan=False)
     (options.out / "report.json").write_text(text + "\n")

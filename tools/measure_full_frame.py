@@ -1,6 +1,6 @@
 """Clean one frame with the command line tool; report time, memory and what changed.
 
-    python tools/measure_full_frame.py FRAME.fits [--keep OUT.fits] [--quality fast]
+    python tools/measure_full_frame.py FRAME.fits [--keep OUT.fits] [--out report]
 
 FRAME is a Level 1 file of any size, such as `crmend-train simulate --detector 8 --shape
 9232x9216` writes.  Exits with 1 when a pixel outside the mask changed, a flag bit was lost
@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import os
-import platform
 import resource
 import subprocess
 import sys
@@ -23,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 import crmend
-from crmend_training import _script
+from crmend_training import _script, measured, measured_figures
 
 
 def main() -> int:
@@ -32,6 +30,7 @@ def main() -> int:
     parser.add_argument("frame", type=Path)
     parser.add_argument("--keep", type=Path, help="keep the corrected file under this name")
     parser.add_argument("--quality", choices=["reference", "fast"], help="of detection")
+    parser.add_argument("--out", type=Path, help="folder for what README shows (measured.csv)")
     options = parser.parse_args()
     before = sha256(options.frame)
     with tempfile.TemporaryDirectory() as folder:
@@ -43,23 +42,28 @@ def main() -> int:
             return code
         seconds = time.perf_counter() - started
         peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024**2
-        changed, masked, lost = compare(options.frame, out)
+        changed, masked, lost, shape = compare(options.frame, out)
     same_file = sha256(options.frame) == before
-    print(f"machine: {platform.machine()}, {os.cpu_count()} cores")
+    kept = changed == 0 and lost == 0 and same_file
+    print(f"machine: {measured.machine()}")
     print(f"wall time {seconds:.0f} s, peak memory {peak:.2f} GiB")
     print(f"CR pixels {masked}, pixels changed outside of them {changed}")
     print(f"pixels that lost a flag bit {lost}, input file unchanged: {same_file}")
-    return 0 if changed == 0 and lost == 0 and same_file else 1
+    if options.out is not None and kept:
+        shown = measured_figures.of_full_frame(shape, masked, seconds, peak)
+        measured.write_figures(options.out, shown)
+    return 0 if kept else 1
 
 
-def compare(frame: Path, corrected: Path) -> tuple[int, int, int]:
-    """Return (pixels changed outside the mask, CR pixels, pixels that lost a flag bit)."""
+def compare(frame: Path, corrected: Path) -> tuple[int, int, int, tuple[int, ...]]:
+    """Return pixels changed outside the mask, CR pixels, pixels that lost a bit; the shape."""
     old, new = crmend.read_exposure(frame), crmend.read_exposure(corrected)
     cr_mask = new.flag & (1 << 20) != 0
     # Bits, not values: NaN must stay the same NaN.
     differs = old.image.view(np.uint32) != new.image.view(np.uint32)
     lost = (old.flag & ~new.flag) != 0
-    return int((differs & ~cr_mask).sum()), int(cr_mask.sum()), int(lost.sum())
+    changed = int((differs & ~cr_mask).sum())
+    return changed, int(cr_mask.sum()), int(lost.sum()), old.image.shape
 
 
 def sha256(path: Path) -> str:

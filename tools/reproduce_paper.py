@@ -5,21 +5,20 @@
     python tools/reproduce_paper.py --frames-folder FRAMES --out report   # existing frames
 
 Simulates frames that no training saw, runs `crmend.clean` on them, measures, and writes
-``report.html`` (images embedded), ``figures/`` (PNG, SVG), ``tables/`` (CSV) and ``results/``
-(JSON per frame).  A second call goes on where the first was: with more frames or detectors only
-those are measured; with new graphs in the package all are.  What the numbers mean stands in
-`crmend_training.paper_frames`, `paper_science` and `paper_summary`.
+``report.html`` (images embedded), ``figures/`` (PNG, SVG), ``tables/`` (CSV), ``results/``
+(JSON per frame) and what README shows (``measured.csv``).  A second call goes on where the
+first was: with more frames or detectors only those are measured; with new graphs in the package
+all are.  What the numbers mean stands in `crmend_training.paper_frames`, `paper_science` and
+`paper_summary`.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
-import platform
 from importlib.metadata import version
 from pathlib import Path
 
-from crmend_training import paper_figures, paper_report
+from crmend_training import measured, measured_figures, paper_figures, paper_report
 from crmend_training.paper_run import Plan, run
 from crmend_training.recipe import DETECTORS
 
@@ -38,6 +37,8 @@ def main(arguments: list[str] | None = None) -> None:
     path = plan.out / "report.html"
     bars = paper_report.write_report(tables, figures, path, describe(plan, frames))
     paper_report.write_tables(tables, bars, plan.out / "tables")
+    command = describe(plan, frames)["command"]
+    measured.write_figures(plan.out, measured_figures.of_paper(bars), command)
     for bar in bars:
         print(f"{bar.verdict:10} {bar.place}, {bar.what}: {bar.ours} (paper: {bar.paper})")
     print(path)
@@ -90,7 +91,7 @@ def describe(plan: Plan, frames: list[dict]) -> dict[str, str]:
         "crmend": version("crmend"),
         "detection graphs (sha256)": ", ".join(graphs),
         "inpainting graphs (sha256)": ", ".join(menders),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "machine": measured.machine(),
         "seconds per frame (clean and measure)": f"{mean_seconds(frames):.1f}",
     }
 
