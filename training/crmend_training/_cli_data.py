@@ -210,6 +210,7 @@ def _drawn_tasks(recipe: Recipe, kind: str) -> list[_Task]:
         label_sigma=generic.label_sigma,
         measured=generic.measured,
         tight=generic.tight,
+        unusual=generic.unusual,
     )
     tasks: list[_Task] = [(draw, (seed,)) for seed in seeds]
     zoo = recipe.dataset.get("zoo", ZooSection())

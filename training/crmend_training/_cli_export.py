@@ -177,6 +177,7 @@ def _validation_frames(options: argparse.Namespace) -> Callable[[], Iterable[Val
             generic.label_sigma,
             measured=generic.measured,
             tight=generic.tight,
+            unusual=generic.unusual,
         ),
     )
 

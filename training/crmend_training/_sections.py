@@ -51,6 +51,7 @@ class GenericSection:
     label_sigma: float = 0.0
     measured: bool = False
     tight: bool = False
+    unusual: float = 0.0
 
     def __post_init__(self) -> None:
         if self.tight and not self.measured:
@@ -58,6 +59,8 @@ class GenericSection:
                 "tight is true, measured false; expected both true: only measured truth "
                 "knows no rims"
             )
+        if not 0.0 <= self.unusual <= 1.0:
+            raise ValueError(f"unusual is {self.unusual}; expected a share, 0 to 1")
         if self.seed < 0 or self.frames < 0 or min(self.shape) < 1 or self.label_sigma < 0.0:
             raise ValueError(
                 f"seed, frames and label_sigma are {self.seed}, {self.frames} and "

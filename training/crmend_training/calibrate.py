@@ -129,13 +129,16 @@ def generic_frames(
     *,
     measured: bool = False,
     tight: bool = False,
+    unusual: float = 0.0,
 ) -> Iterator[ValidationFrame]:
     """Yield simulated frames of other instruments; their name is ``generic``.
 
     The arguments are those of `datasets.generic_frame`.
     """
     for seed in seeds:
-        frame = datasets.generic_frame(seed, shape, label_sigma, measured=measured, tight=tight)
+        frame = datasets.generic_frame(
+            seed, shape, label_sigma, measured=measured, tight=tight, unusual=unusual
+        )
         image = np.where(frame.invalid, np.float32(np.nan), frame.image)
         yield ValidationFrame("generic", image, frame.cr, frame.ignore, frame.label, measured)
 

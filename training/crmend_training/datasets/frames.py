@@ -229,6 +229,7 @@ def generic_frame(
     *,
     measured: bool = False,
     tight: bool = False,
+    unusual: float = 0.0,
 ) -> Frame:
     """Return a simulated frame of some other instrument, for the pack ``generic``.
 
@@ -247,10 +248,14 @@ def generic_frame(
         With `measured`: each camera's comparison has an edge of its own (1.5 to 4.5 sigma),
         and what it would not see beside a pixel that it would is no CR, instead of `unsure`.
         So the probability of a rim's pixel rises with its S/N.
+    unusual : float
+        Probability that the camera or field has a rare property (`simulate.unusual`).
     """
     from crmend_training import simulate
 
-    sim = simulate.generic_exposure(np.random.default_rng(seed), shape, keep_light=measured)
+    sim = simulate.generic_exposure(
+        np.random.default_rng(seed), shape, keep_light=measured, unusual=unusual
+    )
     unmapped = measured and np.random.default_rng([seed, 1]).random() < _UNMAPPED
     invalid, saturated = (sim.flag & (6 if unmapped else 7)) != 0, (sim.flag & 8) != 0
     frame = make_frame(sim.image, invalid, saturated, sim.cr_truth, f"{DRAWN[0]}{seed}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,6 +19,8 @@ from crmend_training.simulate.readout import expose
 from crmend_training.simulate.scene import Optics, render_scene
 from crmend_training.simulate.setups import Setup, csst_setup, generic_setup
 from crmend_training.simulate.slit import Slit, add_longslit
+from crmend_training.simulate.unusual import add_unusual_light
+from crmend_training.simulate.unusual_frames import processed
 
 _FLOOR = 0.015  # of the noise: profiles are drawn that far out
 
@@ -105,6 +108,7 @@ def generic_exposure(
     progress: bool | None = None,
     *,
     keep_light: bool = False,
+    unusual: float = 0.0,
 ) -> SimulatedExposure:
     """Simulate an exposure of some other telescope and camera, all drawn at random.
 
@@ -121,13 +125,17 @@ def generic_exposure(
         True shows a progress bar.
     keep_light : bool
         Keep `SimulatedExposure.light`.
+    unusual : float
+        Probability of a rare property, one of `unusual.KINDS`; 0 leaves every camera of a seed
+        as it is without.
 
     Returns
     -------
     SimulatedExposure
     """
     for_setup, for_frame = rng.spawn(2)
-    return _simulate(for_frame, generic_setup(for_setup, shape), bool(progress), keep_light)
+    setup = generic_setup(for_setup, shape, unusual)
+    return _simulate(for_frame, setup, bool(progress), keep_light)
 
 
 def _simulate(
@@ -135,10 +143,13 @@ def _simulate(
 ) -> SimulatedExposure:
     """Sky, light, cosmic rays, chip: the steps that every exposure goes through."""
     # One stream each, so that leaving one out changes no other.
-    for_light, for_artefacts, for_sky, for_rays, for_chip = rng.spawn(5)
+    for_light, for_artefacts, for_sky, for_rays, for_chip, rare = rng.spawn(6)
     optics = Optics.from_psfs(setup.psfs)
-    scene, catalog = _light(for_light, setup, optics, progress)
+    scene, catalog, lines = _light(for_light, setup, optics, progress)
     bits, more = add_artefacts(for_artefacts, scene, catalog, optics, setup.artefacts)
+    if setup.unusual is not None:
+        slit = setup.spectrum if isinstance(setup.spectrum, Slit) else None
+        add_unusual_light(rare, scene, setup.unusual, slit)
     _add_sky(for_sky, scene, setup.sky)
     cosmic_rays = draw_cosmic_rays(
         for_rays, setup.shape, setup.law, setup.cr_rate, setup.slab, setup.paper, setup.sharp
@@ -151,7 +162,7 @@ def _simulate(
         np.bitwise_or(readout.flag, bits, out=readout.flag)
     hot_y, hot_x, _ = setup.chip.extra_dark
     unknown = ~setup.chip.known_dark
-    return SimulatedExposure(
+    sim = SimulatedExposure(
         image=readout.image,
         error=readout.error,
         flag=readout.flag,
@@ -167,20 +178,25 @@ def _simulate(
         light=light,
         unknown_hot=(hot_y[unknown], hot_x[unknown]),
     )
+    return sim if setup.unusual is None else processed(rare, sim, setup.unusual, lines)
 
 
 def _light(
     rng: np.random.Generator, setup: Setup, optics: Optics, progress: bool
-) -> tuple[NDArray[np.float32], NDArray[np.void]]:
-    """Return the light of the sources [e-/s], and their catalogue."""
+) -> tuple[NDArray[np.float32], NDArray[np.void], NDArray[np.float32] | None]:
+    """Return the light of the sources [e-/s], their catalogue, and a slit's sky by itself."""
     for_catalog, for_scene, for_spectrum = rng.spawn(3)
     if setup.spectrum is not None:
-        scene = np.zeros(setup.shape, dtype=np.float32)
+        scene, sky = np.zeros(setup.shape, dtype=np.float32), None
         if isinstance(setup.spectrum, Slit):
+            if setup.unusual is not None:
+                # The same draws without objects: the sky of this very slit.
+                alone = replace(setup.spectrum, traces=0.0)
+                sky = add_longslit(deepcopy(for_spectrum), np.zeros_like(scene), alone)
             add_longslit(for_spectrum, scene, setup.spectrum)
         else:
             add_orders(for_spectrum, scene, setup.spectrum)
-        return scene, np.zeros(0, dtype=SOURCE_DTYPE)
+        return scene, np.zeros(0, dtype=SOURCE_DTYPE), sky
     catalog = draw_catalog(for_catalog, setup.shape, setup.sky_model)
     is_star = catalog["type"] == "star"
     catalog = catalog[np.where(is_star, setup.stars, setup.galaxies)]
@@ -193,7 +209,7 @@ def _light(
         faint_galaxies=setup.faint_galaxies,
         progress=progress,
     )
-    return scene, catalog
+    return scene, catalog, None
 
 
 def _add_sky(rng: np.random.Generator, scene: NDArray[np.float32], sky: float) -> None:

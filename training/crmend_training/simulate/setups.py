@@ -18,6 +18,7 @@ from crmend_training.simulate.focal_plane import draw_place, grid_side
 from crmend_training.simulate.psf import Psf
 from crmend_training.simulate.psf_models import csst_psfs, generic_psf, log_uniform
 from crmend_training.simulate.slit import Slit
+from crmend_training.simulate.unusual import KINDS, SLITS, Unusual, draw_slit
 
 _CHIP_SEED = 20_240_813
 _DEPTH = 2.0
@@ -30,6 +31,9 @@ _SPECTRA = 0.25  # share of the generic exposures that are spectra, assumed
 _ORDERS = 0.4  # share of the spectra that are cross-dispersed, assumed
 _TRAILING = 0.5  # share of the generic cameras that leave trails behind bright pixels, assumed
 _SHARP = 0.6  # share of the generic cameras with sharp bright cosmic rays, assumed
+
+_OF_ANY_LIGHT = ("resampled", "spikes", "uneven")
+"""Rare properties that spectra may have as well as fields of stars."""
 
 _CAMERA_WITHOUT = {
     "defects": {"defect_rate": 0.0},
@@ -79,6 +83,8 @@ class Setup:
         A spectrum instead of a field of stars.
     stars, galaxies : bool
         Whether to draw those of the field.
+    unusual : Unusual or None
+        One rare property.
     """
 
     shape: tuple[int, int]
@@ -98,6 +104,7 @@ class Setup:
     spectrum: Slit | Echelle | None = None
     stars: bool = True
     galaxies: bool = True
+    unusual: Unusual | None = None
 
     @property
     def noise(self) -> float:
@@ -194,9 +201,11 @@ def _csst_artefacts(config: SimulationConfig, noise: float) -> Artefacts:
 # --- any other instrument -------------------------------------------------------------
 
 
-def generic_setup(rng: np.random.Generator, shape: tuple[int, int]) -> Setup:
-    """Draw a telescope, a camera and a sky."""
-    for_psf, for_chip, for_spectrum, for_defects, for_transfer, for_sharp = rng.spawn(6)
+def generic_setup(
+    rng: np.random.Generator, shape: tuple[int, int], unusual: float = 0.0
+) -> Setup:
+    """Draw a telescope, a camera and a sky; so many of them with a rare property."""
+    for_psf, for_chip, for_spectrum, for_defects, for_transfer, for_sharp, rare = rng.spawn(7)
     exposure_time = log_uniform(rng, 30.0, 1500.0)
     sky_electrons = log_uniform(rng, 1.0, 5000.0)
     # Many a camera has thousands of hot pixels, and no dark frame to know them by.
@@ -215,6 +224,13 @@ def generic_setup(rng: np.random.Generator, shape: tuple[int, int]) -> Setup:
     near = float(rng.uniform(0.15, 0.3))
     sky_model = _generic_sky(rng, limit_flux)
     spectrum = _generic_spectrum(for_spectrum, noise, max(psf.fwhm, 1.2))
+    kind = None
+    if rare.random() < unusual:
+        kind = Unusual(KINDS[rare.integers(len(KINDS))], noise, max(psf.fwhm, 1.2))
+        if kind.kind in SLITS:
+            spectrum = draw_slit(rare, kind)
+        elif kind.kind not in _OF_ANY_LIGHT:
+            spectrum = None
     return Setup(
         shape=shape,
         sky_model=sky_model,
@@ -235,6 +251,7 @@ def generic_setup(rng: np.random.Generator, shape: tuple[int, int]) -> Setup:
         paper=SUBPIXEL if rng.random() < 0.5 else None,
         sharp=_generic_sharp(for_sharp),
         spectrum=spectrum,
+        unusual=kind,
     )
 
 
