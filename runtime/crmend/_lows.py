@@ -1,8 +1,9 @@
-"""Parts of an image below its background, raised to it before a network sees them.
+"""Parts of an image below its background, raised to it before a network sees them, and gaps.
 
 Networks see an image above one background level.  Amplifiers or tiles of another level, dark
 corners and bowls around bright sources lie below it, where the asinh of the preprocessing makes
-faint stars sharp.  What lies above is left as it is, since there sources are.
+faint stars sharp.  What lies above is left as it is, since there sources are.  Gaps of
+one value below the background, as mosaics and turned frames have them, hold nothing.
 """
 
 from __future__ import annotations
@@ -38,6 +39,9 @@ _BOX = 7
 _SOURCE = 25
 """What is bright and narrower than that is a source, not the other side of an edge [px]."""
 
+_WIDE, _SHARE = 4, 0.9
+"""A sharp edge holds such a share of its step within so many pixels."""
+
 _BEYOND = 3.0  # beyond the levels around, values count so far in such a box [noise]
 _ALIKE = 5  # px
 
@@ -47,7 +51,7 @@ _MARGIN = _BOX + 2 * _SOURCE  # rows beside them that boxes and openings see
 
 def raise_lows(
     image: NDArray[np.float32], invalid: NDArray[np.bool_], scale: Scale
-) -> NDArray[np.float32]:
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Return an image whose parts below the background are raised to it, edges kept sharp.
 
     Parameters
@@ -63,18 +67,22 @@ def raise_lows(
     -------
     (ny, nx) float32 array
         `image` itself where no part of it is low, else a new one.
+    (ny, nx) bool array
+        `invalid` itself where there is no gap, else with the gaps' pixels.
     """
     levels = _mesh_levels(image, invalid, scale)
     if levels.min() >= -_DEPTH:
-        return image
-    # Gaps hold one value.  Raised to the sky, they would cut stars at their edges off.
-    gap = _written(image)
-    levels = _mesh_levels(image, invalid | gap, scale)
+        return image, invalid
+    level, noise = np.float32(scale.background), np.float32(scale.noise)
+    # Left as they are, gaps would make light of the noise at their edges, and raised to the sky
+    # they would cut stars off there.
+    missing = _gaps(image, level - np.float32(_DEPTH) * noise)
+    missing |= invalid
+    levels = _mesh_levels(image, missing, scale)
     low, high = minimum_filter(levels, 3), maximum_filter(levels, 3)
     if low.min() >= -_DEPTH:
-        return image
+        return image, missing
     raised = image.copy()
-    level, noise = np.float32(scale.background), np.float32(scale.noise)
     ny, nx = image.shape
     columns = np.arange(nx) // _MESH
     for first in range(0, ny, _BAND):
@@ -89,24 +97,43 @@ def raise_lows(
         if at_edge.any():
             with np.errstate(over="ignore"):
                 values = (image[above:below] - level) / noise
-            missing = (invalid | gap)[above:below] | ~np.isfinite(values)
-            values[missing] = own[missing]
+            unknown = missing[above:below] | ~np.isfinite(values)
+            values[unknown] = own[unknown]
             np.clip(values, lowest - _BEYOND, highest + _BEYOND, out=values)
-            here = grey_opening(uniform_filter(values, _BOX), _SOURCE)
-            own = np.where(at_edge, np.clip(_with_sharp_edges(here), lowest, highest), own)
-        lacking = np.minimum(own + np.float32(_DEPTH), 0.0)[first - above : last - above]
-        raised[first:last] -= np.where(gap[first:last], np.float32(0.0), lacking * noise)
-    return raised
+            own = np.where(at_edge, np.clip(_along_edges(values), lowest, highest), own)
+        lift = noise * np.maximum(-own - np.float32(_DEPTH), 0.0)
+        here = slice(first - above, last - above)
+        raised[first:last] += np.where(missing[first:last], np.float32(0.0), lift[here])
+    return raised, missing
 
 
-def _with_sharp_edges(levels: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return levels that were averaged in boxes, each where it changes fast one or the other.
+def _along_edges(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the level around each pixel, without sources.
 
-    What lies between would be a rim along the edge, brighter or fainter than either side.
+    At an edge that is sharp it is that of one side or the other: what lies between would be a
+    rim along the edge, brighter or fainter than either side.  Across one that is not, as of a
+    field stop out of focus, it follows the values closely.
     """
+    levels = grey_opening(uniform_filter(values, _BOX), _SOURCE)
     low, high = minimum_filter(levels, _BOX + 2), maximum_filter(levels, _BOX + 2)
-    sharp: NDArray[np.float32] = np.where(2 * levels > low + high, high, low)
-    return np.where(high - low > 0.5 * _EDGE, sharp, levels)
+    step, close = high - low, uniform_filter(values, 3)
+    sharp = step > 0.5 * _EDGE
+    soft = sharp & (maximum_filter(_change(close), _BOX + 2) < _SHARE * step)
+    found: NDArray[np.float32] = np.where(
+        sharp, np.where(2 * levels > low + high, high, low), levels
+    )
+    if soft.any():
+        found = np.where(soft, grey_opening(close, _SOURCE), found)
+    return found
+
+
+def _change(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return by how much values change along rows or columns within `_WIDE` px of each."""
+    change, half = np.zeros_like(values), _WIDE // 2
+    for axis in (0, 1):
+        along, inside = values.swapaxes(0, axis), change.swapaxes(0, axis)[half:-half]
+        np.maximum(inside, np.abs(along[_WIDE:] - along[:-_WIDE]), out=inside)
+    return change
 
 
 def _smooth(levels: NDArray[np.float32], low: int, high: int, nx: int) -> NDArray[np.float32]:
@@ -117,17 +144,18 @@ def _smooth(levels: NDArray[np.float32], low: int, high: int, nx: int) -> NDArra
     return smooth
 
 
-def _written(image: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Say where a pixel lies in a square of `_ALIKE` px of one value, as no noise leaves it."""
-    written = np.empty(image.shape, dtype=np.bool_)
+def _gaps(image: NDArray[np.float32], level: np.float32) -> NDArray[np.bool_]:
+    """Say where a pixel lies in a square of `_ALIKE` px of one value below a level."""
+    gaps = np.empty(image.shape, dtype=np.bool_)
     # A few rows at a time: the filters would need as much memory again as the frame.
     for first in range(0, len(image), _BAND):
         above = max(first - _ALIKE, 0)
         some = image[above : first + _BAND + _ALIKE]
         alike = maximum_filter(some, _ALIKE) == minimum_filter(some, _ALIKE)
-        rows = written[first : first + _BAND]
+        rows = gaps[first : first + _BAND]
         rows[:] = maximum_filter(alike, _ALIKE)[first - above : first - above + len(rows)]
-    return written
+        rows &= image[first : first + _BAND] < level
+    return gaps
 
 
 def _mesh_levels(

@@ -325,7 +325,7 @@ def fill_probability(
     """
     origins = grid.origins
     if isinstance(scale, Scale):
-        image = raise_lows(image, invalid, scale)
+        image, invalid = raise_lows(image, invalid, scale)
     for count, origin in enumerate(origins, start=1):
         pixels = _read_input(image, invalid, scale, grid, origin)
         # Networks learn most borders where a crop ends and nothing is mirrored.
@@ -336,6 +336,7 @@ def fill_probability(
         grid.write(pixels, origin, out)
         if progress is not None:
             progress(count, len(origins))
+    out[invalid] = 0.0
 
 
 def _read_input(

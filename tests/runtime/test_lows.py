@@ -20,7 +20,7 @@ def sky():
 def raised(image, invalid=None):
     image = image.astype(np.float32)
     unusable = ~np.isfinite(image) if invalid is None else invalid
-    return raise_lows(image, unusable, measure_scale(image, unusable))
+    return raise_lows(image, unusable, measure_scale(image, unusable))[0]
 
 
 def test_what_is_not_below_stays_as_it_is(sky):
@@ -28,7 +28,9 @@ def test_what_is_not_below_stays_as_it_is(sky):
     for above in (0.0, 50.0 * np.exp(-((x - 90) ** 2 + (y - 90) ** 2) / 2 / 30**2)):
         image = (sky + above).astype(np.float32)
         nothing = np.zeros(SHAPE, bool)
-        assert raise_lows(image, nothing, measure_scale(image, nothing)) is image
+        found, missing = raise_lows(image, nothing, measure_scale(image, nothing))
+        assert found is image
+        assert missing is nothing
 
 
 @pytest.mark.parametrize("step", [5.0, 10.0, 40.0, 400.0])
@@ -79,7 +81,10 @@ def test_gaps_of_one_value_stay(sky):
     only = sky.copy()
     only[:, 100:160] = 0.0
     nothing = np.zeros(SHAPE, bool)
-    np.testing.assert_array_equal(raise_lows(only, nothing, measure_scale(only, nothing)), only)
+    found, missing = raise_lows(only, nothing, measure_scale(only, nothing))
+    assert found is only
+    np.testing.assert_array_equal(missing, only == 0.0)
+    assert not nothing.any()
 
 
 def test_bands_make_no_difference(sky, monkeypatch):
@@ -96,10 +101,10 @@ def test_bands_make_no_difference(sky, monkeypatch):
 def test_small_images_and_such_without_a_valid_pixel(shape):
     image = np.random.default_rng(2).normal(0.0, 1.0, shape).astype(np.float32)
     for level in (0.0, 50.0):
-        found = raise_lows(image, np.zeros(shape, bool), Scale(level, 1.0))
+        found, _ = raise_lows(image, np.zeros(shape, bool), Scale(level, 1.0))
         assert found.shape == shape
         assert np.isfinite(found).all()
-    hidden = raise_lows(image, np.ones(shape, bool), Scale(50.0, 1.0))
+    hidden, _ = raise_lows(image, np.ones(shape, bool), Scale(50.0, 1.0))
     assert hidden is image
 
 
@@ -111,7 +116,7 @@ def test_missing_and_huge_pixels_tell_nothing(sky):
     image[200, 100] = 3e38
     image[201, 100] = -3e38
     invalid = ~np.isfinite(image)
-    found = raise_lows(image, invalid, measure_scale(sky, invalid))
+    found, _ = raise_lows(image, invalid, measure_scale(sky, invalid))
     usual = np.isfinite(found) & (np.abs(found) < 1e6)
     assert np.count_nonzero(~usual) == 102
     np.testing.assert_allclose(found[usual], plain[usual], atol=0.5 * NOISE)
@@ -134,3 +139,29 @@ def test_stars_of_a_lower_amplifier_are_no_cosmic_rays():
             assert found[200, 100:104].all()
             # Seen above one level, 8 to 119 pixels of stars are flagged.
             assert np.count_nonzero(found & ~base) <= 2
+
+
+def test_an_edge_that_is_not_sharp_makes_no_ridge(sky):
+    # A field stop out of focus: the light falls to nothing over some pixels.
+    y, x = np.mgrid[: SHAPE[0], : SHAPE[1]]
+    inside = 1.0 / (1.0 + np.exp((np.hypot(y - 150, x - 160) - 145.0) / 1.5))
+    image = (sky - 60.0 * NOISE * (1.0 - inside)).astype(np.float32)
+    found = raised(image)
+    assert np.count_nonzero(found - 100.0 > 6.0 * NOISE) < 60
+    assert np.median(found[:20, :20]) == pytest.approx(100.0 - NOISE, abs=0.3 * NOISE)
+    # Taken for a sharp edge, it makes a ring of 1,891 pixels.
+    mask = crmend.detect(image, model="generic", views=1).cr_mask
+    assert np.count_nonzero(mask) < 150
+
+
+def test_gaps_at_tilted_edges_hold_nothing_and_make_no_cosmic_rays(sky):
+    y, x = np.mgrid[: SHAPE[0], : SHAPE[1]]
+    gap = np.abs(x - 100 - 0.07 * y) < 12
+    image = np.where(gap, 0.0, sky).astype(np.float32)
+    y0, x0 = 150, 200
+    image[y0, x0 : x0 + 5] += 40 * NOISE
+    with pytest.warns(crmend.errors.CrmendWarning, match="exactly 0"):
+        found = crmend.detect(image, model="generic", views=1)
+    assert found.cr_mask[y0, x0 : x0 + 5].all()
+    assert np.count_nonzero(found.cr_mask) < 20
+    assert not found.cr_probability[gap].any()
