@@ -2,6 +2,8 @@
 
 import itertools
 import re
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from importlib import resources
 from pathlib import Path
 
@@ -175,6 +177,10 @@ def test_all_tells_what_is_missing_before_it_simulates(
             ["--detector", "8", "--shape", "512"],
             "'512' is no shape; expected such as 2048x1024",
         ),
+        (
+            ["--detector", "8", "--shape", "9216x9232"],
+            "shape is (9216, 9232), larger than a chip; expected at most (9232, 9216)",
+        ),
         (["--detector", "8", "--seed", "99999999999"], "expected 0 to 99999999"),
         (["--detector", "8", "--jobs", "0"], "'0' is no whole number of at least 1"),
         (["--detector", "8", "--without", "cti, gosts"], "without names ['gosts']"),
@@ -188,6 +194,31 @@ def test_simulate_says_what_it_expects(tmp_path, capsys, arguments, message):
     assert code in (2, 3)
     assert message in capsys.readouterr().err
     assert not (tmp_path / "frames").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "terminal", "galaxies", "frames"),
+    [
+        (["--detector", "8"], True, [True], False),
+        (["--detector", "8"], False, [False], False),
+        (["--recipe", "smoke"], True, [False] * 4, True),
+    ],
+)
+def test_one_frame_shows_the_bar_of_its_galaxies_instead_of_its_own(
+    tmp_path, monkeypatch, capsys, arguments, terminal, galaxies, frames
+):
+    asked = []
+    monkeypatch.setattr(_cli_simulate, "workers", ThreadPoolExecutor)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
+    monkeypatch.setattr(
+        _cli_simulate.simulate, "simulate_exposure", lambda _, progress: asked.append(progress)
+    )
+    monkeypatch.setattr(
+        _cli_simulate.simulate, "write_pair", lambda *_, **__: [Path("frame.fits")]
+    )
+    assert cli.main(["simulate", *arguments, "--jobs", "1", "--out", str(tmp_path)]) == 0
+    assert asked == galaxies
+    assert ("simulate:" in capsys.readouterr().err) == frames
 
 
 def test_simulate_resumes_frames_of_the_same_settings_only(tmp_path, capsys):
