@@ -50,7 +50,10 @@ REAL_PICTURES = 2
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command; return its exit status: 2 = a folder, result or section is missing."""
+    """Run the command; return its exit status.
+
+    2 = a folder, environment, result or section is missing.
+    """
     options = parse(arguments)
     if options.command == "setup":
         status = peers_environment.setup(options.env)
@@ -122,6 +125,7 @@ def run(options: argparse.Namespace) -> None:
         options.out, options.env, options.threads, options.timeout, options.jobs
     )
     peers = [p for task in options.tasks for p in peers_catalogue.choose(options.peers, task)]
+    peers_environment.check_set_up(options.env, peers)
     pairs, validation = simulated_pairs(options)
     about(options)
     parts = [peers_frames.read_pair(pair, VALIDATION_SIZE) for pair in validation]

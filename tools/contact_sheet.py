@@ -1,10 +1,10 @@
 """Lay simulated exposures side by side, and next to real ones.
 
     python tools/contact_sheet.py --out looks
-    python tools/contact_sheet.py --out looks --data ../shared/data
+    python tools/contact_sheet.py --out looks --data EXPOSURES
 
 Writes ``detectors.png``, a cut-out of each of the 18 detectors with its cosmic rays beside,
-and, where the folder of real exposures is there, ``real.png`` with ``real.txt``: real frames
+and, with a folder of real exposures, ``real.png`` with ``real.txt``: real frames
 and the generic exposures that are nearest to them.
 
 The rule for "nearest": of the setups of `generic_exposure` with seeds 0 to 5999, those eight of
@@ -26,6 +26,7 @@ import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
 
+from crmend_training._script import existing_folder
 from crmend_training._script import run as run_script
 from crmend_training.simulate import (
     DETECTOR_BANDS,
@@ -116,15 +117,13 @@ def main() -> None:
     """Parse, simulate, draw."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--out", type=Path, required=True, help="folder")
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--data", type=existing_folder, help="folder of real exposures")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     draw_detectors(options.out / "detectors.png", options.seed)
-    if options.data.is_dir():
+    if options.data is not None:
         draw_real(options.data, options.out)
-    else:
-        print(f"no folder {options.data}: the comparison with real exposures is left out")
 
 
 # --- the 18 detectors -----------------------------------------------------------------

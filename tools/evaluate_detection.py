@@ -2,7 +2,7 @@
 
     python tools/evaluate_detection.py --paper FRAMES --physical FRAMES --out report
         [--teacher CHECKPOINT.pt --teacher-frames 1] [--quality reference fast]
-        [--real ../shared/data] [--only frames zoo stars real] [--most N] [--threads N]
+        [--real EXPOSURES] [--only frames zoo stars real] [--most N] [--threads N]
 
 FRAMES are folders of Level 1 + CR-truth pairs with catalogues, as `crmend-train simulate`
 writes them, from seeds that training never used.  Writes ``report.md``, ``report.json``,
@@ -77,7 +77,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--quality", nargs="+", choices=list(QUALITY_KINDS),
                         default=list(QUALITY_KINDS))  # fmt: skip
     parser.add_argument("--zoo-seeds", type=int, default=4, help="zoos per detector")
-    parser.add_argument("--real", type=existing_folder, default=Path("../shared/data"))
+    parser.add_argument("--real", type=existing_folder, help="folder of real exposures")
     parser.add_argument("--instruments", nargs="+", choices=[i.name for i in INSTRUMENTS],
                         help="of the real exposures (default: all)")  # fmt: skip
     parser.add_argument("--only", nargs="+", choices=SECTIONS, default=list(SECTIONS))
@@ -86,6 +86,12 @@ def parse() -> argparse.Namespace:
     options = parser.parse_args()
     if set(options.only) <= {"frames", "stars"} and not (options.paper or options.physical):
         parser.error(f"--only {' '.join(options.only)} needs --paper or --physical, or both")
+    if "real" in options.only and options.real is None:
+        others = " ".join(name for name in SECTIONS if name != "real")
+        parser.error(
+            "the section real needs --real, a folder of real exposures; without it, give "
+            f"--only {others}"
+        )
     return options
 
 

@@ -19,19 +19,15 @@ from importlib.metadata import version
 from pathlib import Path
 
 from crmend_training import measured, measured_figures, paper_figures, paper_report
+from crmend_training._script import run as run_script
 from crmend_training.paper_run import Plan, run
 from crmend_training.recipe import DETECTORS
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run, then write figures, tables and the report."""
-    parser = make_parser()
-    options = parser.parse_args(arguments)
-    try:
-        plan = Plan(**vars(options))
-        frames, science = run(plan)
-    except (ValueError, FileNotFoundError) as error:
-        parser.exit(2, f"{parser.prog}: {error}\n")
+    plan = Plan(**vars(make_parser().parse_args(arguments)))
+    frames, science = run(plan)
     tables = paper_report.make_tables(frames, science)
     figures = paper_figures.draw_all(tables, plan.out / "figures")
     path = plan.out / "report.html"
@@ -102,4 +98,4 @@ def mean_seconds(frames: list[dict]) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -224,8 +224,7 @@ def load_model(
     InvalidInputError
         `kind`, `device` or `threads` is not one of those above.
     """
-    kinds = (*KINDS, FAST)
-    if kind not in kinds:
+    if kind not in (kinds := (*KINDS, FAST)):
         raise InvalidInputError(f"kind is {kind!r}; expected one of {', '.join(kinds)}")
     return _load(detector_folder(pack, detector), kind, device, threads)
 
@@ -335,7 +334,13 @@ def verify(
 def verify_folder(
     folder: Path, *, device: str = "auto", threads: int | None = None
 ) -> Verification:
-    """Check the pack or detector in one folder, installed or not, as `verify` does."""
+    """Check the pack or detector in one folder, installed or not, as `verify` does.
+
+    Raises
+    ------
+    ModelError
+        A file is missing, damaged or swapped, or an output differs by too much.
+    """
     card = read_card(folder)
     path = folder / REFERENCE_FILE
     stored = read_reference(path, card)
@@ -350,9 +355,8 @@ def verify_folder(
                 f"by {found[kind]:.2g}; at most {limit:g} was expected. Use device='cpu' or "
                 "another onnxruntime version, and report this."
             )
-    return Verification(
-        card.name, model.provider, found["detect"], found["inpaint"], found.get(FAST)
-    )
+    differences = found["detect"], found["inpaint"], found.get(FAST)
+    return Verification(card.name, model.provider, *differences)
 
 
 def _reference_difference(model: Model, stored: dict[str, NDArray[np.float32]]) -> float:
@@ -375,18 +379,14 @@ def relative_difference(
 ) -> float:
     """Return the largest |Δ| of an inpainted pixel: the only pixels that are ever used.
 
+    It is relative to |expected|, or to one noise unit if larger; infinite where shapes differ.
+
     Parameters
     ----------
     values, expected : (n, 1, h, w) float32 arrays
         In units of the noise.
     cr_mask : (n, 1, h, w) float32 array
         Above 0 = inpainted.
-
-    Returns
-    -------
-    float
-        Relative to |expected|, or to one noise unit if larger; infinite where the shapes
-        differ.
     """
     if values.shape != expected.shape:
         return float("inf")

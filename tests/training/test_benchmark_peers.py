@@ -43,7 +43,8 @@ def frame(pair):
 @pytest.fixture
 def bench(tmp_path, monkeypatch):
     """Return a bench whose peers run in this environment, which has some of them."""
-    monkeypatch.setattr(jobs, "python_of", lambda folder, place: Path(sys.executable))
+    for module in (jobs, environment):
+        monkeypatch.setattr(module, "python_of", lambda folder, place: Path(sys.executable))
     return jobs.Bench(tmp_path / "report", tmp_path / "env", timeout=100.0)
 
 
@@ -306,12 +307,62 @@ def test_results_know_the_code_and_the_twin_that_they_come_from(
         assert all(old != new for old, new in zip(before, after, strict=True)), change
 
 
-def test_the_tool_writes_tables_a_page_that_begins_with_losses_and_the_readme(
-    bench, pair, tmp_path
-):
+def load_tool():
     spec = importlib.util.spec_from_file_location("tool", ROOT / "tools/benchmark_peers.py")
     tool = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(tool)
+    return tool
+
+
+def test_a_run_without_the_peers_environment_stops_before_anything(tmp_path, capsys):
+    out = tmp_path / "report"
+    arguments = ["run", "--env", str(tmp_path / "nowhere"), "--out", str(out)]
+    assert load_tool().main(arguments) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "nowhere has no environment 'peers'; make it: " in line
+    assert "benchmark_peers.py setup --env" in line
+    assert not out.exists()
+    environment.check_set_up(tmp_path / "nowhere", [peer("crmend own pack", "mend")])
+
+
+def test_a_report_that_compares_nothing_says_so_and_stays_out_of_the_readme(
+    bench, frame, tmp_path
+):
+    tool = load_tool()
+    broken = replace(bench, timeout=0.01)
+    assert jobs.run_stored(broken, peer("maskfill", "mend"), frame, [{}])["error"]
+    tool.write_report(bench.out)
+    page = (bench.out / "report.html").read_text()
+    assert "<b>Where we lose:</b> nothing was compared." in page
+    (bench.out / "about.json").write_text('{"command": "c", "machine": "m", "threads": 1}')
+    target = tmp_path / "README.md"
+    before = f"{readme.BEGIN}\nold\n{readme.END}\n"
+    target.write_text(before)
+    with pytest.raises(ValueError, match="compares no figure of ours with a peer's"):
+        tool.main(["report", "--out", str(bench.out), "--readme", str(target)])
+    assert target.read_text() == before
+
+
+def test_its_own_frames_begin_with_the_papers_law_and_are_of_every_law(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(frames.simulate, "simulate_exposure", asked.append)
+    monkeypatch.setattr(frames.simulate, "write_pair", lambda *_, **__: None)
+    monkeypatch.setattr(frames.datasets, "find_pairs", lambda _: [])
+    frames.simulate_frames(tmp_path, "test", 3, 64)
+    assert [config.law for config in asked] == ["paper", "physical", "paper-subpixel"]
+
+
+def test_frames_of_another_law_or_size_are_not_taken_for_its_own(tmp_path):
+    config = simulate.SimulationConfig(8, (64, 64), frames.SEEDS["test"], "low", law="physical")
+    simulate.write_pair(simulate.simulate_exposure(config), tmp_path, without_cr=True)
+    with pytest.raises(ValueError, match=r"'physical', .64, 64..*expected .'paper', .64, 64"):
+        frames.simulate_frames(tmp_path, "test", 1, 64)
+
+
+def test_the_tool_writes_tables_a_page_that_begins_with_losses_and_the_readme(
+    bench, pair, tmp_path
+):
+    tool = load_tool()
     arguments = ["run", str(pair.level1.parent), "--validation", str(pair.level1.parent)]
     arguments += ["--env", str(bench.environment), "--out", str(bench.out), "--size", "128"]
     arguments += ["--peers", "crmend own pack", "5×5 median", "maskfill"]

@@ -1,4 +1,4 @@
-"""Verdicts on the bars of issue 5, and the policy's table."""
+"""Verdicts on the bars of the mending evaluation, and the policy's table."""
 
 import numpy as np
 import pytest

@@ -224,6 +224,23 @@ def test_the_gain_stands_beside_what_no_mending_could_exceed():
     assert gain == "+14.0 % (114 over 100; without any CR +20.0 %)"
 
 
+def test_what_a_small_run_does_not_measure_is_a_dash():
+    tables = tables_of(math.nan, 1.1, 0, 5)
+    tables["over_detectors"]["recall_sd"] = math.nan
+    tables["table1"][0] |= {"masked": 0, "CR-free": 0, "gain %": math.nan}
+    tables["figure6_bars"][0]["ratio_error"] = math.nan
+    tables["figure7_ssim"][0]["SSIM"] = math.nan
+    tables["detector_recall"] = {6: np.full(RISING.shape, math.nan)}
+    bars = paper_bars.judge(tables)
+    ours = {bar.what: bar.ours for bar in bars}
+    assert ours["recall"] == "– ± –"
+    assert ours["affected sources detected, mended over masked"] == (
+        "– (0 over 0; without any CR –)"
+    )
+    assert {bar.ours for bar in bars if bar.place in ("Figure 3", "Figure 5")} == {"–", "– ± –"}
+    assert not [bar for bar in bars if "nan" in bar.ours]
+
+
 def test_the_first_paragraph_names_every_shortfall_and_what_is_open():
     bars = paper_bars.judge(tables_of(97.85, 1.1, 114, 5))
     text = paper_bars.shortfalls(bars)

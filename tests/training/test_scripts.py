@@ -27,9 +27,17 @@ TOOLS = Path(__file__).parents[2] / "tools"
         ("evaluate_detection", ["--paper", "F", "--most", "0"], "'0' is no whole number"),
         ("evaluate_detection", ["--real", "nowhere"], "nowhere is no folder; expected one"),
         ("evaluate_detection", ["--only", "frames"], "--only frames needs --paper or"),
+        ("evaluate_detection", ["--only", "real"], "the section real needs --real, a folder"),
+        ("evaluate_detection", ["--paper", "."], "give --only frames zoo stars"),
+        ("contact_sheet", ["--data", "nowhere", "--out", "c"], "nowhere is no folder;"),
         ("compare_models", ["--real", ".", "--models", "generic", "--out", "c"], ". holds no"),
         ("benchmark_peers", ["run", "--real", "nowhere"], "nowhere is no folder; expected"),
         ("make_demo_frame", ["nowhere.fits"], "unrecognized arguments: nowhere.fits"),
+        ("reproduce_paper", ["--out", "FILE"], "FILE/results: Not a directory; check the path"),
+        ("reproduce_paper", ["--frames", "0"], "frames is 0; expected at least 1"),
+        ("reproduce_paper", ["--detectors", "10"], "detectors are [10]; expected some of"),
+        ("reproduce_paper", ["--recipe", "fine_tune"], "has no section [simulate]; expected"),
+        ("reproduce_paper", ["--frames-folder", "."], "no Level 1 file"),
         ("record_frames", ["nowhere.json"], "unrecognized arguments: nowhere.json"),
         (
             "compare_models",
@@ -42,6 +50,7 @@ def test_wrong_input_is_told_in_a_line(
     tmp_path, monkeypatch, capsys, script, arguments, message
 ):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "FILE").touch()
     path = TOOLS / f"{script}.py"
     monkeypatch.setattr(sys, "argv", [str(path), *arguments])
     with pytest.raises(SystemExit) as ended:

@@ -37,6 +37,11 @@ class Weights:
         """Return a base and the ``08.pt`` … that a training per detector left in a folder.
 
         A ``generic.pt`` beside them is taken for the pack of other instruments.
+
+        Raises
+        ------
+        FileNotFoundError
+            The folder holds no such checkpoint.
         """
         names = ("[0-9][0-9].pt", "generic.pt")
         found = [] if folder is None else [p for n in names for p in Path(folder).glob(n)]

@@ -208,10 +208,7 @@ def _export(options: argparse.Namespace) -> None:
         refuse_existing(Path(options.out) / name / "card.json", options)
     weights = _weights(options)
     points = _points(options, weights, alone=options.generic_only)
-    choices = {
-        kind: {name: export.choice_of(point) for name, point in group.items()}
-        for kind, group in points.items()
-    }
+    choices = {k: export.choices_of(points[k], weights[k]) for k in points if k in weights}
     cards = export.export_all(
         weights,
         Path(options.out),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import itertools
-from dataclasses import dataclass
+import sys
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from astropy.io import fits
@@ -76,6 +77,7 @@ class _Job:
     folder: Path
     keep_clean: bool
     resume: bool
+    progress: bool = False
 
 
 def _recipe_configs(recipe: Recipe, seed: int) -> list[SimulationConfig]:
@@ -120,7 +122,7 @@ def _simulate_one(job: _Job) -> Path:
     if job.resume and level1.is_file() and (clean.is_file() or not job.keep_clean):
         _check_same(level1, job.config)
         return level1
-    exposure = simulate.simulate_exposure(job.config)
+    exposure = simulate.simulate_exposure(job.config, progress=job.progress)
     return simulate.write_pair(exposure, job.folder, without_cr=job.keep_clean)[0]
 
 
@@ -163,7 +165,11 @@ def _simulate(options: argparse.Namespace) -> None:
     jobs = [_Job(c, Path(options.out), keep_clean, options.resume) for c in configs]
     for job in jobs if not options.resume else ():
         refuse_existing(job.folder / simulate.file_name(job.config, "SCI", 1), options)
+    alone = len(jobs) == 1
+    if alone:
+        # A bar of one frame says nothing until it is done: that of its galaxies does.
+        jobs = [replace(jobs[0], progress=sys.stderr.isatty())]
     with workers(min(options.jobs, len(jobs))) as pool:
         done = pool.map(_simulate_one, jobs)
-        for path in tqdm(done, total=len(jobs), desc="simulate", disable=None):
+        for path in tqdm(done, total=len(jobs), desc="simulate", disable=alone or None):
             tqdm.write(str(path))

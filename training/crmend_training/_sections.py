@@ -118,7 +118,13 @@ def checked(
 
 
 def table(section: object, where: str) -> Mapping[str, Any]:
-    """Return a section, or refuse what is no table of TOML."""
+    """Return a section, or refuse what is no table of TOML.
+
+    Raises
+    ------
+    ValueError
+        The section is no table.
+    """
     if isinstance(section, Mapping):
         return section
     raise ValueError(f"{where} is {section!r}; expected a table of keys")

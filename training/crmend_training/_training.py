@@ -102,6 +102,11 @@ def start(
     A resumed run goes on from the same weights, optimiser state and random stream; since
     the schedule follows wall time as well as steps, it is not bit-identical to one that
     was never stopped.
+
+    Raises
+    ------
+    ValueError
+        The checkpoint is of other settings or another network, or holds final weights only.
     """
     torch.manual_seed(seed)
     device = device_for_training()
@@ -214,7 +219,13 @@ def detectors_of(folder: Path) -> list[str]:
 
 
 def start_on(paths: Paths, recipe: Any, batches: Callable[..., Any]) -> tuple[Run, Any, Any]:
-    """Start a run on a data set; return it with its training and its held-out batches."""
+    """Start a run on a data set; return it with its training and its held-out batches.
+
+    Raises
+    ------
+    ValueError
+        No training frame matches, or the checkpoint cannot be gone on from (`start`).
+    """
     folder = paths.folder
     info = datasets.load_info(folder)
     sides = datasets.split_frames(info)
@@ -247,7 +258,13 @@ def stacked(rows: list[tuple[Any, ...]]) -> tuple[Tensor, ...]:
 
 
 def check_settings(recipe: Any, shares: tuple[str, ...]) -> None:
-    """Refuse a crop or a batch of nothing, a negative seed, and shares outside of 0…1."""
+    """Refuse a crop or a batch of nothing, a negative seed, and shares outside of 0…1.
+
+    Raises
+    ------
+    ValueError
+        A number is too small, or a share is none.
+    """
     for name, least in (("seed", 0), ("crop", 1), ("batch", 1)):
         if getattr(recipe, name) < least:
             raise ValueError(f"{name} is {getattr(recipe, name)}; expected at least {least}")
@@ -258,7 +275,13 @@ def check_settings(recipe: Any, shares: tuple[str, ...]) -> None:
 
 
 def check_crop(crop: int, stride: int, side: int) -> None:
-    """Refuse crops that a network cannot halve, or that do not fit into their images."""
+    """Refuse crops that a network cannot halve, or that do not fit into their images.
+
+    Raises
+    ------
+    ValueError
+        The crop does not fit the network or the set.
+    """
     if crop % stride or crop > side:
         raise ValueError(
             f"crop is {crop}; expected a multiple of {stride}, which this network needs, and "

@@ -51,7 +51,7 @@ CURVE_LOGITS = np.linspace(-7.0, 7.0, 29)
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """A threshold, and what it gives on the frames that it was chosen on.
+    """A threshold, and what it gives on validation frames.
 
     Attributes
     ----------
@@ -62,7 +62,8 @@ class OperatingPoint:
         Expected calibration error of the probability that a pixel holds more than 1 e-,
         over all pixels (`evaluate.calibration_error`).
     frames : int
-        Validation frames that it was chosen on.
+        Validation frames that the figures and the curve are of; where detectors share weights,
+        those of all of them chose the threshold (`operating_points`).
     curve : tuple of CurvePoint
         For the card.
     seed_threshold : float or None

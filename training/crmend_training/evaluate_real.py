@@ -25,7 +25,7 @@ from crmend.errors import CrmendWarning
 from crmend_training import datasets
 
 RECALL = 0.9
-"""Share of truth pixels at which methods are compared (issue: precision at 90 % recall)."""
+"""Share of truth pixels at which methods are compared: precision at 90 % recall."""
 
 _EIGHT = np.ones((3, 3), dtype=bool)
 

@@ -46,12 +46,27 @@ from crmend_training._packs import (
 from crmend_training.averaging import recipe_of
 from crmend_training.calibrate import OperatingPoint
 
-__all__ = ["Choice", "choice_of", "export_all", "export_own", "prepare", "validate_packs"]
+__all__ = [
+    "Choice",
+    "choice_of",
+    "choices_of",
+    "export_all",
+    "export_own",
+    "prepare",
+    "validate_packs",
+]
 
 OWN_SIZES = validate.SIZES[:3]
 """Synthetic frames that a detector's own weights are compared on: the base's architecture was
 on the large ones."""
 
+ALONE = "validation frames that chose the threshold, no training"
+TOGETHER = (
+    "validation frames, no training: those of all detectors chose the threshold together, "
+    "the figures are of this one's"
+)
+MASKED = "exposures with masks that chose the threshold, no training"
+"""What cards say that recall and precision are measured on."""
 
 TAKEN = ("csst_msc", "deepcr", "generic")
 """Names of packs that are made otherwise."""
@@ -258,30 +273,33 @@ def prepare(
     )  # fmt: skip
 
 
-def choice_of(point: OperatingPoint, *, masked: bool = False) -> Choice:
+def choices_of(points: Mapping[str, OperatingPoint], weights: Weights) -> dict[str, Choice]:
+    """Return what cards say of the operating points of one kind of network, by name.
+
+    Detectors without weights of their own share thresholds (`calibrate.operating_points`);
+    their cards say so.
+    """
+    sharing = {name for name in points if name != "generic" and name not in weights.own}
+    together = sharing if len(sharing) > 1 else set()
+    return {
+        name: choice_of(point, TOGETHER if name in together else ALONE)
+        for name, point in points.items()
+    }
+
+
+def choice_of(point: OperatingPoint, test_set: str = ALONE, *, masked: bool = False) -> Choice:
     """Return what a card says of an operating point; of `masked` truth no charge is known."""
+    recall, precision = "recall_above_5e", "precision_above_0e"
     if masked:
-        figures: dict[str, float | str] = {
-            "test_set": "exposures with masks that chose the threshold, no training",
-            "frames": point.frames,
-            "recall": point.recall,
-            "precision": point.precision,
-            "calibration_error": point.calibration_error,
-        }
-        return Choice(point.threshold, point.curve, figures, point.seed_threshold, point.views)
-    return Choice(
-        point.threshold,
-        point.curve,
-        {
-            "test_set": "validation frames that chose the threshold, no training",
-            "frames": point.frames,
-            "recall_above_5e": point.recall,
-            "precision_above_0e": point.precision,
-            "calibration_error": point.calibration_error,
-        },
-        point.seed_threshold,
-        point.views,
-    )
+        test_set, recall, precision = MASKED, "recall", "precision"
+    figures: dict[str, float | str] = {
+        "test_set": test_set,
+        "frames": point.frames,
+        recall: point.recall,
+        precision: point.precision,
+        "calibration_error": point.calibration_error,
+    }
+    return Choice(point.threshold, point.curve, figures, point.seed_threshold, point.views)
 
 
 def validate_packs(

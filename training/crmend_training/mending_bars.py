@@ -1,4 +1,4 @@
-"""The bars of issue 5 against what the mending evaluation found: one verdict per line."""
+"""The bars of the mending evaluation against what it found: one verdict per line."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PHOTOMETRY = {"aperture": "circle", "kron": "Kron"}
 
 
 class Bar(NamedTuple):
-    """One line: what issue 5 asks for, what was found, and whether that holds."""
+    """One line: what the bar asks for, what was found, and whether that holds."""
 
     what: str
     bar: str
@@ -38,7 +38,7 @@ class Bar(NamedTuple):
 
 
 def bars(result: dict[str, Any]) -> list[Bar]:
-    """Return what issue 5 asks for, in its order; what was not measured says so."""
+    """Return the bars in their order; what was not measured says so."""
     lines = _science_bars(result.get("science") or {})
     lines += _scatter_bars(result.get("sources") or [])
     lines += _rank_bars(result)

@@ -29,7 +29,7 @@ REACHES = (None, 0.0, 2.0, 5.0)
 """Of `inpaint_into` [px]; None = every CR pixel of a cutout, as the paper."""
 
 CUTOUTS = 5000
-"""Of a full frame (issue 5)."""
+"""Of a full frame, a bar of the mending evaluation."""
 
 
 def score_policy(frame: HitFrame, hits: Table, threads: int | None = None) -> list[dict]:

@@ -1,4 +1,4 @@
-"""The report of the mending evaluation: the bars of issue 5, then the tables, as Markdown."""
+"""The report of the mending evaluation: its bars, then the tables, as Markdown."""
 
 from __future__ import annotations
 

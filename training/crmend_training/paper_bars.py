@@ -1,4 +1,4 @@
-"""Where our reproduction meets the paper and the bars of issue 6, and where it falls short."""
+"""Where our reproduction meets the paper and our own bars for it, and where it falls short."""
 
 from __future__ import annotations
 
@@ -78,6 +78,11 @@ def shortfalls(bars: Sequence[Bar]) -> str:
     return "  ".join(parts)
 
 
+def number(value: float, form: str, unit: str = "") -> str:
+    """Return a number with its unit, or a dash for what could not be measured."""
+    return f"{value:{form}}{unit}" if math.isfinite(value) else "–"
+
+
 def _verdict(value: float, holds: bool, enough: bool = True) -> str:
     if not enough or math.isnan(value):
         return OPEN
@@ -97,7 +102,7 @@ def _detection(tables: Tables, frames: str) -> list[Bar]:
                 name,
                 f"≥ {value:.2f} %",
                 f"{value:.2f} ± {deviation:.2f} %",
-                f"{found[name]:.2f} ± {found[f'{name}_sd']:.2f} %",
+                f"{number(found[name], '.2f')} ± {number(found[f'{name}_sd'], '.2f', ' %')}",
                 frames,
                 _verdict(found[name], round(found[name], 2) >= value),
             )
@@ -119,7 +124,10 @@ def _charge(tables: Tables, frames: str) -> list[Bar]:
             f"recall rises with charge above {high:.0f} e-",
             "largest fall ≤ 1 point on every detector",
             "tends to 1",
-            f"largest fall {fall:.2f} points (detector {worst}; all together {together:.2f})",
+            f"largest fall {number(fall, '.2f', ' points')} "
+            f"(detector {worst}; all together {number(together, '.2f')})"
+            if measured
+            else "–",
             frames,
             _verdict(fall, fall <= 1.0),
         )
@@ -145,7 +153,7 @@ def _science(tables: Tables) -> list[Bar]:
             f"Δmag of the star of {mag} mag, CRs within 2 px of its centre",
             f"|mean| ≤ {value} and SD ≤ {deviation} mag",
             f"{value} ± {deviation} mag",
-            f"{mean:+.3f} ± {spread:.3f} mag",
+            f"{number(mean, '+.3f')} ± {number(spread, '.3f', ' mag')}",
             f"{n} CRs on {tables['science']} sources",
             _verdict(mean, abs(mean) <= value and spread <= deviation, n >= LEAST_SOURCES),
         )
@@ -195,6 +203,7 @@ def _worst(row: dict[str, Any] | None, name: str, form: str) -> str:
     if row is None:
         return "no bin with enough sources"
     error = form.replace("+", "").format(row[f"{name}_error"])
+    error = error if math.isfinite(row[f"{name}_error"]) else "–"
     return (
         f"{form.format(row[name])} ± {error} at worst (mag {row['from']:g}–{row['to']:g}, "
         f"{row['n']} sources)"
@@ -214,8 +223,8 @@ def _sources(tables: Tables, frames: str) -> list[Bar]:
             "affected sources detected, mended over masked",
             f"≥ +{paper.GAIN} %",
             f"+{paper.GAIN} %",
-            f"{gain:+.1f} % ({total['mended']} over {total['masked']}; without any CR "
-            f"{ceiling:+.1f} %)",
+            f"{number(gain, '+.1f', ' %')} ({total['mended']} over {total['masked']}; without "
+            f"any CR {number(ceiling, '+.1f', ' %')})",
             basis,
             _verdict(gain, round(gain, 1) >= paper.GAIN, enough),
         )
@@ -251,7 +260,7 @@ def _distributions(tables: Tables) -> list[Bar]:
                 f"SSIM of the magnitude distribution, {_PLURAL[kind]}",
                 f"≥ {paper.SSIM[kind]}",
                 f"{paper.SSIM[kind]} (detector 08)",
-                f"{value:.3f}",
+                number(value, ".3f"),
                 f"{row['n']} sources of all detectors",
                 _verdict(value, value >= paper.SSIM[kind], row["n"] >= LEAST_FOR_SSIM),
             )

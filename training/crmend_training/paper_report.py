@@ -12,7 +12,7 @@ from typing import Any
 
 from crmend_training import paper_summary as summary
 from crmend_training import paper_values as paper
-from crmend_training.paper_bars import Bar, Tables, judge, shortfalls
+from crmend_training.paper_bars import Bar, Tables, judge, number, shortfalls
 from crmend_training.paper_frames import AFFECTED, CUTOUT_HALF
 from crmend_training.paper_photometry import LEAST_PIXELS, REACH, THRESHOLD
 
@@ -24,8 +24,8 @@ CSV_TABLES = (
 )  # fmt: skip
 """Names of the tables that become CSV files."""
 
-SAMPLE_DETECTOR = {"figure 4": 9, "figure 7": 8}
-"""The paper's example, which is taken alone where a run holds enough of it."""
+SAMPLE_DETECTOR = 9
+"""The paper's example in Figure 4, which is taken alone where a run holds enough of it."""
 
 _ENOUGH_FRAMES = 20  # of detector 09, as the paper's Figure 4
 
@@ -43,7 +43,7 @@ def make_tables(frames: Sequence[Row], science: Sequence[Row]) -> Tables:
     sources = summary.pool_sources(frames)
     figure2 = summary.recall_precision(frames)
     counts = summary.number_counts(sources)
-    own = [f for f in frames if f["detector"] == SAMPLE_DETECTOR["figure 4"]]
+    own = [f for f in frames if f["detector"] == SAMPLE_DETECTOR]
     sample = own if len(own) >= _ENOUGH_FRAMES else list(frames)
     cases = summary.science_cases(science)
     return {
@@ -158,9 +158,10 @@ def _detection_sections(tables: Tables, figures: dict[str, Path]) -> list[str]:
         f"Recall of CR pixels > 5 e-, precision counting any pixel > 0 e- as true.  Paper: "
         f"recall {paper.RECALL:.2f} ± {paper.RECALL_SD:.2f} %, precision {paper.PRECISION:.2f} "
         f"± {paper.PRECISION_SD:.2f} %.  Ours, mean ± SD over detectors of the medians: "
-        f"{found['recall']:.2f} ± {found['recall_sd']:.2f} % and {found['precision']:.2f} ± "
-        f"{found['precision_sd']:.2f} %; all pixels together {found['pooled_recall']:.2f} % "
-        f"and {found['pooled_precision']:.2f} %."
+        f"{number(found['recall'], '.2f')} ± {number(found['recall_sd'], '.2f', ' %')} and "
+        f"{number(found['precision'], '.2f')} ± {number(found['precision_sd'], '.2f', ' %')}; "
+        f"all pixels together {number(found['pooled_recall'], '.2f', ' %')} and "
+        f"{number(found['pooled_precision'], '.2f', ' %')}."
     )
     three = (
         "Paper: recall tends to 1 with charge, with a minor dip at about 6 to 20 e- (no "
@@ -206,7 +207,8 @@ def _science_section(tables: Tables, figures: dict[str, Path]) -> list[str]:
         "is that of the source with the CR (left, median-filtered with 5×5 px, or mended) "
         "minus that of the same stamp without, so that the source's own noise and the light "
         "outside of the Kron ellipse (CR-free − catalogue: "
-        f"{min(offsets, default=math.nan):+.2f} to {max(offsets, default=math.nan):+.2f} mag) "
+        f"{number(min(offsets, default=math.nan), '+.2f')} to "
+        f"{number(max(offsets, default=math.nan), '+.2f', ' mag')}) "
         "drop out.  Masks are the true ones.  Sources are drawn with the types and magnitudes "
         "of the paper's panels."
     )

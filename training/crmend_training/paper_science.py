@@ -97,7 +97,13 @@ def measure_science(
 def representative_sources(
     rng: np.random.Generator, detector: int, seed: int
 ) -> list[ScienceSource]:
-    """Return the sources of `paper_values.REPRESENTATIVE` on a detector, without CRs."""
+    """Return the sources of `paper_values.REPRESENTATIVE` on a detector, without CRs.
+
+    Raises
+    ------
+    RuntimeError
+        Every frame tried has a bad pixel on a source.
+    """
     for attempt in range(_TRIES):
         config = SimulationConfig(
             detector, _SHAPE, seed=seed + attempt, field="plane", cr_rate=0.0

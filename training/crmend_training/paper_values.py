@@ -1,4 +1,4 @@
-"""What the paper reports, and the bars of issue 6: the numbers that ours stand beside.
+"""What the paper reports, and the bars of its reproduction: the numbers that ours stand beside.
 
 All from Yu et al., *Cosmic Ray Detection and Rejection for CSST*; the places are named.
 """
@@ -56,7 +56,7 @@ FRAMES = {
 """What each result of the paper is from."""
 
 RANGE_RATIO = 1.15
-"""Largest 5–95 % range of Δmag, mended over CR-free, in any bin above the limit (issue 6)."""
+"""Largest 5–95 % range of Δmag, mended over CR-free, in any bin above the limit."""
 
 MEDIAN_SHIFT = 0.01
-"""Largest |median Δmag, mended − CR-free| there [mag] (issue 6)."""
+"""Largest |median Δmag, mended − CR-free| there [mag]."""

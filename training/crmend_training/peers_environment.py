@@ -8,9 +8,10 @@ import subprocess
 import sys
 import sysconfig
 import venv
+from collections.abc import Iterable
 from pathlib import Path
 
-from crmend_training.peers_catalogue import COSMIC_CONN, OWN, PEERS
+from crmend_training.peers_catalogue import COSMIC_CONN, OWN, PEERS, Peer
 
 PINS = {
     PEERS: (
@@ -52,6 +53,18 @@ def python_of(environment: Path, place: str) -> Path:
             f"python tools/benchmark_peers.py setup --env {environment}"
         )
     return python.absolute()
+
+
+def check_set_up(environment: Path, peers: Iterable[Peer]) -> None:
+    """Refuse to run methods whose environment is missing; ours need none.
+
+    Raises
+    ------
+    FileNotFoundError
+        One of them has not been set up.
+    """
+    for place in dict.fromkeys(peer.place for peer in peers):
+        python_of(environment, place)
 
 
 def setup(environment: Path, places: tuple[str, ...] = (PEERS, COSMIC_CONN)) -> dict[str, dict]:

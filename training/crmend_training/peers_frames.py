@@ -30,7 +30,7 @@ SEEDS = {"test": 870_000, "validation": 880_000}
 """Of the frames that the benchmark simulates itself; no recipe has them."""
 
 DETECTORS = (8, 12, 7, 14, 9, 11, 6, 13)
-LAWS = ("paper-subpixel", "physical")
+LAWS = ("paper", "physical", "paper-subpixel")
 FIELDS = ("low", "mid", "cluster")
 """Chips, CR laws and star densities of those frames, in turn."""
 
@@ -170,6 +170,11 @@ def simulate_frames(folder: Path, kind: str, frames: int, size: int) -> list[dat
         Of different seeds.
     frames, size : int
         Number, and side [px].
+
+    Raises
+    ------
+    ValueError
+        A frame that is there already is of another law or size.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for number in range(frames):
@@ -181,9 +186,23 @@ def simulate_frames(folder: Path, kind: str, frames: int, size: int) -> list[dat
             law=LAWS[number % len(LAWS)],
         )
         # The Level 1 file is written last: where it is, the others are.
-        if not (folder / simulate.file_name(config, "SCI", 1)).is_file():
+        level1 = folder / simulate.file_name(config, "SCI", 1)
+        if level1.is_file():
+            _check_same(level1, config)
+        else:
             simulate.write_pair(simulate.simulate_exposure(config), folder, without_cr=True)
     return datasets.find_pairs(folder)
+
+
+def _check_same(level1: Path, config: simulate.SimulationConfig) -> None:
+    """Refuse a frame that an earlier version, or a run of another size, has left."""
+    with fits.open(level1) as hdus:
+        found = hdus[0].header.get("SIMCRLAW"), hdus["SCI"].shape
+    if found != (config.law, config.shape):
+        raise ValueError(
+            f"{level1} has law and shape {found}, expected {(config.law, config.shape)}; "
+            "give another --out, or remove the folder of these frames"
+        )
 
 
 def spread(pairs: Sequence, most: int | None) -> list:

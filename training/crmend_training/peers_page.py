@@ -96,7 +96,9 @@ def _first_paragraph(
 ) -> str:
     """Return where we lose, before anything else."""
     sentences, count = report.losses(detection, mending)
-    if sentences:
+    if not count:
+        text = "<b>Where we lose:</b> nothing was compared."
+    elif sentences:
         listed = "; ".join(html.escape(one) for one in sentences)
         text = f"<b>Where we lose:</b> in {len(sentences)} of {count} figures: {listed}."
     else:

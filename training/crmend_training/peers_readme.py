@@ -42,6 +42,8 @@ def rewrite(readme: Path, out: Path) -> None:
         The file has no such marks, or not in this order.
     FileNotFoundError
         There is no such report.
+    ValueError
+        The report compares nothing; the file stays as it is.
     """
     text = readme.read_text(encoding="utf-8")
     start, end = text.find(BEGIN), text.find(END)
@@ -72,6 +74,11 @@ def _losing(
     detection: Sequence[Row], mending: Sequence[Row], costs: Sequence[Row], runs: Sequence[Row]
 ) -> str:
     sentences, count = report.losses(detection, mending)
+    if not count:
+        raise ValueError(
+            "the report compares no figure of ours with a peer's; expected results of both: "
+            "set the peers up and run them (tools/benchmark_peers.py setup, run)"
+        )
     shown = "; ".join(sentences[:_MOST_LOSSES])
     if len(sentences) > _MOST_LOSSES:
         shown += f"; and {len(sentences) - _MOST_LOSSES} more in the report"

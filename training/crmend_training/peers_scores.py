@@ -23,10 +23,10 @@ from crmend_training.mending_summary import summarise_shapes, summarise_sources
 from crmend_training.peers_frames import BenchFrame
 
 RECALL = 0.95
-"""At which precision is compared (issue 6)."""
+"""At which precision is compared."""
 
 FALSE_RATES = (1e-4, 5e-4, 5e-3)
-"""False-positive rates at which the true-positive rate is compared (issue 6)."""
+"""False-positive rates at which the true-positive rate is compared."""
 
 EDGES = np.linspace(-60.0, 17.0, 7701)
 """Thresholds of probabilities in log-odds, finer than any network needs and from 1e-26 up: some

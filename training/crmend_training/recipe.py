@@ -201,7 +201,13 @@ def _built(kind: Callable[..., _T], section: object, name: str) -> _T:
 
 
 def parse_time(text: str) -> float:
-    """Return seconds from ``"90s"``, ``"35m"`` or ``"2h"``."""
+    """Return seconds from ``"90s"``, ``"35m"`` or ``"2h"``.
+
+    Raises
+    ------
+    ValueError
+        The text is no such time.
+    """
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", text.strip())
     if match is None:
         raise ValueError(f"time {text!r} is not a number and one of s, m, h (such as 35m)")

@@ -190,7 +190,13 @@ def first_fill(image: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[n
 def train(
     paths: _training.Paths, recipe: InpaintRecipe, schedule: _training.Schedule
 ) -> _training.Run:
-    """Train, checkpoint into ``paths.out`` and return the finished run."""
+    """Train, checkpoint into ``paths.out`` and return the finished run.
+
+    Raises
+    ------
+    ValueError
+        The settings contradict one another, or the set does not fit them.
+    """
     run, batches, checks = _training.start_on(paths, recipe, InpaintBatches)
     side = datasets.CUTOUT - 2 * (recipe.off_centre > 0.0)
     _training.check_crop(recipe.crop, 2 ** (len(run.network.filters) - 1), side)

@@ -61,7 +61,13 @@ class Zoo:
     classes: tuple[str, ...] = CLASSES
 
     def mask(self, name: str) -> NDArray[np.bool_]:
-        """Return where a class is: a new (ny, nx) bool array."""
+        """Return where a class is: a new (ny, nx) bool array.
+
+        Raises
+        ------
+        InvalidInputError
+            There is no such class.
+        """
         if name not in self.classes:
             raise InvalidInputError(f"no class {name!r} in the zoo; expected {self.classes}")
         return self.labels == self.classes.index(name)

@@ -45,6 +45,11 @@ def detection_stamps(
         sources and saturated stars keep their shares.  None = all.
     rng : numpy.random.Generator or None
         Needed where `most` is less than what the frame has.
+
+    Raises
+    ------
+    ValueError
+        The frame is smaller than a stamp, or a choice among stamps needs a generator.
     """
     ny, nx = frame.image.shape
     if min(ny, nx) < size:

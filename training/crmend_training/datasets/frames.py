@@ -69,7 +69,13 @@ class Pair:
 
     @property
     def detector(self) -> int:
-        """Number of the chip, from the file's name."""
+        """Number of the chip, from the file's name.
+
+        Raises
+        ------
+        ValueError
+            The name has no chip in it.
+        """
         match = _NAME.match(self.level1.name)
         if match is None:
             raise ValueError(f"{self.level1.name} is no CSST_MSC_MS_… name with a chip in it")
@@ -158,7 +164,13 @@ def few_of(items: Sequence[_T], most: int | None) -> list[_T]:
 
 
 def read_image(path: Path) -> NDArray[np.float32]:
-    """Return the first image of a file (CR truth in e-/px, CR-free twin), native float32."""
+    """Return the first image of a file (CR truth in e-/px, CR-free twin), native float32.
+
+    Raises
+    ------
+    ValueError
+        The file holds no 2-D image.
+    """
     with open_fits(path) as hdus:
         for hdu in hdus:
             if hdu.data is not None and hdu.data.ndim == 2:
@@ -183,7 +195,13 @@ def read_any(path: Path, gain: float | None = None, extver: int = 1) -> Exposure
 
 
 def load_frame(pair: Pair) -> Frame:
-    """Read a pair and normalise it exactly as the runtime does."""
+    """Read a pair and normalise it exactly as the runtime does.
+
+    Raises
+    ------
+    ValueError
+        Image and truth differ in shape.
+    """
     exposure = read_exposure(pair.level1)
     cr = read_image(pair.truth)
     if cr.shape != exposure.image.shape:

@@ -220,7 +220,13 @@ def _extvers(path: Path, reading: Reading) -> tuple[int, ...]:
 
 
 def read_mask(one: Masked) -> tuple[NDArray[np.bool_], NDArray[np.bool_] | None]:
-    """Return the mask and the unsure pixels, None where nothing is said of them."""
+    """Return the mask and the unsure pixels, None where nothing is said of them.
+
+    Raises
+    ------
+    ValueError
+        The mask has no plane for the chip, or marks far too much.
+    """
     mask: NDArray[Any] | None
     unsure: NDArray[Any] | None = None
     if _ending(one.mask) == ".npy":

@@ -143,6 +143,13 @@ class _Column:
         self.file: BinaryIO | None = None
 
     def append(self, row: NDArray) -> None:
+        """Write one row, coded.
+
+        Raises
+        ------
+        ValueError
+            It has another shape than those before.
+        """
         if self.coding == ASINH:
             row = compact.encode(row)
         elif self.coding == BITS:
@@ -205,6 +212,11 @@ def load_column(folder: Path, column: str) -> Any:
 
     Coded columns come as `compact.CodedColumn` or `compact.BitColumn`, which decode what is
     indexed (and all of it under `numpy.asarray`); plain ones as `numpy.memmap`.
+
+    Raises
+    ------
+    ValueError
+        The set has no such column, or its file is damaged.
     """
     folder = Path(folder)
     info = load_info(folder) if (folder / "set.json").is_file() else {}

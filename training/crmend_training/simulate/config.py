@@ -53,7 +53,7 @@ class SimulationConfig:
     detector : int
         One of the 18 imaging chips.
     shape : (int, int)
-        Rows and columns; at least 64 by 64.
+        Rows and columns; at least 64 by 64, at most the whole chip's.
     seed : int
         Seed of the exposure, >= 0.  The chip's own fingerprint (response, bad pixels,
         channel gains) depends on `detector` and `shape` only.
@@ -100,6 +100,11 @@ class SimulationConfig:
             raise InvalidInputError(f"unknown cosmic-ray law {self.law!r}; expected {LAWS}")
         if len(self.shape) != 2 or min(self.shape) < 64:
             raise InvalidInputError(f"shape is {self.shape}; expected two numbers >= 64")
+        if any(n > full for n, full in zip(self.shape, FULL_SHAPE, strict=True)):
+            raise InvalidInputError(
+                f"shape is {self.shape}, larger than a chip; expected at most {FULL_SHAPE}, "
+                "rows and columns: give a smaller shape, or several frames"
+            )
         if self.cr_rate is not None and not 0.0 <= self.cr_rate <= 0.2:
             raise InvalidInputError(f"cr_rate is {self.cr_rate}; expected 0 to 0.2")
         if not self.exposure_time > 0.0:
