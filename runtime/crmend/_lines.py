@@ -224,7 +224,9 @@ def _follow(data: NDArray[np.float64], weight: NDArray[np.float64]) -> tuple[int
     than `MOST_SHIFT` where there are no lines.  Straight ones are looked for first.
     """
     upper, lower = _profile(data, weight, 0), _profile(data, weight, _LEVER)
-    left, right = _profile(data.T, weight.T, 0), _profile(data.T, weight.T, _LEVER)
+    # Copies, since each layout of an array would be compiled once more.
+    data_t, weight_t = np.ascontiguousarray(data.T), np.ascontiguousarray(weight.T)
+    left, right = _profile(data_t, weight_t, 0), _profile(data_t, weight_t, _LEVER)
     if max(_likeness(upper, lower, 0), _likeness(left, right, 0)) > ALIKE:
         return 0, True
     best, shift, upright = ALIKE, MOST_SHIFT + 1, True

@@ -53,6 +53,8 @@ def fit_products(
         residuals or those of bright pixels say so.
     """
     ny, nx = data.shape
+    # Copies, since each layout of an array would be compiled once more.
+    data_t = np.ascontiguousarray(data.T)
     weights = weight.copy()
     u, v = np.zeros((RANK, ny)), np.zeros((RANK, nx))
     mean_u, mean_v = np.zeros(RANK), np.zeros(RANK)
@@ -64,8 +66,9 @@ def fit_products(
             _start(data - model, weights, v[rank - 1])
             precision_u[rank - 1], precision_v[rank - 1] = 0.1, 1.0
             _solve_rows(
-                data.T, weights.T, v[:rank], u[:rank], precision_u[:rank], mean_u[:rank]
-            )
+                data_t, np.ascontiguousarray(weights.T),
+                v[:rank], u[:rank], precision_u[:rank], mean_u[:rank],
+            )  # fmt: skip
         for _ in range(ROUNDS):
             for k in range(rank):
                 # What one factor has more the other has less: the first has unit rms.
@@ -78,8 +81,9 @@ def fit_products(
                 precision_v[k] /= size**2
             _solve_rows(data, weights, u[:rank], v[:rank], precision_v[:rank], mean_v[:rank])
             _solve_rows(
-                data.T, weights.T, v[:rank], u[:rank], precision_u[:rank], mean_u[:rank]
-            )
+                data_t, np.ascontiguousarray(weights.T),
+                v[:rank], u[:rank], precision_u[:rank], mean_u[:rank],
+            )  # fmt: skip
             model[:] = u[0].reshape(ny, 1) * v[0]
             for k in range(1, rank):
                 model += u[k].reshape(ny, 1) * v[k]
