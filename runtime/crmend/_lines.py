@@ -270,27 +270,36 @@ def _likeness(one: NDArray[np.float64], other: NDArray[np.float64], shift: int) 
             count += 1
     if count < _LEAST_COLUMNS:
         return 0.0
-    kept = kept[:, :count]
-    a, b = _without_parabola(kept[0], kept[1]), _without_parabola(kept[0], kept[2])
-    covariance = np.sum(a * b)
-    if covariance <= LEAST_SNR * np.sqrt(np.sum(kept[3] * kept[4])):
+    a = _without_parabola(kept[0], kept[1], count)
+    b = _without_parabola(kept[0], kept[2], count)
+    covariance = noise = squares_a = squares_b = noise_a = noise_b = 0.0
+    for i in range(count):
+        covariance += a[i] * b[i]
+        noise += kept[3, i] * kept[4, i]
+        squares_a, noise_a = squares_a + a[i] ** 2, noise_a + kept[3, i]
+        squares_b, noise_b = squares_b + b[i] ** 2, noise_b + kept[4, i]
+    if covariance <= LEAST_SNR * np.sqrt(noise):
         return 0.0
-    squares_a, squares_b = np.sum(a**2), np.sum(b**2)
-    signal_a = max(squares_a - np.sum(kept[3]), 0.1 * squares_a)
-    signal_b = max(squares_b - np.sum(kept[4]), 0.1 * squares_b)
+    signal_a = max(squares_a - noise_a, 0.1 * squares_a)
+    signal_b = max(squares_b - noise_b, 0.1 * squares_b)
     return float(covariance / np.sqrt(signal_a * signal_b))
 
 
 @njit
-def _without_parabola(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return y without the parabola that fits it best."""
-    normal, right = np.empty((3, 3)), np.empty(3)
-    for i in range(3):
-        right[i] = np.sum(x**i * y)
-        for j in range(i + 1):
-            normal[i, j] = np.sum(x ** (i + j))
+def _without_parabola(
+    x: NDArray[np.float64], y: NDArray[np.float64], count: int
+) -> NDArray[np.float64]:
+    """Return the first values of y without the parabola in x that fits them best."""
+    normal, right = np.zeros((3, 3)), np.zeros(3)
+    for k in range(count):
+        for i in range(3):
+            right[i] += x[k] ** i * y[k]
+            for j in range(i + 1):
+                normal[i, j] += x[k] ** (i + j)
     cholesky_solve(normal, right)
-    rest: NDArray[np.float64] = y - right[0] - right[1] * x - right[2] * x**2
+    rest = np.empty(count)
+    for k in range(count):
+        rest[k] = y[k] - right[0] - right[1] * x[k] - right[2] * x[k] ** 2
     return rest
 
 

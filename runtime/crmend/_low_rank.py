@@ -27,6 +27,7 @@ CLIPPED = 4.0
 BRIGHT = 5.0
 """Light from where on pixels tell how their variance grows with it [noise]."""
 
+_LEAST_BRIGHT = 20  # pixels that tell it
 _TINY = 1e-9
 _MEDIAN_SQUARE = 0.454937  # median of the square of a normal deviate
 
@@ -63,7 +64,7 @@ def fit_products(
     model[:] = 0.0
     for rank in range(1, RANK + 1):
         if rank > 1:
-            _start(data - model, weights, v[rank - 1])
+            _start(data, weights, model, v[rank - 1])
             precision_u[rank - 1], precision_v[rank - 1] = 0.1, 1.0
             _solve_rows(
                 data_t, np.ascontiguousarray(weights.T),
@@ -72,8 +73,7 @@ def fit_products(
         for _ in range(ROUNDS):
             for k in range(rank):
                 # What one factor has more the other has less: the first has unit rms.
-                size = np.sqrt(np.mean(u[k] ** 2)) + _TINY
-                u[k] /= size
+                size = _normalise(u[k])
                 mean_u[k] /= size
                 precision_u[k] *= size**2
                 v[k] *= size
@@ -84,10 +84,33 @@ def fit_products(
                 data_t, np.ascontiguousarray(weights.T),
                 v[:rank], u[:rank], precision_u[:rank], mean_u[:rank],
             )  # fmt: skip
-            model[:] = u[0].reshape(ny, 1) * v[0]
-            for k in range(1, rank):
-                model += u[k].reshape(ny, 1) * v[k]
+            _multiply(u[:rank], v[:rank], model)
             _reweigh(data, weight, model, weights, variance)
+
+
+@njit
+def _normalise(values: NDArray[np.float64]) -> float:
+    """Divide values by their rms, in place, and return that."""
+    total = 0.0
+    for i in range(values.size):
+        total += values[i] ** 2
+    size = np.sqrt(total / values.size) + _TINY
+    for i in range(values.size):
+        values[i] /= size
+    return float(size)
+
+
+@njit
+def _multiply(
+    u: NDArray[np.float64], v: NDArray[np.float64], model: NDArray[np.float64]
+) -> None:
+    """Write the sum of the products of columns u and rows v."""
+    for y in range(model.shape[0]):
+        for x in range(model.shape[1]):
+            total = 0.0
+            for k in range(u.shape[0]):
+                total += u[k, y] * v[k, x]
+            model[y, x] = total
 
 
 @njit
@@ -123,11 +146,16 @@ def _solve_rows(
             right[i] += precision[i] * mean[i]
             posterior[i] += 1.0 / normal[i, i]
         cholesky_solve(normal, right)
-        wanted[:, x] = right
+        for i in range(rank):
+            wanted[i, x] = right[i]
     for i in range(rank):
-        mean[i] = np.mean(wanted[i])
-        scatter = np.mean((wanted[i] - mean[i]) ** 2) + posterior[i] / nx
-        precision[i] = 1.0 / (scatter + _TINY)
+        total = squares = 0.0
+        for x in range(nx):
+            total += wanted[i, x]
+        mean[i] = total / nx
+        for x in range(nx):
+            squares += (wanted[i, x] - mean[i]) ** 2
+        precision[i] = 1.0 / ((squares + posterior[i]) / nx + _TINY)
 
 
 @njit
@@ -155,22 +183,25 @@ def cholesky_solve(matrix: NDArray[np.float64], right: NDArray[np.float64]) -> N
 
 @njit
 def _start(
-    residual: NDArray[np.float64], weight: NDArray[np.float64], row: NDArray[np.float64]
+    data: NDArray[np.float64],
+    weight: NDArray[np.float64],
+    model: NDArray[np.float64],
+    row: NDArray[np.float64],
 ) -> None:
     """Write the row of residuals that has most of them, at unit rms."""
-    ny, nx = residual.shape
+    ny, nx = data.shape
     most, best = -1.0, 0
     for y in range(ny):
         total, count = 0.0, 0
         for x in range(nx):
             if weight[y, x] > 0.0:
-                total += weight[y, x] * residual[y, x] ** 2
+                total += weight[y, x] * (data[y, x] - model[y, x]) ** 2
                 count += 1
         if count > nx // 2 and total > most * count:
             most, best = total / count, y
     for x in range(nx):
-        row[x] = residual[best, x] if weight[best, x] > 0.0 else 0.0
-    row /= np.sqrt(np.mean(row**2)) + _TINY
+        row[x] = data[best, x] - model[best, x] if weight[best, x] > 0.0 else 0.0
+    _normalise(row)
 
 
 @njit
@@ -199,12 +230,17 @@ def _reweigh(
         variance[:] = 1.0
         return
     middle = np.median(light[:count])
-    faint = np.median(squares[:count][light[:count] <= middle])
-    base = max(1.0, faint)
-    bright = light[:count] > BRIGHT + max(middle, 0.0)
-    slope = 0.0
-    if np.sum(bright) >= 20:
-        slope = max(np.median((squares[:count][bright] - base) / light[:count][bright]), 0.0)
+    chosen, faint, bright = np.empty(count, np.float32), 0, 0
+    for i in range(count):
+        if light[i] <= middle:
+            chosen[faint] = squares[i]
+            faint += 1
+    base = max(1.0, float(np.median(chosen[:faint])))
+    for i in range(count):
+        if light[i] > BRIGHT + max(middle, 0.0):
+            chosen[bright] = (squares[i] - base) / light[i]
+            bright += 1
+    slope = max(float(np.median(chosen[:bright])), 0.0) if bright >= _LEAST_BRIGHT else 0.0
     for y in range(ny):
         for x in range(nx):
             w = weight[y, x]
