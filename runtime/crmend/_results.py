@@ -29,7 +29,7 @@ class Stats:
     sources_found, sources_touched : int
         Stars and galaxies, and those of them that the network mended pixels for.
     pixels_network, pixels_median : int
-        Pixels mended by the network, and by the adaptive median or a mean of the sky.
+        Pixels mended by the network, and by the adaptive median, a mean of the sky or a line.
     seconds : mapping
         Wall time of the stages ``detect``, ``sources`` (the judgement of stars, too),
         ``median`` and ``network`` in the order in which they began, and ``total``, which holds
@@ -88,7 +88,7 @@ class CleanResult:
     sources : SourceCatalog
         Stars and galaxies.
     method : (ny, nx) uint8 array
-        0 = untouched, 1 = adaptive median or mean of the sky, 2 = network.
+        0 = untouched, 1 = adaptive median, mean of the sky or line, 2 = network.
     stats : Stats
         Figures.
     """

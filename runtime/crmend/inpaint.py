@@ -1,5 +1,7 @@
 """Cosmic rays mended: a network on stars and galaxies, medians and means of the sky elsewhere.
 
+Where lines go on, as in spectra, the pixels along them count instead (`crmend._lines`).
+
 The uncertainty of a mended pixel is the 1-sigma difference from what would have been measured
 there without the CR, noise included: the network's own, or for the median an estimate from the
 noise and the structure around it.  That is never below the uncertainty of the unmasked
@@ -30,6 +32,7 @@ from crmend._inputs import (
     check_mask,
 )
 from crmend._kernels import MIN_GOOD, SKY_GOOD
+from crmend._lines import fill_lines
 from crmend._normalise import measure_scale
 from crmend._sky import fill_sky
 from crmend._targets import find_targets
@@ -77,7 +80,7 @@ class Inpainted:
     error : (ny, nx) float32 array
         1-sigma, in the image's unit; at mended pixels that of the new value, else as given.
     method : (ny, nx) uint8 array
-        0 = untouched, 1 = adaptive median or mean of the sky, 2 = network.
+        0 = untouched, 1 = adaptive median, mean of the sky or line, 2 = network.
     sources : SourceCatalog
         The stars and galaxies that were looked at.
     """
@@ -141,8 +144,9 @@ def inpaint(
     by the star or galaxy that fits the other pixels; the network then corrects them (paper,
     section 3.2).  Where its output is not finite, or no source is near, the pixel gets the
     median of at least sixteen neighbours, or where that is sky a weighted mean of more
-    (`crmend._sky`).  On sources, what the masked pixel itself holds counts as an upper limit
-    in the end, unless `additive` is False.
+    (`crmend._sky`).  Where lines go on around it, as in spectra, the pixels along them tell
+    what it held instead (`crmend._lines`).  On sources, what the masked pixel itself holds
+    counts as an upper limit in the end, unless `additive` is False.
 
     Parameters
     ----------
@@ -306,7 +310,12 @@ def inpaint_into(
         values, sigma = run_network(
             image, cr_mask, invalid, scale.noise, background, psf, plan, model, batch, progress
         )
-    done = np.isfinite(values) & ~np.isinf(sigma)
+    with stopwatch(seconds, "median"):
+        lines, line_error = fill_lines(
+            image, error, cr_mask, excluded, scale.noise, model.threads
+        )
+    on_line = np.isfinite(lines)
+    done = np.isfinite(values) & ~np.isinf(sigma) & ~on_line[plan.order]
     pixels, order, values = plan.pixels[done], plan.order[done], values[done]
     changed = np.abs(values - image.flat[pixels])
     with stopwatch(seconds, "median"):
@@ -319,6 +328,8 @@ def inpaint_into(
     guess = np.hypot(raised[order], NETWORK_FRACTION * changed)
     own = np.maximum(sigma[done], neighbours[order])
     own = np.where(np.isfinite(own), own, guess)
+    image.flat[flat[on_line]] = lines[on_line]
+    raised[on_line] = np.maximum(line_error, neighbours)[on_line]
     if additive:
         values, own = limit_by_observed(
             values, own, observed[order], raised[order], scale.noise, detected
