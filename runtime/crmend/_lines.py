@@ -30,6 +30,9 @@ LEAST_SNR = 6.0
 ALIKE = 0.92
 """Their correlation, corrected for noise, at least."""
 
+SWELLS = 2.0
+"""Brightness of the middle, over that of both sides, from where on it is a source."""
+
 MOST_SHIFT = 6
 """Shift from one side to the other up to which a leaning line is followed [px]: a third of a
 pixel per pixel."""
@@ -227,12 +230,15 @@ def _follow(data: NDArray[np.float64], weight: NDArray[np.float64]) -> tuple[int
     # Copies, since each layout of an array would be compiled once more.
     data_t, weight_t = np.ascontiguousarray(data.T), np.ascontiguousarray(weight.T)
     left, right = _profile(data_t, weight_t, 0), _profile(data_t, weight_t, _LEVER)
-    if max(_likeness(upper, lower, 0), _likeness(left, right, 0)) > ALIKE:
+    columns, rows = _likeness(upper, lower, 0), _likeness(left, right, 0)
+    if columns > ALIKE and not _swells(upper, _profile(data, weight, _BAND), lower):
+        return 0, True
+    if rows > ALIKE and not _swells(left, _profile(data_t, weight_t, _BAND), right):
         return 0, True
     best, shift, upright = ALIKE, MOST_SHIFT + 1, True
     for one in range(-MOST_SHIFT, MOST_SHIFT + 1):
         columns, rows = _likeness(upper, lower, one), _likeness(left, right, one)
-        if max(columns, rows) > best:
+        if one != 0 and max(columns, rows) > best:
             best, shift, upright = max(columns, rows), one, columns >= rows
     return shift, upright
 
@@ -283,6 +289,29 @@ def _likeness(one: NDArray[np.float64], other: NDArray[np.float64], shift: int) 
     signal_a = max(squares_a - noise_a, 0.1 * squares_a)
     signal_b = max(squares_b - noise_b, 0.1 * squares_b)
     return float(covariance / np.sqrt(signal_a * signal_b))
+
+
+@njit
+def _swells(
+    one: NDArray[np.float64], middle: NDArray[np.float64], other: NDArray[np.float64]
+) -> bool:
+    """Tell whether the middle is brighter than the profiles on both sides: a star has wings."""
+    count = 0
+    kept = np.empty((3, one.shape[1]))
+    for j in range(one.shape[1]):
+        if one[1, j] > 0.0 and middle[1, j] > 0.0 and other[1, j] > 0.0:
+            kept[0, count] = 2.0 * j / one.shape[1] - 1.0
+            kept[1, count], kept[2, count] = middle[0, j], 0.5 * (one[0, j] + other[0, j])
+            count += 1
+    if count < _LEAST_COLUMNS:
+        return True
+    a = _without_parabola(kept[0], kept[1], count)
+    b = _without_parabola(kept[0], kept[2], count)
+    both = square = 0.0
+    for i in range(count):
+        both += a[i] * b[i]
+        square += b[i] ** 2
+    return both > SWELLS * square
 
 
 @njit

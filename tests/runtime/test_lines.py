@@ -93,6 +93,15 @@ def test_a_star_on_a_line_is_no_line():
     assert np.all(np.isnan(values) | (np.abs(values - truth) < 60.0))
 
 
+def test_a_star_as_wide_as_a_line_is_none():
+    """A Gaussian star is a product of a column and a row, and has wings on both sides."""
+    y, x = np.mgrid[: SHAPE[0], : SHAPE[1]]
+    light = 100.0 + 900.0 * np.exp(-((x - 54.0) ** 2 + (y - 45.0) ** 2) / 12.0)
+    mask = np.zeros(SHAPE, dtype=bool)
+    mask[46, 52:58] = True
+    assert np.isnan(filled(light, mask)[0]).all()
+
+
 def test_excluded_pixels_are_used_for_nothing():
     light, mask = slit(), rays()
     excluded = np.zeros(SHAPE, dtype=bool)
