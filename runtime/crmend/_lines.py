@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crmend._compiled import njit
+from crmend._holes import DEEP
 from crmend._kernels import smooth_fill
 from crmend._low_rank import cholesky_solve, fit_products
 
@@ -51,6 +52,9 @@ in images (training/crmend_training/LOG.md, round 20)."""
 
 RIM = 2
 """Pixels so near to a cosmic ray are foretold [px]."""
+
+FEW = 30
+"""Squares with CR pixels, below which a frame does not say whether lines are common."""
 
 _SIDE = CELL + 2 * AROUND
 _BAND = _SIDE // 3  # rows on each side that make its profile
@@ -110,7 +114,7 @@ def fill_lines(
 
     with ThreadPoolExecutor(max(threads, 1)) as pool:
         list(pool.map(fill, range(0, starts.size, _BLOCK)))
-    if np.count_nonzero(np.isfinite(values)) < COMMON * values.size:
+    if starts.size < FEW or np.count_nonzero(np.isfinite(values)) < COMMON * values.size:
         values[~clear] = sigma[~clear] = np.nan
     return values, sigma
 
@@ -168,6 +172,7 @@ def _fill_cells(
         if misfit > AGREES or share > 1.0:
             continue
         is_clear = shift == 0 and share * max(misfit, CLEAR) < 1.0
+        is_clear = is_clear and not _is_blob(cr_mask, top + AROUND, left + AROUND)
         fit_products(data, weight, model, variance)
         for k in range(pixels.size):
             i, j = rows[k], columns[k]
@@ -371,6 +376,18 @@ def _rim_misfit(
     if count < _LEAST_RIM:
         return np.inf, np.inf
     return ours / count, ours / max(theirs, 1e-9)
+
+
+@njit
+def _is_blob(cr_mask: NDArray[np.bool_], top: int, left: int) -> bool:
+    """Tell whether pixels in or next to a cell are deep in a hole, which may hide a galaxy."""
+    ny, nx = cr_mask.shape
+    for y in range(max(top - CELL, DEEP), min(top + 2 * CELL, ny - DEEP)):
+        for x in range(max(left - CELL, DEEP), min(left + 2 * CELL, nx - DEEP)):
+            around = cr_mask[y - DEEP : y + DEEP + 1, x - DEEP : x + DEEP + 1]
+            if cr_mask[y, x] and around.all():
+                return True
+    return False
 
 
 @njit
