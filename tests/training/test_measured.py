@@ -46,6 +46,8 @@ def test_a_new_figure_takes_the_place_of_the_old_one():
     assert [r.key for r in found] == ["1", "2", "4", "3", "5"]
     assert found[1].figure == "9 %"
     assert measured.merged(found, new) == found
+    first = row("6", measured.SECTIONS[0])
+    assert measured.merged(old, [first])[0] == first
 
 
 def test_tables_stand_under_section_and_command():

@@ -23,6 +23,12 @@ from crmend_training._results import whole_file
 NAME = "measured.csv"
 """File of a report, and of the folder `docs` that keeps all."""
 
+DETECTION, MENDING = "Detection", "Mending"
+PAPER, COST = "The paper's results", "Speed, size and agreement"
+
+SECTIONS = (DETECTION, MENDING, PAPER, COST)
+"""Headings of README, in their order; others follow."""
+
 BEGIN = (
     "<!-- measured: written by tools/update_measured.py from docs/measured.csv, not by hand -->"
 )
@@ -173,7 +179,8 @@ def merged(old: Sequence[Measured], new: Sequence[Measured]) -> list[Measured]:
     for row in replaced.values():
         places = [k for k, other in enumerate(rows) if other.section == row.section]
         rows.insert(places[-1] + 1 if places else len(rows), row)
-    return rows
+    order = {section: k for k, section in enumerate(SECTIONS)}
+    return sorted(rows, key=lambda row: order.get(row.section, len(order)))
 
 
 # --- README ------------------------------------------------------------------------------

@@ -13,12 +13,9 @@ from crmend._cards import ModelCard
 from crmend_training import evaluate
 from crmend_training.evaluate_detection import StratumScores, Tally, largest_drop, pooled_tally
 from crmend_training.evaluate_lookalikes import CLASSES, NEW_HOT, ZooTally, pooled_zoo
-from crmend_training.measured import Figure
+from crmend_training.measured import COST, DETECTION, MENDING, PAPER, Figure
 from crmend_training.mending_science import OURS
 from crmend_training.paper_bars import Bar
-
-DETECTION, MENDING = "Detection", "Mending"
-PAPER, COST = "The paper's results", "Speed, size and agreement"
 
 NETWORKS = {"fast": "`fast`", "reference": "DeepCR"}
 """Names of the qualities in README."""
