@@ -181,16 +181,21 @@ def of_mending(result: Mapping[str, Any]) -> list[Figure]:
             _ratios(result["sources"], "outside", "... hits outside the half-light radius"),
         ]
     if result.get("sigma"):
-        shares = [
-            _row(result["sigma"], mask="drawn", filled="any", place=place)
-            for place in ("sky", "all sources")
+        texts = [
+            "; ".join(
+                "{one:.1f}, {two:.1f} %".format_map(
+                    _row(result["sigma"], mask=mask, filled="any", place=place)
+                )
+                for place in ("sky", "all sources")
+            )
+            for mask in ("true", "drawn")
         ]
         figures.append(
             Figure(
                 "mending/sigma",
                 MENDING,
-                "mended pixels within one and two of their sigma: sky; sources",
-                "; ".join(f"{row['one']:.1f}, {row['two']:.1f} %" for row in shares),
+                "mended pixels within 1 and 2 of their sigma: sky; sources (masks as detected)",
+                f"{texts[0]} ({texts[1]})",
             )
         )
     if result.get("sky"):
