@@ -179,7 +179,7 @@ def fit_source(
         better = False
         new = cost
         for _ in range(6):
-            _solve(normal, right, damping, trial)
+            solve_normal(normal, right, damping, trial)
             for m in range(N):
                 trial[m] = found[m] + min(max(trial[m], -_STEP[kind, m]), _STEP[kind, m])
             _prepare(trial, psf, kind, parts)
@@ -283,7 +283,7 @@ def _cost(
 
 
 @njit
-def _solve(
+def solve_normal(
     normal: NDArray[np.float64],
     right: NDArray[np.float64],
     damping: float,

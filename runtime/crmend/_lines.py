@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crmend._compiled import njit
+from crmend._fit import solve_normal
 from crmend._holes import DEEP
 from crmend._kernels import smooth_fill
-from crmend._low_rank import cholesky_solve, fit_products
+from crmend._low_rank import fit_products
 
 CELL = 8
 """Cosmic-ray pixels of squares of so many pixels a side are filled at once [px]."""
@@ -102,7 +103,6 @@ def fill_lines(
     ends = np.append(starts[1:], order.size)
     values = np.full(y.size, np.nan, dtype=np.float32)
     sigma = np.full(y.size, np.nan, dtype=np.float32)
-
     clear = np.zeros(y.size, dtype=np.bool_)
 
     def fill(first: int) -> None:
@@ -330,10 +330,10 @@ def _without_parabola(
             right[i] += x[k] ** i * y[k]
             for j in range(i + 1):
                 normal[i, j] += x[k] ** (i + j)
-    cholesky_solve(normal, right)
-    rest = np.empty(count)
+    bend, rest = np.empty(3), np.empty(count)
+    solve_normal(normal, right, 0.0, bend)
     for k in range(count):
-        rest[k] = y[k] - right[0] - right[1] * x[k] - right[2] * x[k] ** 2
+        rest[k] = y[k] - bend[0] - bend[1] * x[k] - bend[2] * x[k] ** 2
     return rest
 
 

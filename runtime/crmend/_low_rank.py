@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crmend._compiled import njit
+from crmend._fit import solve_normal
 
 RANK = 2
 """Products in the sum: a line that bends or leans a little is two, and so is a line that
@@ -130,6 +131,7 @@ def _solve_rows(
     ny, nx = data.shape
     rank = known.shape[0]
     normal, right = np.empty((rank, rank)), np.empty(rank)
+    found = np.empty(rank)
     posterior = np.zeros(rank)
     for x in range(nx):
         normal[:] = 0.0
@@ -145,9 +147,9 @@ def _solve_rows(
             normal[i, i] += precision[i]
             right[i] += precision[i] * mean[i]
             posterior[i] += 1.0 / normal[i, i]
-        cholesky_solve(normal, right)
+        solve_normal(normal, right, 0.0, found)
         for i in range(rank):
-            wanted[i, x] = right[i]
+            wanted[i, x] = found[i]
     for i in range(rank):
         total = squares = 0.0
         for x in range(nx):
@@ -156,29 +158,6 @@ def _solve_rows(
         for x in range(nx):
             squares += (wanted[i, x] - mean[i]) ** 2
         precision[i] = 1.0 / ((squares + posterior[i]) / nx + _TINY)
-
-
-@njit
-def cholesky_solve(matrix: NDArray[np.float64], right: NDArray[np.float64]) -> None:
-    """Solve a positive definite system of a few unknowns, in place; the lower half is read."""
-    n = right.size
-    for i in range(n):
-        for j in range(i + 1):
-            total = matrix[i, j]
-            for k in range(j):
-                total -= matrix[i, k] * matrix[j, k]
-            if i == j:
-                matrix[i, i] = np.sqrt(max(total, _TINY * _TINY))
-            else:
-                matrix[i, j] = total / matrix[j, j]
-    for i in range(n):
-        for k in range(i):
-            right[i] -= matrix[i, k] * right[k]
-        right[i] /= matrix[i, i]
-    for i in range(n - 1, -1, -1):
-        for k in range(i + 1, n):
-            right[i] -= matrix[k, i] * right[k]
-        right[i] /= matrix[i, i]
 
 
 @njit

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
+from scipy import ndimage, signal
 
 from crmend_training.simulate.psf_models import log_uniform
 from crmend_training.simulate.slit import Slit
@@ -171,14 +171,9 @@ def _spread(image, y, x, weight):
 
 def _convolved(scene, kernel):
     """Return a convolution, mirrored at the borders, by Fourier transform."""
-    half = kernel.shape[0] // 2
-    padded = np.pad(scene, half, mode="reflect")
-    shape = [a + b - 1 for a, b in zip(padded.shape, kernel.shape, strict=True)]
-    product = np.fft.rfft2(padded, shape) * np.fft.rfft2(kernel, shape)
-    whole = np.fft.irfft2(product, shape)
-    ny, nx = scene.shape
-    start = 2 * half
-    return np.maximum(whole[start : start + ny, start : start + nx], 0.0).astype(np.float32)
+    padded = np.pad(scene, kernel.shape[0] // 2, mode="reflect")
+    found = signal.fftconvolve(padded, kernel, mode="valid")
+    return np.maximum(found, 0.0).astype(np.float32)
 
 
 def _random_field(rng, shape, slope):
