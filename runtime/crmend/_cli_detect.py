@@ -71,7 +71,7 @@ def flag_in_place(exposure: Exposure, options: CleanOptions) -> Flagged:
     )
     views = choose_views(model, chosen.views)
     judges = wants_star_cores(model, chosen.star_cores)
-    sizes = plan_work(exposure.image.shape, chosen.memory)
+    sizes = plan_work(exposure.image.shape, chosen.memory, model)
     invalid = exposure.invalid
     excluded = exposure.saturated
     excluded |= invalid

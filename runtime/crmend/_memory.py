@@ -9,9 +9,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from crmend.detect import CPU_TILE
+from crmend._cards import FAST
+from crmend.detect import default_tile
 from crmend.errors import InvalidInputError
 from crmend.inpaint import BATCH
+from crmend.models import Model
 from crmend.sources import BAND_ROWS
 
 PLANE_BYTES = 20
@@ -24,8 +26,7 @@ _UNITS |= {f"{prefix}I": 2 ** (10 * power) for power, prefix in enumerate("KMGT"
 # Measured: interpreter and libraries, and the noise measurement of a large frame.
 _BASE_BYTES = 350_000_000
 # Rough working memory of the networks, per pixel of a tile with its margin and per cutout.
-_TILE_PIXEL_BYTES = 1_500
-_TILE_MARGIN = 64
+_TILE_PIXEL_BYTES, _FAST_PIXEL_BYTES = 1_500, 400
 _CUTOUT_BYTES = 4_000_000
 _BAND_PIXEL_BYTES = 10
 _BAND_OVERLAP = 384
@@ -52,7 +53,7 @@ class WorkSizes:
     band_rows: int = BAND_ROWS
 
 
-def plan_work(shape: tuple[int, ...], memory: int | str | None) -> WorkSizes:
+def plan_work(shape: tuple[int, ...], memory: int | str | None, model: Model) -> WorkSizes:
     """Choose tile, batch and bands so that cleaning a frame stays below a limit.
 
     The limit is an aim: tiles, batches and bands shrink to a smallest size, and not
@@ -64,6 +65,8 @@ def plan_work(shape: tuple[int, ...], memory: int | str | None) -> WorkSizes:
         (ny, nx) of the frame [px].
     memory : int, str or None
         Bytes of the whole process, or text such as ``"2GB"``; None = the defaults.
+    model : Model
+        A ``detect`` graph.
 
     Raises
     ------
@@ -81,9 +84,10 @@ def plan_work(shape: tuple[int, ...], memory: int | str | None) -> WorkSizes:
             "allow more, or clean parts of the frame"
         )
     left = limit - planes - _BASE_BYTES
-    tile = _halve(CPU_TILE, _SMALLEST_TILE, lambda side: _tile_bytes(side) <= left)
+    largest = default_tile(model)
+    tile = _halve(largest, _SMALLEST_TILE, lambda side: _tile_bytes(side, model) <= left)
     return WorkSizes(
-        tile=None if tile == CPU_TILE else tile,
+        tile=None if tile == largest else tile,
         batch=_halve(BATCH, _SMALLEST_BATCH, lambda n: n * _CUTOUT_BYTES <= left),
         band_rows=_halve(
             BAND_ROWS,
@@ -93,14 +97,15 @@ def plan_work(shape: tuple[int, ...], memory: int | str | None) -> WorkSizes:
     )
 
 
-def _tile_bytes(side: int) -> int:
-    return (side + _TILE_MARGIN) ** 2 * _TILE_PIXEL_BYTES
+def _tile_bytes(side: int, model: Model) -> int:
+    per_pixel = _FAST_PIXEL_BYTES if model.kind == FAST else _TILE_PIXEL_BYTES
+    return (side + 2 * model.graph.halo) ** 2 * per_pixel
 
 
 def _halve(size: int, smallest: int, fits: Callable[[int], bool]) -> int:
     """Return the size, halved until it fits or is the smallest."""
     while size > smallest and not fits(size):
-        size //= 2
+        size = max(size // 2, smallest)
     return size
 
 

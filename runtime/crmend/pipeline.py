@@ -247,8 +247,8 @@ def _clean(
     start = time.perf_counter()
     seconds: dict[str, float] = {}
     check_callable(options.progress, "progress")
-    sizes = plan_work(frame.image.shape, options.memory)
     finder, inpainter = _load_models(options)
+    sizes = plan_work(frame.image.shape, options.memory, finder)
     limits = choose_limits(
         finder, options.threshold, options.seed_threshold, options.target_precision
     )

@@ -15,9 +15,10 @@ import crmend
 from crmend._cutout_network import run_network
 from crmend._memory import PLANE_BYTES, plan_work
 from crmend._star_cores import check_star_cores
+from crmend.detect import default_tile
 from crmend.errors import CrmendError, InvalidInputError, MissingFileError
 from crmend.inpaint import NETWORK
-from crmend.models import available_packs
+from crmend.models import available_packs, load_model
 from crmend.pipeline import CleanOptions, clean_in_place
 
 PACKS = Path(__file__).resolve().parents[1] / "data" / "packs"
@@ -197,26 +198,27 @@ def test_a_memory_limit_changes_sizes_but_not_the_result(image):
 
 def test_work_shrinks_with_the_memory():
     frame = (9232, 9216)
-    default = plan_work(frame, None)
+    model = load_model("generic", kind="detect_fast")
+    default = plan_work(frame, None, model)
     assert default.tile is None
-    assert plan_work(frame, "4GB") == default
-    tight = plan_work(frame, "1.75 GB")
+    assert plan_work(frame, "4GB", model) == default
+    tight = plan_work(frame, "1.75 GB", model)
     assert (tight.tile, tight.batch, tight.band_rows) == (128, 1, 64)
-    middle = plan_work(frame, int(2.12e9))
-    assert 64 < middle.tile < 256
+    middle = plan_work(frame, int(2.12e9), model)
+    assert 128 < middle.tile < default_tile(model)
     assert 1 < middle.batch < default.batch
 
 
 @pytest.mark.parametrize("memory", ["1GB", 10**9, "800 MB", "0.5GiB"])
 def test_less_memory_than_the_planes_is_an_error(memory):
     with pytest.raises(InvalidInputError, match=r"take 1\.7 GB"):
-        plan_work((9232, 9216), memory)
+        plan_work((9232, 9216), memory, load_model("generic", kind="detect_fast"))
 
 
 @pytest.mark.parametrize("memory", ["much", "", "2 PB", -1, 0, True, 1.5])
 def test_memory_that_is_no_size(memory):
     with pytest.raises(InvalidInputError, match="expected bytes, or a size"):
-        plan_work((10, 10), memory)
+        plan_work((10, 10), memory, load_model("generic", kind="detect_fast"))
 
 
 def test_progress_names_the_stage(image):
