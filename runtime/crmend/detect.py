@@ -21,6 +21,7 @@ from crmend._inputs import (
 )
 from crmend._kernels import FILL_HALF_WIDTH, fill_invalid
 from crmend._limits import Limits, choose_limits
+from crmend._line_noise import even_noise
 from crmend._lows import raise_lows
 from crmend._normalise import Scale, measure_scale
 from crmend._pixel_checks import warn_of_digits, warn_of_pixels
@@ -324,6 +325,7 @@ def fill_probability(
     """
     origins = grid.origins
     if isinstance(scale, Scale):
+        image, scale = even_noise(image, invalid, scale)
         image, invalid = raise_lows(image, invalid, scale)
     for count, origin in enumerate(origins, start=1):
         pixels = _read_input(image, invalid, scale, grid, origin)
