@@ -325,8 +325,8 @@ def fill_probability(
     """
     origins = grid.origins
     if isinstance(scale, Scale):
-        image, scale = even_noise(image, invalid, scale)
         image, invalid = raise_lows(image, invalid, scale)
+        image, scale = even_noise(image, invalid, scale)
     for count, origin in enumerate(origins, start=1):
         pixels = _read_input(image, invalid, scale, grid, origin)
         # Networks learn most borders where a crop ends and nothing is mirrored.
