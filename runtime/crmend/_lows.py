@@ -30,8 +30,9 @@ _DEPTH = 1.0
 _NEAR = 3.0
 _FEW, _MUCH, _STEEP = 0.5, 0.1, 0.5
 """Light fills a frame where fewer than such a share of its meshes lies near the background
-[`_NEAR` noises], more than such a share lower than that, and half of the steps from mesh to mesh
-along rows or columns are larger than so much [noise].  Amplifiers of other levels are flat."""
+[`_NEAR` noises], more than such a share lower than that, and half of the steps from one mesh
+to the next, along rows or columns, are larger than so much [noise].  Amplifiers of other levels
+are flat."""
 
 _ABOVE = 3.0
 """So far above the lowest mesh around it lies the surface that is taken off, at most [noise].
