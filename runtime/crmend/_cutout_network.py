@@ -10,12 +10,16 @@ from numpy.typing import NDArray
 from crmend._background import Surface
 from crmend._kernels import smooth_fill
 from crmend._profile import fit_profiles
+from crmend._saturated import saturated_by_rays
 from crmend._tiling import Progress
-from crmend.cutouts import CutoutPlan
+from crmend.cutouts import CutoutBatch, CutoutPlan
 from crmend.models import Model
 
 LOST = 0.8
 """Part of the square of `CORE` around a source, from which on its core is lost."""
+
+BELOW = 5.0
+"""What is so far below all pixels of a cutout, and below the background, is no sky [noise]."""
 
 LEAST_PEAK = 1.0
 """Peak of a profile, below which none fits [noise]."""
@@ -35,6 +39,7 @@ def network_inputs(
     names: tuple[str, ...],
     psf: NDArray[np.float64] | None = None,
     threads: int = 1,
+    saturated: NDArray[np.bool_] | None = None,
 ) -> tuple[NDArray[np.float32], ...]:
     """Fill the CR pixels of cutouts as the network expects it; return its inputs.
 
@@ -51,6 +56,8 @@ def network_inputs(
         The frame's PSF (`crmend._psf.measure_psf`), if it is known.
     threads : int
         Cutouts that are filled at the same time.
+    saturated : (n, h, w) bool array or None
+        True = says nothing of the source's profile.
 
     Returns
     -------
@@ -66,7 +73,8 @@ def network_inputs(
         with np.errstate(over="ignore", invalid="ignore"):
             smooth_fill(stamps[part], cr_mask[part])
             if "profile" in names:
-                fit_profiles(stamps[part], cr_mask[part], known, arrays[-1][part])
+                full = None if saturated is None else saturated[part]
+                fit_profiles(stamps[part], cr_mask[part], known, arrays[-1][part], full)
 
     size = -(-len(stamps) // max(threads, 1))
     parts = [slice(i, i + size) for i in range(0, len(stamps), size)]
@@ -82,6 +90,7 @@ def run_network(
     image: NDArray[np.float32],
     cr_mask: NDArray[np.bool_],
     invalid: NDArray[np.bool_],
+    excluded: NDArray[np.bool_],
     noise: float,
     background: Surface,
     psf: NDArray[np.float64] | None,
@@ -96,10 +105,14 @@ def run_network(
     uncertainty is NaN where the graph gives none.  The image stays as it is meanwhile, so that
     no cutout depends on the one before it.
     """
+    rays = saturated_by_rays(image, cr_mask, invalid, excluded, background, noise)
+    if rays.size:
+        cr_mask = cr_mask.copy()
+        cr_mask.flat[rays] = True
     values = np.empty(plan.pixels.size, dtype=np.float32)
     sigma = np.full_like(values, np.nan)
     done = 0
-    for stamps in plan.batches(image, cr_mask, invalid, background, batch):
+    for stamps in plan.batches(image, cr_mask, invalid, background, batch, excluded):
         done += len(stamps.image)
         # What overflows is not finite, and keeps the median.
         with np.errstate(over="ignore", invalid="ignore"):
@@ -109,12 +122,18 @@ def run_network(
                 model.inputs,
                 psf,
                 model.threads,
+                stamps.saturated,
             )
             mended, *spread = model.run(*arrays, last=done == len(plan))
             if "profile" in model.inputs:
                 if psf is not None:
                     mended = arrays[0] + np.float32(CORRECTED) * (mended - arrays[0])
                 mended[_unknown(stamps.cr_mask, arrays[-1])] = np.nan
+                wrong = _beyond_training(mended[:, 0], arrays[0][:, 0], stamps)
+                if wrong.any():
+                    mended[wrong, 0] = _smooth(stamps, wrong, noise)
+                    for one in spread:
+                        one[wrong] = np.minimum(one[wrong], np.abs(mended[wrong]) + BELOW)
             whole = mended[:, 0] * np.float32(noise) + stamps.background
             values[stamps.pixels] = plan.pick(whole, stamps, image.shape[1])
             for one in spread:
@@ -134,3 +153,27 @@ def _unknown(cr_mask: NDArray[np.bool_], profiles: NDArray[np.float32]) -> NDArr
     core = np.s_[middle - CORE : middle + CORE + 1]
     lost = cr_mask[:, core, core].mean(axis=(1, 2)) > LOST
     return np.asarray(lost & (profiles.max(axis=(1, 2, 3)) < LEAST_PEAK))
+
+
+def _beyond_training(
+    mended: NDArray[np.float32], filled: NDArray[np.float32], stamps: CutoutBatch
+) -> NDArray[np.bool_]:
+    """Return which cutouts are not what the network learnt, (n,).
+
+    Their source is saturated, or mended to less than any sky; both arrays are in noise units.
+    """
+    middle = filled.shape[-1] // 2
+    core = np.s_[middle - 1 : middle + 2]
+    saturated = stamps.saturated[:, core, core].any(axis=(1, 2))
+    good = np.where(stamps.cr_mask, np.float32(0.0), filled).min(axis=(1, 2))
+    lowest = np.where(stamps.cr_mask, mended, np.float32(np.inf)).min(axis=(1, 2))
+    return np.asarray(saturated | (lowest < good - BELOW))
+
+
+def _smooth(
+    stamps: CutoutBatch, chosen: NDArray[np.bool_], noise: float
+) -> NDArray[np.float32]:
+    """Return some of the cutouts filled from their surroundings alone [noise]."""
+    filled = (stamps.image[chosen] - stamps.background[chosen]) / np.float32(noise)
+    smooth_fill(filled, stamps.cr_mask[chosen])
+    return np.asarray(filled)

@@ -38,6 +38,7 @@ def fit_profiles(
     cr_mask: NDArray[np.bool_],
     psf: NDArray[np.float64],
     profiles: NDArray[np.float32],
+    saturated: NDArray[np.bool_] | None = None,
 ) -> None:
     """Fit the source in the middle of each cutout and fill its lost pixels, in place.
 
@@ -56,13 +57,18 @@ def fit_profiles(
         known: a Moffat profile is.
     profiles : (n, ny, nx) float32 array
         Filled with the profiles, without background.
+    saturated : (n, ny, nx) bool array or None
+        True = not looked at either, but kept.
     """
     ny, nx = stamps.shape[1:]
     radius = np.hypot(*np.ogrid[-(ny // 2) : ny - ny // 2, -(nx // 2) : nx - nx // 2])
     share = np.clip((FADE[1] - radius) / (FADE[1] - FADE[0]), 0.0, 1.0)
     near, far = radius < FADE[1], radius >= RING
     found = np.empty(N)
-    for stamp, lost, profile in zip(stamps, cr_mask, profiles, strict=True):
+    full = np.zeros_like(cr_mask) if saturated is None else saturated
+    for stamp, hole, lost, profile in zip(
+        stamps, cr_mask, cr_mask | full, profiles, strict=True
+    ):
         around = stamp[far & ~lost]
         # Where the sky rises to somewhere, the source may stand on as much.
         sky = max(SKY, RISE * abs(float(np.median(around)))) if around.size else SKY
@@ -72,12 +78,12 @@ def fit_profiles(
             fit_source(stamp, lost, psf, MOFFAT, found, sky)
             draw_source(found, psf, MOFFAT, profile)
             background = float(found[7])
-        if not _believable(stamp, lost, profile):
+        if not _believable(stamp, hole, profile):
             profile[:] = 0.0
             continue
-        hole = lost & near
-        part = share[hole]
-        stamp[hole] = part * (profile[hole] + background) + (1.0 - part) * stamp[hole]
+        filled = hole & near
+        part = share[filled]
+        stamp[filled] = part * (profile[filled] + background) + (1.0 - part) * stamp[filled]
 
 
 def _fit_both(

@@ -39,12 +39,15 @@ class CutoutBatch:
         Which of the plan's pixels these stamps mend.
     background : (n, 64, 64) float32 array
         In the image's unit.
+    saturated : (n, 64, 64) bool array
+        True = more than was measured.
     """
 
     image: NDArray[np.float32]
     cr_mask: NDArray[np.bool_]
     pixels: slice
     background: NDArray[np.float32]
+    saturated: NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,6 +85,7 @@ class CutoutPlan:
         invalid: NDArray[np.bool_],
         background: Surface,
         size: int,
+        excluded: NDArray[np.bool_] | None = None,
     ) -> Iterator[CutoutBatch]:
         """Read the cutouts, `size` at a time.
 
@@ -99,25 +103,30 @@ class CutoutPlan:
             In the image's unit.
         size : int
             Cutouts in a batch; the last one may hold fewer.
+        excluded : (ny, nx) bool array or None
+            The invalid and the saturated pixels; None = none is saturated.
         """
         for first in range(0, len(self), size):
             last = min(first + size, len(self))
             stamps = np.empty((last - first, CUTOUT, CUTOUT), dtype=np.float32)
             masks = np.empty(stamps.shape, dtype=np.bool_)
             levels = np.empty_like(stamps)
-            for stamp, mask, level, i in zip(
-                stamps, masks, levels, range(first, last), strict=True
+            saturated = np.zeros_like(masks)
+            for stamp, mask, level, full, i in zip(
+                stamps, masks, levels, saturated, range(first, last), strict=True
             ):
                 rows, columns = self._span(i, image.shape)
                 window = np.ix_(rows, columns)
                 stamp[...] = image[window]
                 mask[...] = cr_mask[window]
                 level[...] = background.at(rows, columns)
+                if excluded is not None:
+                    full[...] = excluded[window] & ~invalid[window] & ~mask
                 unusable = (invalid[window] & ~mask) | ~np.isfinite(stamp)
                 if unusable.any():
                     fill_invalid(stamp, unusable, float(np.median(level)), stamp)
             pixels = slice(int(self.starts[first]), int(self.starts[last]))
-            yield CutoutBatch(stamps, masks, pixels, levels)
+            yield CutoutBatch(stamps, masks, pixels, levels, saturated)
 
     def pick(
         self, values: NDArray[np.float32], batch: CutoutBatch, nx: int

@@ -22,7 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 from crmend._arrays import own_copy, own_error, unweighted
 from crmend._background import measure_background
 from crmend._charge import limit_by_observed
-from crmend._cutout_network import run_network
+from crmend._cutout_network import BELOW, run_network
 from crmend._gaps import median_fill
 from crmend._holes import fill_holes
 from crmend._inputs import (
@@ -308,7 +308,17 @@ def inpaint_into(
         )  # fmt: skip
     with stopwatch(seconds, "network"):
         values, sigma = run_network(
-            image, cr_mask, invalid, scale.noise, background, psf, plan, model, batch, progress
+            image,
+            cr_mask,
+            invalid,
+            excluded,
+            scale.noise,
+            background,
+            psf,
+            plan,
+            model,
+            batch,
+            progress,
         )
     with stopwatch(seconds, "median"):
         lines, line_error = fill_lines(
@@ -331,9 +341,13 @@ def inpaint_into(
     image.flat[flat[on_line]] = lines[on_line]
     raised[on_line] = np.maximum(line_error, neighbours)[on_line]
     if additive:
+        # However uncertain a fill is, no sky lies below this.
+        lowest = background.of(*np.divmod(pixels, image.shape[1])) - BELOW * scale.noise
+        lowest = np.fmin(np.fmin(lowest, values), observed[order])
         values, own = limit_by_observed(
             values, own, observed[order], raised[order], scale.noise, detected
         )
+        values = np.maximum(values, lowest)
     image.flat[pixels], raised[order] = values, own
     error.flat[flat] = raised
     method = cr_mask.astype(np.uint8)
