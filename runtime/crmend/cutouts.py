@@ -104,7 +104,8 @@ class CutoutPlan:
         size : int
             Cutouts in a batch; the last one may hold fewer.
         excluded : (ny, nx) bool array or None
-            The invalid and the saturated pixels; None = none is saturated.
+            The invalid and the saturated pixels; None = none is saturated.  Those of the
+            mask are filled with the background.
         """
         for first in range(0, len(self), size):
             last = min(first + size, len(self))
@@ -121,7 +122,9 @@ class CutoutPlan:
                 mask[...] = cr_mask[window]
                 level[...] = background.at(rows, columns)
                 if excluded is not None:
-                    full[...] = excluded[window] & ~invalid[window] & ~mask
+                    full[...] = excluded[window] & ~invalid[window]
+                    stamp[full & mask] = level[full & mask]
+                    full &= ~mask
                 unusable = (invalid[window] & ~mask) | ~np.isfinite(stamp)
                 if unusable.any():
                     fill_invalid(stamp, unusable, float(np.median(level)), stamp)

@@ -1,0 +1,109 @@
+"""Cosmic rays beside saturated pixels: of a star, and of their own."""
+
+import numpy as np
+import pytest
+
+import crmend
+from crmend._background import Surface
+from crmend._cutout_network import _beyond_training
+from crmend._saturated import saturated_by_rays
+from crmend.cutouts import CutoutBatch
+
+SKY, NOISE, FULL = 60.0, 8.0, 70_000.0
+SHAPE = (240, 240)
+STAR, RAY = (120, 120), (80, 160)
+
+
+def star(y: float, x: float, flux: float) -> np.ndarray:
+    rows, columns = np.indices(SHAPE)
+    squares = (rows - y) ** 2 + (columns - x) ** 2
+    return flux / (2 * np.pi) * (0.9 * np.exp(-squares / 2) + 0.1 / 16 * np.exp(-squares / 32))
+
+
+@pytest.fixture(scope="module")
+def field():
+    """Return light [e-] with a star that saturates, and its noisy image."""
+    rng = np.random.default_rng(7)
+    light = star(*STAR, 2e6)
+    for y in range(20, 240, 40):
+        for x in range(20, 240, 40):
+            offset = rng.uniform(-3, 3, 2)
+            light += star(y + offset[0], x + offset[1], rng.uniform(3e3, 6e4))
+    image = rng.normal(SKY + light, np.sqrt(NOISE**2 + light))
+    return light + SKY, np.minimum(image, FULL).astype(np.float32)
+
+
+@pytest.mark.parametrize("pack", ["csst_msc/08", "generic"])
+def test_beside_a_saturated_star_mending_stays_within_what_can_be(field, pack):
+    light, image = field
+    mask = np.zeros(SHAPE, bool)
+    for step in range(8):
+        mask[STAR[0] - 8 + step, STAR[1] - 3 + step // 2 : STAR[1] + step // 2] = True
+    saturated = image >= FULL
+    mask &= ~saturated
+    hit = np.where(mask, image + 5_000.0, image).astype(np.float32)
+    mended = crmend.inpaint(hit, mask, model=pack, saturated=saturated)
+    np.testing.assert_array_equal(mended.image[~mask], hit[~mask])
+    assert mended.image[mask].min() > SKY - 6 * NOISE
+    assert mended.image[mask].max() < 1.5 * FULL
+    bright = mask & (light > 1_000.0)
+    ratio = mended.image[bright] / light[bright]
+    assert np.median(np.abs(ratio - 1.0)) < 0.5
+    assert (mended.error[mask] < mended.image[mask] + 10 * NOISE).all()
+
+
+def ray(image: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the image with a cosmic ray that saturates two pixels; its mask; those two."""
+    y, x = RAY
+    hit = image.copy()
+    charge = np.zeros(SHAPE)
+    charge[y - 1 : y + 2, x - 2 : x + 3] = [
+        [0, 900, 5_000, 90, 0],
+        [300, 19_000, 90_000, 6_000, 40],
+        [60, 5_000, 95_000, 16_000, 200],
+    ]
+    hit += charge.astype(np.float32)
+    full = hit >= FULL
+    full &= charge > 0
+    return np.minimum(hit, FULL), (charge > 1) & ~full, full
+
+
+def test_pixels_that_a_cosmic_ray_saturates_are_no_star(field):
+    _, image = field
+    hit, mask, full = ray(image)
+    saturated = hit >= FULL
+    assert np.count_nonzero(full) == 2
+    mended = crmend.inpaint(hit, mask, model="csst_msc/08", saturated=saturated)
+    left = mended.image[mask] - SKY
+    assert np.abs(left).max() < 6 * NOISE
+    np.testing.assert_array_equal(mended.image[full], hit[full])
+
+
+def test_only_saturated_pixels_without_light_around_are_of_rays(field):
+    _, image = field
+    hit, mask, full = ray(image)
+    saturated = hit >= FULL
+    near = np.zeros(SHAPE, bool)
+    near[STAR[0] - 6 : STAR[0] + 7, STAR[1] - 1] = True
+    sky = Surface(np.array([SKY, 0, 0, 0, 0, 0]))
+    nothing = np.zeros(SHAPE, bool)
+    found = saturated_by_rays(hit, mask | (near & ~saturated), nothing, saturated, sky, NOISE)
+    np.testing.assert_array_equal(found, np.flatnonzero(full))
+    assert saturated_by_rays(hit, mask, nothing, nothing, sky, NOISE).size == 0
+    assert saturated_by_rays(hit, nothing, nothing, saturated, sky, NOISE).size == 0
+
+
+def test_a_cutout_mended_to_less_than_any_sky_or_saturated_is_not_believed():
+    shape = (4, 64, 64)
+    nothing, mask = np.zeros(shape, bool), np.zeros(shape, bool)
+    mask[:, 30:34, 30] = True
+    saturated = nothing.copy()
+    saturated[1, 31, 33] = saturated[2, 20, 20] = True
+    image = np.random.default_rng(1).normal(SKY, NOISE, shape).astype(np.float32)
+    flat = np.full(shape, SKY, np.float32)
+    stamps = CutoutBatch(image, mask, slice(0, 16), flat, saturated)
+    filled = (image - flat) / np.float32(NOISE)
+    mended = filled.copy()
+    mended[3, 31, 30] = -40.0
+    wrong = _beyond_training(mended, filled, stamps)
+    np.testing.assert_array_equal(wrong, [False, True, False, True])
