@@ -21,6 +21,10 @@ LOST = 0.8
 BELOW = 5.0
 """What is so far below all pixels of a cutout, and below the background, is no sky [noise]."""
 
+FAR_BELOW, AROUND = 0.2, 6
+"""A network that lies below it by more than such a part of the brightest good pixel within so
+many px of the middle is wrong about the source, too."""
+
 LEAST_PEAK = 1.0
 """Peak of a profile, below which none fits [noise]."""
 
@@ -158,16 +162,22 @@ def _unknown(cr_mask: NDArray[np.bool_], profiles: NDArray[np.float32]) -> NDArr
 def _beyond_training(
     mended: NDArray[np.float32], filled: NDArray[np.float32], stamps: CutoutBatch
 ) -> NDArray[np.bool_]:
-    """Return which cutouts are not what the network learnt, (n,).
+    """Return which cutouts are not what the network learnt, (n,); clip what is below any sky.
 
-    Their source is saturated, or mended to less than any sky; both arrays are in noise units.
+    Their source is saturated, or mended to far less than any sky; both arrays are in noise
+    units, and `mended` is written to.
     """
     middle = filled.shape[-1] // 2
-    core = np.s_[middle - 1 : middle + 2]
-    saturated = stamps.saturated[:, core, core].any(axis=(1, 2))
-    good = np.where(stamps.cr_mask, np.float32(0.0), filled).min(axis=(1, 2))
+    core = np.s_[:, middle - 1 : middle + 2, middle - 1 : middle + 2]
+    around = np.s_[
+        :, middle - AROUND : middle + AROUND + 1, middle - AROUND : middle + AROUND + 1
+    ]
+    saturated = stamps.saturated[core].any(axis=(1, 2))
+    good = np.where(stamps.cr_mask, np.float32(0.0), filled)
     lowest = np.where(stamps.cr_mask, mended, np.float32(np.inf)).min(axis=(1, 2))
-    return np.asarray(saturated | (lowest < good - BELOW))
+    least = good.min(axis=(1, 2)) - BELOW
+    np.maximum(mended, least[:, np.newaxis, np.newaxis], out=mended)
+    return np.asarray(saturated | (lowest < least - FAR_BELOW * good[around].max(axis=(1, 2))))
 
 
 def _smooth(

@@ -5,7 +5,7 @@ import pytest
 
 import crmend
 from crmend._background import Surface
-from crmend._cutout_network import _beyond_training
+from crmend._cutout_network import BELOW, _beyond_training
 from crmend._saturated import saturated_by_rays
 from crmend.cutouts import CutoutBatch
 
@@ -93,7 +93,7 @@ def test_only_saturated_pixels_without_light_around_are_of_rays(field):
     assert saturated_by_rays(hit, nothing, nothing, saturated, sky, NOISE).size == 0
 
 
-def test_a_cutout_mended_to_less_than_any_sky_or_saturated_is_not_believed():
+def test_a_cutout_that_is_saturated_or_far_below_any_sky_is_not_believed():
     shape = (4, 64, 64)
     nothing, mask = np.zeros(shape, bool), np.zeros(shape, bool)
     mask[:, 30:34, 30] = True
@@ -103,7 +103,9 @@ def test_a_cutout_mended_to_less_than_any_sky_or_saturated_is_not_believed():
     flat = np.full(shape, SKY, np.float32)
     stamps = CutoutBatch(image, mask, slice(0, 16), flat, saturated)
     filled = (image - flat) / np.float32(NOISE)
+    filled[:, 33, 35] = 100.0
     mended = filled.copy()
-    mended[3, 31, 30] = -40.0
+    mended[0, 31, 30], mended[3, 31, 30] = -20.0, -60.0
     wrong = _beyond_training(mended, filled, stamps)
     np.testing.assert_array_equal(wrong, [False, True, False, True])
+    assert -15.0 < mended[0, 31, 30] < -BELOW
