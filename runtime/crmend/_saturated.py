@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
-from scipy.spatial import cKDTree
+from scipy.ndimage import maximum_filter
 
 from crmend._background import Surface
 
@@ -50,34 +50,54 @@ def saturated_by_rays(
     (n,) intp array
         Flat indices, ascending.
     """
-    ny, nx = image.shape
-    saturated = np.flatnonzero(excluded)
-    saturated = saturated[~invalid.ravel()[saturated]]
-    if saturated.size == 0:
-        return saturated
-    places = np.stack(np.divmod(saturated, nx), axis=1)
-    pairs = cKDTree(places).query_pairs(1.5, output_type="ndarray")
-    links = coo_matrix((np.ones(len(pairs)), pairs.T), shape=(len(places),) * 2)
-    count, group = connected_components(links, directed=False)
-    order = np.argsort(group, kind="stable")
-    ends = np.cumsum(np.bincount(group, minlength=count))
-    offsets = np.stack(np.meshgrid(*[np.arange(-_REACH, _REACH + 1)] * 2), axis=-1)
-    found = []
-    for members in np.split(order, ends[:-1]):
-        if len(members) > _LARGEST:
-            continue
-        around = (places[members, np.newaxis] + offsets.reshape(1, -1, 2)).reshape(-1, 2)
-        inside = (around >= 0).all(axis=1) & (around < (ny, nx)).all(axis=1)
-        rows, columns = np.unique(around[inside], axis=0).T
-        hit = cr_mask[rows, columns]
-        usable = ~hit & ~excluded[rows, columns] & np.isfinite(image[rows, columns])
-        if not hit.any() or not usable.any():
-            continue
-        rows, columns = rows[usable], columns[usable]
-        light = float(np.median(image[rows, columns] - background.of(rows, columns)))
-        peak = float(
-            image.flat[saturated[members]].max() - background.of(*places[members].T).min()
+    nx = image.shape[1]
+    found: list[int] = []
+    for members in _groups(cr_mask, invalid, excluded):
+        rows, columns = np.divmod(np.array(members), nx)
+        ys, xs = (
+            np.arange(max(index.min() - _REACH, 0), min(index.max() + _REACH + 1, length))
+            for index, length in zip((rows, columns), image.shape, strict=True)
         )
-        if light < max(_FAINT * peak, _DARK * noise):
-            found.append(members)
-    return np.sort(saturated[np.concatenate(found)]) if found else saturated[:0]
+        window = np.s_[ys[0] : ys[-1] + 1, xs[0] : xs[-1] + 1]
+        own = np.zeros(image[window].shape, dtype=bool)
+        own[rows - ys[0], columns - xs[0]] = True
+        usable = maximum_filter(own, 2 * _REACH + 1) & np.isfinite(image[window])
+        usable &= ~cr_mask[window] & ~excluded[window]
+        if not usable.any():
+            continue
+        above = image[window] - background.at(ys, xs)
+        if np.median(above[usable]) < max(_FAINT * above[own].max(), _DARK * noise):
+            found += members
+    return np.array(sorted(found), dtype=np.intp)
+
+
+def _groups(
+    cr_mask: NDArray[np.bool_], invalid: NDArray[np.bool_], excluded: NDArray[np.bool_]
+) -> Iterator[list[int]]:
+    """Yield the flat indices of each small group of saturated pixels that touches a CR."""
+    ny, nx = cr_mask.shape
+    steps = [(j, i) for j in (-1, 0, 1) for i in (-1, 0, 1)]
+
+    def around(flat: NDArray[np.intp]) -> NDArray[np.intp]:
+        """Return the saturated pixels that touch some pixels, or are among them."""
+        y, x = np.divmod(flat, nx)
+        touched = []
+        for j, i in steps:
+            inside = (y + j >= 0) & (y + j < ny) & (x + i >= 0) & (x + i < nx)
+            places = flat[inside] + j * nx + i
+            touched.append(places[excluded.flat[places] & ~invalid.flat[places]])
+        return np.unique(np.concatenate(touched))
+
+    seen: set[int] = set()
+    for seed in around(np.flatnonzero(cr_mask)):
+        if int(seed) in seen:
+            continue
+        group, edge = {int(seed)}, np.array([seed])
+        while edge.size and len(group) <= _LARGEST:
+            edge = np.array([p for p in around(edge) if int(p) not in group], dtype=np.intp)
+            group |= set(edge.tolist())
+        # What meets a group that was too large belongs to it.
+        whole = len(group) <= _LARGEST and not group & seen
+        seen |= group
+        if whole:
+            yield sorted(group)
