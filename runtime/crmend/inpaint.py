@@ -164,7 +164,8 @@ def inpaint(
     invalid : (ny, nx) array-like of bool, or None
         True = bad pixel: its value is used for nothing, and kept.
     saturated : (ny, nx) array-like of bool, or None
-        True = saturated: seen by the network, but by no median, and kept.
+        True = saturated: kept, and seen by no fit and no median; a source whose core is
+        saturated is mended by the smooth fill.
     sources : SourceCatalog, astropy Table, structured array, str, Path or None
         Positions of stars and galaxies, or a FITS table of them, with the columns x and y
         (see `crmend.sources.read_catalog`); None = find them.  The network mends CR pixels
