@@ -21,10 +21,6 @@ LOST = 0.8
 BELOW = 5.0
 """What is so far below all pixels of a cutout, and below the background, is no sky [noise]."""
 
-FAR_BELOW, AROUND = 0.2, 6
-"""A network that lies below it by more than such a part of the brightest good pixel within so
-many px of the middle is wrong about the source, too."""
-
 LEAST_PEAK = 1.0
 """Peak of a profile, below which none fits [noise]."""
 
@@ -133,11 +129,12 @@ def run_network(
                 if psf is not None:
                     mended = arrays[0] + np.float32(CORRECTED) * (mended - arrays[0])
                 mended[_unknown(stamps.cr_mask, arrays[-1])] = np.nan
-                wrong = _beyond_training(mended[:, 0], arrays[0][:, 0], stamps)
-                if wrong.any():
-                    mended[wrong, 0] = _smooth(stamps, wrong, noise)
+                mended[:, 0] = _above_any_sky(mended[:, 0], arrays[0][:, 0], stamps.cr_mask)
+                full = _saturated(stamps)
+                if full.any():
+                    mended[full, 0] = _smooth(stamps, full, noise)
                     for one in spread:
-                        one[wrong] = np.minimum(one[wrong], np.abs(mended[wrong]) + BELOW)
+                        one[full] = np.minimum(one[full], np.abs(mended[full]) + BELOW)
             whole = mended[:, 0] * np.float32(noise) + stamps.background
             values[stamps.pixels] = plan.pick(whole, stamps, image.shape[1])
             for one in spread:
@@ -159,25 +156,20 @@ def _unknown(cr_mask: NDArray[np.bool_], profiles: NDArray[np.float32]) -> NDArr
     return np.asarray(lost & (profiles.max(axis=(1, 2, 3)) < LEAST_PEAK))
 
 
-def _beyond_training(
-    mended: NDArray[np.float32], filled: NDArray[np.float32], stamps: CutoutBatch
-) -> NDArray[np.bool_]:
-    """Return which cutouts are not what the network learnt, (n,); clip what is below any sky.
-
-    Their source is saturated, or mended to far less than any sky; both arrays are in noise
-    units, and `mended` is written to.
-    """
-    middle = filled.shape[-1] // 2
+def _saturated(stamps: CutoutBatch) -> NDArray[np.bool_]:
+    """Return which cutouts have a source whose core is saturated, (n,): none was learnt."""
+    middle = stamps.saturated.shape[-1] // 2
     core = np.s_[:, middle - 1 : middle + 2, middle - 1 : middle + 2]
-    around = np.s_[
-        :, middle - AROUND : middle + AROUND + 1, middle - AROUND : middle + AROUND + 1
-    ]
-    saturated = stamps.saturated[core].any(axis=(1, 2))
-    good = np.where(stamps.cr_mask, np.float32(0.0), filled)
-    lowest = np.where(stamps.cr_mask, mended, np.float32(np.inf)).min(axis=(1, 2))
-    least = good.min(axis=(1, 2)) - BELOW
-    np.maximum(mended, least[:, np.newaxis, np.newaxis], out=mended)
-    return np.asarray(saturated | (lowest < least - FAR_BELOW * good[around].max(axis=(1, 2))))
+    return np.asarray(stamps.saturated[core].any(axis=(1, 2)))
+
+
+def _above_any_sky(
+    mended: NDArray[np.float32], filled: NDArray[np.float32], cr_mask: NDArray[np.bool_]
+) -> NDArray[np.float32]:
+    """Clip what a network made lower than any good pixel and the background, (n, h, w)."""
+    least = np.where(cr_mask, np.float32(0.0), filled).min(axis=(1, 2), keepdims=True)
+    clipped: NDArray[np.float32] = np.maximum(mended, least - np.float32(BELOW))
+    return clipped
 
 
 def _smooth(

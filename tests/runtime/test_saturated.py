@@ -5,7 +5,7 @@ import pytest
 
 import crmend
 from crmend._background import Surface
-from crmend._cutout_network import BELOW, _beyond_training
+from crmend._cutout_network import BELOW, _above_any_sky, _saturated
 from crmend._saturated import saturated_by_rays
 from crmend.cutouts import CutoutBatch
 
@@ -93,19 +93,25 @@ def test_only_saturated_pixels_without_light_around_are_of_rays(field):
     assert saturated_by_rays(hit, nothing, nothing, saturated, sky, NOISE).size == 0
 
 
-def test_a_cutout_that_is_saturated_or_far_below_any_sky_is_not_believed():
-    shape = (4, 64, 64)
-    nothing, mask = np.zeros(shape, bool), np.zeros(shape, bool)
-    mask[:, 30:34, 30] = True
+def test_cores_that_are_saturated_are_told_from_pixels_beside_them():
+    shape = (3, 64, 64)
+    nothing, flat = np.zeros(shape, bool), np.full(shape, SKY, np.float32)
     saturated = nothing.copy()
     saturated[1, 31, 33] = saturated[2, 20, 20] = True
-    image = np.random.default_rng(1).normal(SKY, NOISE, shape).astype(np.float32)
-    flat = np.full(shape, SKY, np.float32)
-    stamps = CutoutBatch(image, mask, slice(0, 16), flat, saturated)
-    filled = (image - flat) / np.float32(NOISE)
-    filled[:, 33, 35] = 100.0
+    stamps = CutoutBatch(flat, nothing, slice(0, 0), flat, saturated)
+    np.testing.assert_array_equal(_saturated(stamps), [False, True, False])
+
+
+def test_what_is_below_any_sky_is_clipped():
+    shape = (2, 64, 64)
+    mask = np.zeros(shape, bool)
+    mask[:, 30:34, 30] = True
+    filled = np.random.default_rng(1).normal(0.0, 1.0, shape).astype(np.float32)
+    filled[1, 10, 10] = -30.0  # a dark lane
     mended = filled.copy()
-    mended[0, 31, 30], mended[3, 31, 30] = -20.0, -60.0
-    wrong = _beyond_training(mended, filled, stamps)
-    np.testing.assert_array_equal(wrong, [False, True, False, True])
-    assert -15.0 < mended[0, 31, 30] < -BELOW
+    mended[:, 31, 30] = -20.0
+    clipped = _above_any_sky(mended, filled, mask)
+    assert clipped[0, 31, 30] == pytest.approx(filled[0][~mask[0]].min() - BELOW)
+    assert clipped[1, 31, 30] == -20.0
+    mended[0, 31, 30] = clipped[0, 31, 30]
+    np.testing.assert_array_equal(clipped, mended)
