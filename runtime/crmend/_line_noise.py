@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from crmend._normalise import MAD_TO_SIGMA, Scale, measure_scale
+from crmend._normalise import MAD_TO_SIGMA, Scale, measure_scale, median_of_known
 
 _LENGTH = 48
 """Pixels along a line that its noise is measured on: to a sixth.  Lines may lean by a pixel in
@@ -105,11 +105,8 @@ def _measure(
 
 
 def _median(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the median of each column, or NaN where fewer than half of it is finite."""
-    ordered = np.sort(values, axis=0)  # NaN last
-    count = np.count_nonzero(~np.isnan(ordered), axis=0)
-    middle = np.maximum(count - 1, 0)[np.newaxis] // 2
-    median: NDArray[np.float32] = np.take_along_axis(ordered, middle, axis=0)[0]
+    """Return the median of each column, or NaN where fewer than half of it is known."""
+    median, count = median_of_known(values, axis=0)
     median[2 * count < len(values)] = np.nan
     return median
 

@@ -20,7 +20,7 @@ from scipy.ndimage import (
     uniform_filter,
 )
 
-from crmend._normalise import Scale
+from crmend._normalise import Scale, median_of_known
 
 _MESH = 32  # px
 _MAX_SAMPLES = 4_000_000
@@ -227,11 +227,7 @@ def _mesh_levels(
         constant_values=np.nan,
     )
     meshes = sample.reshape(ny, side, nx, side).swapaxes(1, 2).reshape(ny, nx, side * side)
-    # NaN sort last, so the median of the others stands in their middle.
-    meshes.sort(axis=-1)
-    count = np.count_nonzero(~np.isnan(meshes), axis=-1)
-    middle = np.maximum(count - 1, 0) // 2
-    chosen = np.take_along_axis(meshes, middle[..., np.newaxis], axis=-1)[..., 0]
+    chosen, count = median_of_known(meshes, axis=-1)
     levels: NDArray[np.float32] = (chosen - np.float32(scale.background)) / np.float32(
         scale.noise
     )

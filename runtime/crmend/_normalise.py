@@ -101,6 +101,20 @@ def to_detect_input(image: NDArray[np.float32], scale: Scale) -> NDArray[np.floa
     return softened
 
 
+def median_of_known(
+    values: NDArray[np.float32], axis: int
+) -> tuple[NDArray[np.float32], NDArray[np.intp]]:
+    """Return the lower median of what is not NaN along an axis, and how many those are.
+
+    The values are sorted in place; where there is none the median is NaN.
+    """
+    values.sort(axis=axis)  # NaN last, so the median of the others stands in their middle
+    count = np.count_nonzero(~np.isnan(values), axis=axis)
+    middle = np.expand_dims(np.maximum(count - 1, 0) // 2, axis)
+    median: NDArray[np.float32] = np.take_along_axis(values, middle, axis=axis).squeeze(axis)
+    return median, count
+
+
 def parameters() -> dict[str, float]:
     """Return the parameters that the model card records beside `NAME`."""
     return {

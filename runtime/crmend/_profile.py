@@ -65,10 +65,8 @@ def fit_profiles(
     share = np.clip((FADE[1] - radius) / (FADE[1] - FADE[0]), 0.0, 1.0)
     near, far = radius < FADE[1], radius >= RING
     found = np.empty(N)
-    full = np.zeros_like(cr_mask) if saturated is None else saturated
-    for stamp, hole, lost, profile in zip(
-        stamps, cr_mask, cr_mask | full, profiles, strict=True
-    ):
+    unseen = cr_mask if saturated is None else cr_mask | saturated
+    for stamp, hole, lost, profile in zip(stamps, cr_mask, unseen, profiles, strict=True):
         around = stamp[far & ~lost]
         # Where the sky rises to somewhere, the source may stand on as much.
         sky = max(SKY, RISE * abs(float(np.median(around)))) if around.size else SKY

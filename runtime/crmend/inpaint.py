@@ -309,18 +309,9 @@ def inpaint_into(
         )  # fmt: skip
     with stopwatch(seconds, "network"):
         values, sigma = run_network(
-            image,
-            cr_mask,
-            invalid,
-            excluded,
-            scale.noise,
-            background,
-            psf,
-            plan,
-            model,
-            batch,
-            progress,
-        )
+            image, cr_mask, invalid, excluded, scale.noise, background, psf, plan, model,
+            batch, progress,
+        )  # fmt: skip
     with stopwatch(seconds, "median"):
         lines, line_error = fill_lines(
             image, error, cr_mask, excluded, scale.noise, model.threads
