@@ -148,7 +148,7 @@ def _fill_cells(
         top = y[pixels[0]] // CELL * CELL - AROUND
         left = x[pixels[0]] // CELL * CELL - AROUND
         offsets[:] = 0
-        level = _window(
+        _window(
             image, error, cr_mask, excluded, noise, top, left, False, offsets, data, weight
         )
         shift, upright = _follow(data, weight)
@@ -158,9 +158,10 @@ def _fill_cells(
         if shift != 0:
             for i in range(_SIDE):
                 offsets[i] = round(shift * (i - 0.5 * (_SIDE - 1)) / _LEVER)
-            level = _window(
+            _window(
                 image, error, cr_mask, excluded, noise, top, left, across, offsets, data, weight
             )
+        level = _take_level(data, weight)
         for k in range(pixels.size):
             rows[k], columns[k] = y[pixels[k]] - top, x[pixels[k]] - left
             if across:
@@ -177,7 +178,7 @@ def _fill_cells(
         for k in range(pixels.size):
             i, j = rows[k], columns[k]
             if 0 <= j < _SIDE and _is_known(weight, i, j):
-                values[pixels[k]] = level + noise * model[i, j]
+                values[pixels[k]] = noise * (level + model[i, j])
                 sigma[pixels[k]] = noise * np.sqrt(max(misfit, 1.0) * variance[i, j])
                 clear[pixels[k]] = is_clear
 
@@ -195,14 +196,12 @@ def _window(
     offsets: NDArray[np.int64],
     data: NDArray[np.float64],
     weight: NDArray[np.float64],
-) -> float:
-    """Copy the pixels around a cell, in units of the noise above their median; return that.
+) -> None:
+    """Copy the pixels around a cell, in units of the noise; unknown ones are zeros.
 
     Row i begins `offsets[i]` pixels further; `across` turns rows into columns first.
     """
     ny, nx = image.shape
-    good = np.empty(_SIDE * _SIDE, np.float32)
-    count = 0
     for i in range(_SIDE):
         for j in range(_SIDE):
             y, x = top + i, left + j + offsets[i]
@@ -212,15 +211,25 @@ def _window(
             if not (0 <= y < ny and 0 <= x < nx) or cr_mask[y, x] or excluded[y, x]:
                 continue
             if np.isfinite(image[y, x]) and np.isfinite(error[y, x]):
-                data[i, j] = image[y, x]
+                data[i, j] = image[y, x] / noise
                 weight[i, j] = (noise / max(np.float64(error[y, x]), noise)) ** 2
-                good[count] = image[y, x]
-                count += 1
-    level = np.float64(np.median(good[:count])) if count > 0 else 0.0
+
+
+@njit
+def _take_level(data: NDArray[np.float64], weight: NDArray[np.float64]) -> float:
+    """Subtract the median of a window's known pixels from them; return it."""
+    good = np.empty(data.size)
+    count = 0
     for i in range(_SIDE):
         for j in range(_SIDE):
             if weight[i, j] > 0.0:
-                data[i, j] = (data[i, j] - level) / noise
+                good[count] = data[i, j]
+                count += 1
+    level = float(np.median(good[:count])) if count > 0 else 0.0
+    for i in range(_SIDE):
+        for j in range(_SIDE):
+            if weight[i, j] > 0.0:
+                data[i, j] -= level
     return level
 
 
@@ -235,14 +244,16 @@ def _follow(data: NDArray[np.float64], weight: NDArray[np.float64]) -> tuple[int
     # Copies, since each layout of an array would be compiled once more.
     data_t, weight_t = np.ascontiguousarray(data.T), np.ascontiguousarray(weight.T)
     left, right = _profile(data_t, weight_t, 0), _profile(data_t, weight_t, _LEVER)
-    columns, rows = _likeness(upper, lower, 0), _likeness(left, right, 0)
+    most_y, most_x = _structure(upper) * _structure(lower), _structure(left) * _structure(right)
+    columns, rows = _likeness(upper, lower, 0, most_y), _likeness(left, right, 0, most_x)
     if columns > ALIKE and not _swells(upper, _profile(data, weight, _BAND), lower):
         return 0, True
     if rows > ALIKE and not _swells(left, _profile(data_t, weight_t, _BAND), right):
         return 0, True
     best, shift, upright = ALIKE, MOST_SHIFT + 1, True
     for one in range(-MOST_SHIFT, MOST_SHIFT + 1):
-        columns, rows = _likeness(upper, lower, one), _likeness(left, right, one)
+        columns = _likeness(upper, lower, one, most_y)
+        rows = _likeness(left, right, one, most_x)
         if one != 0 and max(columns, rows) > best:
             best, shift, upright = max(columns, rows), one, columns >= rows
     return shift, upright
@@ -265,13 +276,30 @@ def _profile(
 
 
 @njit
-def _likeness(one: NDArray[np.float64], other: NDArray[np.float64], shift: int) -> float:
+def _structure(profile: NDArray[np.float64]) -> float:
+    """Return the root of a profile's squares beside a parabola; those of a part are less."""
+    known = np.flatnonzero(profile[1] > 0.0)
+    if known.size < _LEAST_COLUMNS:
+        return 0.0
+    rest = _without_parabola(2.0 * known / profile.shape[1] - 1.0, profile[0][known], known.size)
+    return float(np.sqrt(np.sum(rest**2)))
+
+
+@njit
+def _likeness(
+    one: NDArray[np.float64], other: NDArray[np.float64], shift: int, most: float
+) -> float:
     """Return the correlation of two profiles, of which `other` lies `shift` pixels further.
 
     Both without what a parabola describes, and corrected for noise; 0 where noise could have
-    made it.
+    made it.  Their covariance is `most` at most: of the sky that alone tells it is noise.
     """
     count = 0
+    noise = 0.0
+    for j in range(max(0, -shift), min(one.shape[1], one.shape[1] - shift)):
+        noise += one[1, j] * other[1, j + shift]
+    if most <= LEAST_SNR * np.sqrt(noise):
+        return 0.0
     kept = np.empty((5, one.shape[1]))
     for j in range(max(0, -shift), min(one.shape[1], one.shape[1] - shift)):
         if one[1, j] > 0.0 and other[1, j + shift] > 0.0:
@@ -283,10 +311,9 @@ def _likeness(one: NDArray[np.float64], other: NDArray[np.float64], shift: int) 
         return 0.0
     a = _without_parabola(kept[0], kept[1], count)
     b = _without_parabola(kept[0], kept[2], count)
-    covariance = noise = squares_a = squares_b = noise_a = noise_b = 0.0
+    covariance = squares_a = squares_b = noise_a = noise_b = 0.0
     for i in range(count):
         covariance += a[i] * b[i]
-        noise += kept[3, i] * kept[4, i]
         squares_a, noise_a = squares_a + a[i] ** 2, noise_a + kept[3, i]
         squares_b, noise_b = squares_b + b[i] ** 2, noise_b + kept[4, i]
     if covariance <= LEAST_SNR * np.sqrt(noise):
