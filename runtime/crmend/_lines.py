@@ -148,9 +148,7 @@ def _fill_cells(
         top = y[pixels[0]] // CELL * CELL - AROUND
         left = x[pixels[0]] // CELL * CELL - AROUND
         offsets[:] = 0
-        _window(
-            image, error, cr_mask, excluded, noise, top, left, False, offsets, data, weight
-        )
+        _window(image, error, cr_mask, excluded, noise, top, left, False, offsets, data, weight)
         shift, upright = _follow(data, weight)
         if shift > MOST_SHIFT:
             continue
@@ -281,7 +279,9 @@ def _structure(profile: NDArray[np.float64]) -> float:
     known = np.flatnonzero(profile[1] > 0.0)
     if known.size < _LEAST_COLUMNS:
         return 0.0
-    rest = _without_parabola(2.0 * known / profile.shape[1] - 1.0, profile[0][known], known.size)
+    rest = _without_parabola(
+        2.0 * known / profile.shape[1] - 1.0, profile[0][known], known.size
+    )
     return float(np.sqrt(np.sum(rest**2)))
 
 

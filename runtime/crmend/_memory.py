@@ -25,8 +25,9 @@ _UNITS |= {f"{prefix}I": 2 ** (10 * power) for power, prefix in enumerate("KMGT"
 
 # Measured: interpreter and libraries, and the noise measurement of a large frame.
 _BASE_BYTES = 350_000_000
-# Rough working memory of the networks, per pixel of a tile with its margin and per cutout.
-_TILE_PIXEL_BYTES, _FAST_PIXEL_BYTES = 1_500, 400
+# Rough working memory of the networks, per pixel of a tile with its margin and per cutout; fast
+# graphs exported since the twenty-second round need half of it.
+_TILE_PIXEL_BYTES, _FAST_PIXEL_BYTES = 1_500, 350
 _CUTOUT_BYTES = 4_000_000
 _BAND_PIXEL_BYTES = 10
 _BAND_OVERLAP = 384

@@ -37,8 +37,8 @@ CPU_TILE = 256
 GPU_TILE = 1024
 """Side of a tile on a GPU [px]."""
 
-TILE_PER_HALO = 22
-"""A tile is at least so many halos wide: then what overlaps costs a fifth more, at most."""
+TILE_PER_HALO = 32
+"""A tile is at least so many halos wide: then what overlaps costs an eighth more, at most."""
 
 
 @dataclass(frozen=True, eq=False)

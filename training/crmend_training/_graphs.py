@@ -14,6 +14,7 @@ from torch.nn.utils import parametrize, remove_weight_norm
 
 from crmend._cards import FAST
 from crmend_training._bytes import BYTES_FROM, LARGEST_BYTE
+from crmend_training._joins import without_copies
 
 OPSET = 17
 
@@ -75,7 +76,10 @@ def build_graph(network: nn.Module, kind: str) -> onnx.ModelProto:
             output_names=list(outputs),
             dynamic_axes=dict.fromkeys(names, axes),
         )
-    return _compacted(_tidied(onnx.load_from_string(buffer.getvalue()), kind))
+    model = onnx.load_from_string(buffer.getvalue())
+    if kind != "inpaint":
+        model = without_copies(model)
+    return _compacted(_tidied(model, kind))
 
 
 def stride_of(network: nn.Module) -> int:
