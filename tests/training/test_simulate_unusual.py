@@ -10,7 +10,7 @@ pytest.importorskip("galsim")
 from crmend_training import datasets, simulate
 from crmend_training.recipe import load_recipe
 from crmend_training.simulate import setups, unusual, unusual_frames
-from crmend_training.simulate.unusual import KINDS, SLITS, Unusual
+from crmend_training.simulate.unusual import KINDS, MORE_KINDS, SLITS, Unusual
 
 SHAPE = (160, 192)
 
@@ -21,16 +21,15 @@ def only(monkeypatch):
     return lambda kind: monkeypatch.setattr(setups, "KINDS", (kind,))
 
 
-def exposure(seed, share=1.0, shape=SHAPE):
+def exposure(seed, share=1.0, shape=SHAPE, kinds=None):
     return simulate.generic_exposure(
-        np.random.default_rng(seed), shape, keep_light=True, unusual=share
+        np.random.default_rng(seed), shape, keep_light=True, unusual=share, kinds=kinds
     )
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_every_kind_makes_whole_frames(only, kind):
-    only(kind)
-    sim = exposure(5)
+@pytest.mark.parametrize("kind", KINDS + MORE_KINDS)
+def test_every_kind_makes_whole_frames(kind):
+    sim = exposure(5, kinds=(kind,))
     for plane in (sim.image, sim.image_without_cr, sim.light, sim.error):
         assert plane.shape == SHAPE
         assert plane.dtype == np.float32
@@ -52,6 +51,23 @@ def test_no_share_leaves_cameras_as_they_are_and_the_same_seed_makes_the_same(on
     assert not np.array_equal(rare.image, plain.image)
     # Its own stream: the same cosmic rays fall on both.
     assert np.array_equal(rare.cr_truth, plain.cr_truth)
+
+
+def test_kinds_are_those_that_are_named():
+    assert np.array_equal(exposure(7).image, exposure(7, kinds=KINDS).image)
+    with pytest.raises(ValueError, match="shell; expected some of trailed, nebula"):
+        exposure(7, kinds=("shell",))
+    with pytest.raises(ValueError, match="none"):
+        exposure(7, kinds=())
+
+
+def test_shells_are_bright_and_small_and_crowds_leave_hardly_any_sky():
+    plain, shells = exposure(9, 0.0), exposure(9, kinds=("shells",))
+    added = (shells.light - plain.light) / np.median(plain.error)
+    assert np.percentile(added, 50) < 0.1 < 3.0 < added.max()
+    rich = [exposure(seed, kinds=("crowded",)) for seed in range(5)]
+    assert max(np.mean(s.light > np.median(s.light) + 3 * s.error) for s in rich) > 0.1
+    assert np.median([s.psf.fwhm for s in rich]) < 2.0  # some are trailed
 
 
 def test_trails_keep_the_light_and_widen_stars_one_way(rng):

@@ -211,6 +211,7 @@ def _drawn_tasks(recipe: Recipe, kind: str) -> list[_Task]:
         measured=generic.measured,
         tight=generic.tight,
         unusual=generic.unusual,
+        kinds=generic.kinds,
     )
     tasks: list[_Task] = [(draw, (seed,)) for seed in seeds]
     zoo = recipe.dataset.get("zoo", ZooSection())

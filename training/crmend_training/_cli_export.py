@@ -178,6 +178,7 @@ def _validation_frames(options: argparse.Namespace) -> Callable[[], Iterable[Val
             measured=generic.measured,
             tight=generic.tight,
             unusual=generic.unusual,
+            kinds=generic.kinds,
         ),
     )
 

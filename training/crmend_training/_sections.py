@@ -52,6 +52,7 @@ class GenericSection:
     measured: bool = False
     tight: bool = False
     unusual: float = 0.0
+    kinds: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.tight and not self.measured:

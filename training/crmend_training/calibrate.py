@@ -131,6 +131,7 @@ def generic_frames(
     measured: bool = False,
     tight: bool = False,
     unusual: float = 0.0,
+    kinds: Sequence[str] | None = None,
 ) -> Iterator[ValidationFrame]:
     """Yield simulated frames of other instruments; their name is ``generic``.
 
@@ -138,8 +139,9 @@ def generic_frames(
     """
     for seed in seeds:
         frame = datasets.generic_frame(
-            seed, shape, label_sigma, measured=measured, tight=tight, unusual=unusual
-        )
+            seed, shape, label_sigma,
+            measured=measured, tight=tight, unusual=unusual, kinds=kinds,
+        )  # fmt: skip
         image = np.where(frame.invalid, np.float32(np.nan), frame.image)
         yield ValidationFrame("generic", image, frame.cr, frame.ignore, frame.label, measured)
 

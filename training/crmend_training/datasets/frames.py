@@ -248,6 +248,7 @@ def generic_frame(
     measured: bool = False,
     tight: bool = False,
     unusual: float = 0.0,
+    kinds: Sequence[str] | None = None,
 ) -> Frame:
     """Return a simulated frame of some other instrument, for the pack ``generic``.
 
@@ -268,11 +269,13 @@ def generic_frame(
         So the probability of a rim's pixel rises with its S/N.
     unusual : float
         Probability that the camera or field has a rare property (`simulate.unusual`).
+    kinds : sequence of str or None
+        Those that it is one of; None = `simulate.unusual.KINDS`.
     """
     from crmend_training import simulate
 
     sim = simulate.generic_exposure(
-        np.random.default_rng(seed), shape, keep_light=measured, unusual=unusual
+        np.random.default_rng(seed), shape, keep_light=measured, unusual=unusual, kinds=kinds
     )
     unmapped = measured and np.random.default_rng([seed, 1]).random() < _UNMAPPED
     invalid, saturated = (sim.flag & (6 if unmapped else 7)) != 0, (sim.flag & 8) != 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 
@@ -109,6 +110,7 @@ def generic_exposure(
     *,
     keep_light: bool = False,
     unusual: float = 0.0,
+    kinds: Sequence[str] | None = None,
 ) -> SimulatedExposure:
     """Simulate an exposure of some other telescope and camera, all drawn at random.
 
@@ -126,15 +128,16 @@ def generic_exposure(
     keep_light : bool
         Keep `SimulatedExposure.light`.
     unusual : float
-        Probability of a rare property, one of `unusual.KINDS`; 0 leaves every camera of a seed
-        as it is without.
+        Probability of a rare property; 0 leaves every camera of a seed as it is without.
+    kinds : sequence of str or None
+        What it is one of, as often as it is named; None = `unusual.KINDS`.
 
     Returns
     -------
     SimulatedExposure
     """
     for_setup, for_frame = rng.spawn(2)
-    setup = generic_setup(for_setup, shape, unusual)
+    setup = generic_setup(for_setup, shape, unusual, kinds)
     return _simulate(for_frame, setup, bool(progress), keep_light)
 
 

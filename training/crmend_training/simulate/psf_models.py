@@ -117,9 +117,13 @@ def reachable_radius(
 
 
 def generic_psf(
-    rng: np.random.Generator, spikes: float = 0.35, trails: float = 0.06, aberrated: float = 0.7
+    rng: np.random.Generator,
+    spikes: float = 0.35,
+    trails: float = 0.06,
+    aberrated: float = 0.7,
+    widths: tuple[float, float] = (1.2, 7.0),
 ) -> Psf:
-    """Draw a PSF of any telescope: pixel-convolved FWHM 1.2–7 px, three families.
+    """Draw a PSF of any telescope, of three families.
 
     Parameters
     ----------
@@ -131,9 +135,11 @@ def generic_psf(
         Share of the exposures whose stars are trailed by 1–20 px (assumed).
     aberrated : float
         Share of the diffraction-limited telescopes whose rings are uneven (assumed).
+    widths : (float, float)
+        Range of the pixel-convolved FWHM [px].
     """
     spike_rng, trail_rng, pupil_rng = rng.spawn(3)
-    fwhm = log_uniform(rng, 1.2, 7.0)
+    fwhm = log_uniform(rng, *widths)
     core = np.sqrt(max(fwhm**2 - 0.9**2, 0.5**2))  # the pixel adds about 0.9 px in quadrature
     family = rng.integers(3)
     # One in four is badly guided or out of focus: up to 1.5 : 1.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,7 +19,7 @@ from crmend_training.simulate.focal_plane import draw_place, grid_side
 from crmend_training.simulate.psf import Psf
 from crmend_training.simulate.psf_models import csst_psfs, generic_psf, log_uniform
 from crmend_training.simulate.slit import Slit
-from crmend_training.simulate.unusual import KINDS, SLITS, Unusual, draw_slit
+from crmend_training.simulate.unusual import KINDS, MORE_KINDS, SLITS, Unusual, draw_slit
 
 _CHIP_SEED = 20_240_813
 _DEPTH = 2.0
@@ -31,6 +32,9 @@ _SPECTRA = 0.25  # share of the generic exposures that are spectra, assumed
 _ORDERS = 0.4  # share of the spectra that are cross-dispersed, assumed
 _TRAILING = 0.5  # share of the generic cameras that leave trails behind bright pixels, assumed
 _SHARP = 0.6  # share of the generic cameras with sharp bright cosmic rays, assumed
+
+_SHARP_PSF = (0.9, 2.0)  # FWHM of the kind "crowded" [px]: undersampled
+_CROWD = (10.0, 300.0)  # richness of it
 
 _OF_ANY_LIGHT = ("resampled", "spikes", "uneven")
 """Rare properties that spectra may have as well as fields of stars."""
@@ -202,9 +206,21 @@ def _csst_artefacts(config: SimulationConfig, noise: float) -> Artefacts:
 
 
 def generic_setup(
-    rng: np.random.Generator, shape: tuple[int, int], unusual: float = 0.0
+    rng: np.random.Generator,
+    shape: tuple[int, int],
+    unusual: float = 0.0,
+    kinds: Sequence[str] | None = None,
 ) -> Setup:
-    """Draw a telescope, a camera and a sky; so many of them with a rare property."""
+    """Draw a telescope, a camera and a sky; so many of them with a rare property.
+
+    The arguments are those of `exposure.generic_exposure`.
+    """
+    kinds = KINDS if kinds is None else kinds
+    if not kinds or not set(kinds) <= {*KINDS, *MORE_KINDS}:
+        raise ValueError(
+            f"kinds of rare properties are {', '.join(kinds) or 'none'}; expected some of "
+            f"{', '.join((*KINDS, *MORE_KINDS))}"
+        )
     for_psf, for_chip, for_spectrum, for_defects, for_transfer, for_sharp, rare = rng.spawn(7)
     exposure_time = log_uniform(rng, 30.0, 1500.0)
     sky_electrons = log_uniform(rng, 1.0, 5000.0)
@@ -226,11 +242,13 @@ def generic_setup(
     spectrum = _generic_spectrum(for_spectrum, noise, max(psf.fwhm, 1.2))
     kind = None
     if rare.random() < unusual:
-        kind = Unusual(KINDS[rare.integers(len(KINDS))], noise, max(psf.fwhm, 1.2))
+        kind = Unusual(kinds[rare.integers(len(kinds))], noise, max(psf.fwhm, 1.2))
         if kind.kind in SLITS:
             spectrum = draw_slit(rare, kind)
         elif kind.kind not in _OF_ANY_LIGHT:
             spectrum = None
+        if kind.kind == "crowded":
+            psf, sky_model = generic_psf(rare, widths=_SHARP_PSF), _crowded(rare, sky_model)
     return Setup(
         shape=shape,
         sky_model=sky_model,
@@ -303,6 +321,17 @@ def _generic_sky(rng: np.random.Generator, limit_flux: float) -> SkyModel:
         core_radius=(0.05, 3.0),
         close_pairs=_CLOSE_PAIRS,
         large_galaxy=_LARGE_GALAXY,
+    )
+
+
+def _crowded(rng: np.random.Generator, sky_model: SkyModel) -> SkyModel:
+    """Return a sky that is full of stars: nothing but a cluster's core."""
+    return replace(
+        sky_model,
+        cluster="stars",
+        richness=log_uniform(rng, *_CROWD),
+        core_radius=(0.7, 3.0),
+        galaxy_density=0.1,
     )
 
 

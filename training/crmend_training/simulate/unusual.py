@@ -1,8 +1,9 @@
 """Fields and cameras that are rare: what `generic_exposure` draws where it is asked to.
 
-Each `Unusual` is one of `KINDS`.  Some change the light of the sky before it is exposed
-(`add_unusual_light`), others what is done to the frame afterwards (`processed`).  Ranges are
-assumed, wide on purpose, from what instrument handbooks and observers' pictures show.
+Each `Unusual` is one of `KINDS`, or of `MORE_KINDS` where a recipe names them.  Some change the
+light of the sky before it is exposed (`add_unusual_light`), others what is done to the frame
+afterwards (`processed`).  Ranges are assumed, wide on purpose, from what instrument handbooks
+and observers' pictures show.
 """
 
 from __future__ import annotations
@@ -58,6 +59,14 @@ uneven
     Pixels with read noises of their own, as in CMOS chips.
 """
 
+MORE_KINDS = ("shells", "crowded")
+"""
+shells
+    Planetary nebulae, rings, arcs and other small bright things with sharp edges.
+crowded
+    Stars of an undersampled PSF nearly everywhere; all of it is drawn by `setups`.
+"""
+
 SLITS = ("lamp", "slitlets", "emission", "subtracted")
 """Kinds that are spectra."""
 
@@ -71,7 +80,7 @@ class Unusual:
     Attributes
     ----------
     kind : str
-        Of `KINDS`.
+        Of `KINDS` or `MORE_KINDS`.
     noise : float
         1 sigma of a pixel of empty sky [e-/s].
     fwhm : float
@@ -127,6 +136,7 @@ def add_unusual_light(
         "planet": _planet,
         "comet": _comet,
         "fringes": _fringes,
+        "shells": _shells,
     }.get(unusual.kind)
     if added is not None:
         light = added(rng, scene.shape, unusual.fwhm)
@@ -247,6 +257,46 @@ def _comet(rng, shape, fwhm):
     tail = tail * np.sqrt(soft / np.maximum(along, soft)) * rng.uniform(0.0, 0.5)
     light = ndimage.gaussian_filter(coma + tail, soft / _SIGMA, mode="reflect")
     return log_uniform(rng, 30.0, 3000.0) * light
+
+
+def _shells(rng, shape, fwhm):
+    """Return shells, disks, arcs and lobes of 1 to 20 px [noise], some around a star."""
+    light = np.zeros(shape)
+    sharpest = max(fwhm, 1.2) / _SIGMA
+    for _ in range(1 + rng.poisson(log_uniform(rng, 6.0, 80.0) * light.size / 512**2)):
+        radius = log_uniform(rng, 1.0, 20.0)
+        half = int(1.5 * radius + 4.0 * fwhm) + 3
+        y, x = (rng.uniform(0.0, size) for size in shape)
+        stamp = _shell(rng, half, radius, (y % 1.0, x % 1.0))
+        stamp = ndimage.gaussian_filter(stamp, sharpest)
+        stamp *= log_uniform(rng, 3.0, 2000.0) / stamp.max()
+        low, left = int(y) - half, int(x) - half
+        inside = np.s_[max(low, 0) : low + stamp.shape[0], max(left, 0) : left + stamp.shape[1]]
+        part = light[inside]
+        at = max(-low, 0), max(-left, 0)
+        part += stamp[at[0] : at[0] + part.shape[0], at[1] : at[1] + part.shape[1]]
+    return light
+
+
+def _shell(rng, half, radius, centre):
+    """Return the light of one such thing, in a stamp of 2 half + 1 pixels, before the PSF."""
+    turn, axes = rng.uniform(0.0, np.pi), rng.uniform(0.5, 1.0)
+    y, x = np.mgrid[-half : half + 1, -half : half + 1] - np.reshape(centre, (2, 1, 1))
+    along, across = x * np.cos(turn) + y * np.sin(turn), y * np.cos(turn) - x * np.sin(turn)
+    r = np.hypot(along, across / axes) / radius
+    angle = np.arctan2(across / axes, along)
+    hollow = rng.uniform(0.3, 0.95) if rng.random() < 0.7 else 0.0
+    # What a line of sight passes of a shell: more at its inner edge.
+    light = np.sqrt(np.maximum(1.0 - r**2, 0.0)) - np.sqrt(np.maximum(hollow**2 - r**2, 0.0))
+    if rng.random() < 0.3:
+        light = ((r < 1.0) & (r > hollow)).astype(float)  # seen flat
+    sides = 1.0 + rng.uniform(0.0, 1.0) * np.cos(rng.integers(1, 4) * angle + rng.uniform(0, 6))
+    light = light * sides
+    if rng.random() < 0.3:
+        light = light * (np.abs(angle) < rng.uniform(0.2, 2.0))  # an arc
+    if rng.random() < 0.5:
+        light[half, half] += log_uniform(rng, 0.5, 20.0) * light.max()
+    return np.maximum(light, 0.0) + 1e-9
 
 
 def _fringes(rng, shape, fwhm):
