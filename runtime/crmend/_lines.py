@@ -276,13 +276,19 @@ def _profile(
 @njit
 def _structure(profile: NDArray[np.float64]) -> float:
     """Return the root of a profile's squares beside a parabola; those of a part are less."""
-    known = np.flatnonzero(profile[1] > 0.0)
-    if known.size < _LEAST_COLUMNS:
-        return 0.0
-    rest = _without_parabola(
-        2.0 * known / profile.shape[1] - 1.0, profile[0][known], known.size
-    )
-    return float(np.sqrt(np.sum(rest**2)))
+    count = 0
+    kept = np.empty((2, profile.shape[1]))
+    for j in range(profile.shape[1]):
+        if profile[1, j] > 0.0:
+            kept[0, count] = 2.0 * j / profile.shape[1] - 1.0
+            kept[1, count] = profile[0, j]
+            count += 1
+    squares = 0.0
+    if count >= _LEAST_COLUMNS:
+        rest = _without_parabola(kept[0], kept[1], count)
+        for i in range(count):
+            squares += rest[i] ** 2
+    return float(np.sqrt(squares))
 
 
 @njit
