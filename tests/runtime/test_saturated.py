@@ -79,6 +79,24 @@ def test_pixels_that_a_cosmic_ray_saturates_are_no_star(field):
     np.testing.assert_array_equal(mended.image[full], hit[full])
 
 
+@pytest.mark.parametrize("at", [RAY, STAR])
+def test_under_a_mask_that_hides_all_around_it_a_star_is_told_by_its_wings(field, at):
+    light, image = field
+    rows, columns = np.indices(SHAPE)
+    distance = np.hypot(rows - at[0], columns - at[1])
+    blob = np.where(distance < 6.0, 3e5 * np.exp(-0.5 * (distance / 1.6) ** 2), 0.0)
+    hit = np.minimum(image + blob, FULL).astype(np.float32)
+    saturated, mask = hit >= FULL, distance < 6.0
+    sky, nothing = Surface(np.array([SKY, 0, 0, 0, 0, 0])), np.zeros(SHAPE, bool)
+    found = saturated_by_rays(hit, mask & ~saturated, nothing, saturated, sky, NOISE)
+    core = np.flatnonzero(saturated & mask)
+    np.testing.assert_array_equal(found, core if at == RAY else core[:0])
+    if at == RAY:
+        mended = crmend.inpaint(hit, mask, model="csst_msc/08", saturated=saturated)
+        left = (mended.image - light)[mask & ~saturated]
+        assert np.abs(left).max() < 6 * NOISE
+
+
 def test_only_saturated_pixels_without_light_around_are_of_rays(field):
     _, image = field
     hit, mask, full = ray(image)
