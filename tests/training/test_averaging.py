@@ -65,3 +65,16 @@ def test_networks_that_differ_have_no_mean(tmp_path):
     checkpoint(tmp_path / "b.pt", 1, CONFIG | {"hidden": 8})
     with pytest.raises(ValueError, match=r"b\.pt is a network of .*expected the same"):
         average([tmp_path / "a.pt", tmp_path / "b.pt"], [1, 1], tmp_path / "mean.pt")
+
+
+def test_a_lineage_that_both_parts_share_is_written_once(tmp_path):
+    notes = [f"a note {number}" for number in range(2000)]
+    paths = [tmp_path / "one.pt", tmp_path / "two.pt"]
+    for path, seed in zip(paths, (1, 2), strict=True):
+        checkpoint(path, seed)
+        saved = torch.load(path, weights_only=False)
+        write_checkpoint(saved | {"info": saved["info"] | {"initial": {"notes": notes}}}, path)
+    info = average(paths, [1, 1], tmp_path / "mean.pt")
+    larger = (tmp_path / "mean.pt").stat().st_size / paths[0].stat().st_size
+    assert larger < 1.1
+    assert torch.load(tmp_path / "mean.pt", weights_only=False)["info"] == info
