@@ -3,15 +3,17 @@
 from collections import Counter
 
 import numpy as np
-import onnxruntime
 import pytest
-import torch
 
-from crmend_training import networks
-from crmend_training._graphs import build_graph
+torch = pytest.importorskip("torch")
+
+import onnxruntime  # noqa: E402
+
+from crmend_training import networks  # noqa: E402
+from crmend_training._graphs import build_graph  # noqa: E402
 
 
-def trained(config: dict) -> torch.nn.Module:
+def trained(config: dict):
     torch.manual_seed(0)
     network = networks.build(config)
     for module in network.modules():
