@@ -127,7 +127,7 @@ def _replace(
     """Put nodes where the last of the old ones is."""
     nodes = []
     for node in graph.node:
-        if node is old[-1] or node == old[-1]:
+        if node == old[-1]:
             nodes += new
         if node not in old:
             nodes.append(node)
