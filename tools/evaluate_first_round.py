@@ -1,6 +1,6 @@
 """Score detection and inpainting on unseen simulated frames; write tables as Markdown.
 
-    python tools/evaluate_first_round.py FRAMES --out report [--validation FRAMES]
+    python tools/evaluate_first_round.py FRAMES --validation VALIDATION --out report
 
 FRAMES holds Level 1 + CR-truth pairs (with CR-free images and catalogues, as
 `crmend-train simulate --keep-clean` writes them) from seeds that training never used;

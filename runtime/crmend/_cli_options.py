@@ -31,7 +31,7 @@ def probability(text: str) -> float:
     """Return a number between 0 and 1, both excluded."""
     value = _number(text)
     if not 0.0 < value < 1.0:
-        raise argparse.ArgumentTypeError(f"{text!r} is no probability between 0 and 1")
+        raise argparse.ArgumentTypeError(f"{text!r} is no probability above 0 and below 1")
     return value
 
 

@@ -125,7 +125,8 @@ def _add_clean(commands: Any) -> None:
     command.add_argument(
         "--catalog",
         metavar="CAT.fits",
-        help="sources from this FITS table instead of finding them (several chips: RA and DEC)",
+        help="sources from this FITS table instead of finding them: columns x and y (first "
+        "pixel = 0), X_IMAGE and Y_IMAGE (= 1), or RA and DEC (needed with several chips)",
     )
     command.add_argument(
         "--quicklook", action="store_true", help="also draw before and after, OUT.png"
@@ -222,7 +223,8 @@ def _add_running(command: argparse.ArgumentParser) -> None:
         "--threshold",
         type=probability,
         metavar="T",
-        help="smallest probability of a cosmic-ray pixel, 0 to 1 (default: the model card's)",
+        help="smallest probability of a cosmic-ray pixel, above 0 and below 1 (default: "
+        "the model card's)",
     )
     limit.add_argument(
         "--target-precision",
@@ -302,6 +304,9 @@ def _add_demo(commands: Any) -> None:
         commands, "demo", "clean the bundled frame and draw the result", run_demo
     )
     command.add_argument(
-        "--out", metavar="FOLDER", default="crmend_demo", help="default: ./crmend_demo"
+        "--out",
+        metavar="FOLDER",
+        default="crmend_demo",
+        help="default: ./crmend_demo; the results of an earlier demo there are replaced",
     )
     _add_device(command)

@@ -1,6 +1,6 @@
 """Compiled kernels are kept on disk, so that a process need not compile them again.
 
-Compiling takes 8 to 14 s per process, loading 0.2 s.  numba's own cache (``cache=True``) has
+Compiling takes some 20 s per process, loading 0.2 s.  numba's own cache (``cache=True``) has
 an index in which processes overwrite each other's entries, takes a function for fresh whose
 callee in another file changed, and raises where its folder cannot be written.  Here is one
 file per function and signature, named by a hash of all that it depends on: this package's

@@ -169,7 +169,8 @@ def _companion(
     plane = pick(planes, kinds, image.version) or _named(planes, kinds, instrument)
     if plane is None and alone:
         plane = _only(planes, kinds, image)
-        plane = plane or _by_position(content.planes, planes, instrument, kinds[0], image)
+        if plane is None and not any(kind in instrument.named for kind in kinds):
+            plane = _by_position(content.planes, planes, instrument, kinds[0], image)
     plane = plane or _sibling(content.path, instrument, kinds, image)
     if plane is None:
         _warn_of_unmatched(content, instrument, [p for p in planes if p.kind in kinds], image)

@@ -131,7 +131,7 @@ class Instrument:
         size = self.pixel_sizes_um.get(detector or "", self.pixel_size_um)
         return self if size == self.pixel_size_um else replace(self, pixel_size_um=size)
 
-    def with_planes(self, planes: Mapping[str, str | None]) -> Instrument:
+    def with_planes(self, planes: Mapping[str, str | int | None]) -> Instrument:
         """Return the profile with planes named, or left out, by the caller.
 
         Parameters
@@ -227,7 +227,10 @@ def load_instrument(name: str) -> Instrument:
                 "its name and permissions"
             ) from error
         if content is None:
-            raise MissingFileError(f"instrument profile {path} does not exist")
+            raise MissingFileError(
+                f"instrument profile {path} does not exist (current folder: {Path.cwd()}); "
+                f"check its path, or use one of {', '.join(available_instruments())}"
+            )
         return _parse(path.stem, content, str(path))
     if name not in available_instruments():
         raise UnknownInstrumentError(

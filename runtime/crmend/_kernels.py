@@ -1,4 +1,4 @@
-"""Compiled loops; `_events` and `_profile` hold the others.
+"""Compiled loops that several steps share; modules of one step hold the others.
 
 Each kernel is a plain loop into arrays that the caller allocated.  They are compiled at
 the first call (about a second each; `_compiled` keeps them), hold no lock while they run, and

@@ -176,7 +176,8 @@ def _create(graph: bytes, device: str, threads: int) -> Session:
         raise DeviceError(
             f"device 'cuda' was asked for, but this onnxruntime {ort.__version__} offers only "
             f"{', '.join(offered)}. Install the GPU build instead of the CPU build "
-            '(pip uninstall onnxruntime; pip install "crmend[gpu]"), or use device="cpu".'
+            "(pip uninstall onnxruntime; pip install onnxruntime-gpu), "
+            'or use device="cpu" (--device cpu).'
         )
     if device != "cpu" and _CUDA in offered:
         _find_cuda(ort)
@@ -193,7 +194,7 @@ def _create(graph: bytes, device: str, threads: int) -> Session:
             raise DeviceError(
                 f"device 'cuda' was asked for and not granted: {reason}. Check the driver, "
                 'CUDA and cuDNN (pip install "onnxruntime-gpu[cuda,cudnn]" brings the two), or '
-                'use device="cpu".'
+                'use device="cpu" (--device cpu).'
             )
     return _load(ort, graph, (_CPU,), threads)
 
@@ -252,7 +253,8 @@ def _import_onnxruntime() -> Any:
     except ImportError as error:
         raise MissingRuntimeError(
             f"onnxruntime is needed to run the networks and cannot be imported ({error}). "
-            'Install one of the two: pip install "crmend[cpu]" or pip install "crmend[gpu]".'
+            "Install one of the two: pip install onnxruntime (CPU) or "
+            "pip install onnxruntime-gpu (NVIDIA)."
         ) from error
     with contextlib.suppress(AttributeError):  # not in every version
         onnxruntime.disable_telemetry_events()

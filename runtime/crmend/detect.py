@@ -127,7 +127,7 @@ def detect(
     threads : int or None
         CPU threads, at most as many as this process may use CPUs; None = so many.
     tile : int or None
-        Side of a tile [px]; None = 256 on the CPU, 1024 on a GPU, or 22 of the network's
+        Side of a tile [px]; None = 256 on the CPU, 1024 on a GPU, or 32 of the network's
         halos where that is more.  It changes memory and speed, not the result.
     progress : callable or None
         Called with (tiles done, tiles in all).

@@ -158,7 +158,7 @@ def read_exposure(
     read_noise: float | None = None,
     exposure_time: float | None = None,
     saturation: float | None = None,
-    planes: Mapping[str, str | None] | None = None,
+    planes: Mapping[str, str | int | None] | None = None,
     bad_flags: int | str | None = None,
 ) -> Exposure:
     """Read one exposure of one detector.
@@ -278,7 +278,7 @@ def count_extvers(
     path: str | Path,
     *,
     instrument: str | Path | Instrument | None = None,
-    planes: Mapping[str, str | None] | None = None,
+    planes: Mapping[str, str | int | None] | None = None,
 ) -> int:
     """Return how many chips a file holds: the images that `read_exposure` can read.
 
@@ -294,7 +294,7 @@ def list_extvers(
     path: str | Path,
     *,
     instrument: str | Path | Instrument | None = None,
-    planes: Mapping[str, str | None] | None = None,
+    planes: Mapping[str, str | int | None] | None = None,
 ) -> tuple[int, ...]:
     """Return what the header of each chip has as EXTVER, 1 for the first where all have one.
 
@@ -310,7 +310,7 @@ def _profile(
     instrument: str | Path | Instrument | None,
     header: fits.Header,
     file_name: str,
-    planes: Mapping[str, str | None] | None,
+    planes: Mapping[str, str | int | None] | None,
 ) -> Instrument:
     """Return the profile asked for, or the one that fits the header."""
     if instrument is None:

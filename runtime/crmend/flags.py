@@ -69,9 +69,19 @@ def has_flag(flag: NDArray[Any], bits: int) -> NDArray[np.bool_]:
     Returns
     -------
     bool array of the same shape
+
+    Raises
+    ------
+    InvalidInputError
+        If the plane does not hold integers, or the bits do not fit 32 bits.
     """
     _check_bit(bits)
     values = np.asarray(flag)
+    if values.dtype.kind not in "iu":
+        raise InvalidInputError(
+            f"the flag plane has dtype {values.dtype}; expected integers (convert it with "
+            "crmend.flags.to_int32)"
+        )
     if values.dtype.kind == "i" and values.dtype.itemsize < 4:
         # A set sign bit must not be extended into bits that the plane does not have.
         values = values.view(values.dtype.str.replace("i", "u"))
@@ -126,7 +136,7 @@ def _check_whole(values: NDArray[Any]) -> None:
 
 def _check_bit(bit: int) -> None:
     """Raise unless the value fits the positive half of int32."""
-    if not 0 <= bit <= np.iinfo(np.int32).max:
+    if not isinstance(bit, int | np.integer) or not 0 <= bit <= np.iinfo(np.int32).max:
         raise InvalidInputError(
-            f"flag bit {bit} does not fit int32; pass a value of 0 to 2147483647"
+            f"flag bit {bit!r} does not fit int32; pass a value of 0 to 2147483647"
         )

@@ -352,8 +352,8 @@ def verify_folder(
         if not found[kind] <= limit:
             raise ModelError(
                 f"{path}: the {kind} graph on {model.provider} differs from the stored output "
-                f"by {found[kind]:.2g}; at most {limit:g} was expected. Use device='cpu' or "
-                "another onnxruntime version, and report this."
+                f"by {found[kind]:.2g}; at most {limit:g} was expected. Use device='cpu' "
+                "(--device cpu) or another onnxruntime version, and report this."
             )
     differences = found["detect"], found["inpaint"], found.get(FAST)
     return Verification(card.name, model.provider, *differences)

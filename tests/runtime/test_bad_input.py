@@ -361,8 +361,8 @@ def test_missing_onnxruntime(noisy, tmp_path_factory, tmp_path):
     )
     assert done.returncode == 6, done.stderr
     assert done.stderr.count("\n") == 1
-    assert "crmend[cpu]" in done.stderr
-    assert "crmend[gpu]" in done.stderr
+    assert "pip install onnxruntime (CPU)" in done.stderr
+    assert "pip install onnxruntime-gpu" in done.stderr
     assert snapshot(tmp_path) == before
 
 

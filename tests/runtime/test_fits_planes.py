@@ -58,6 +58,16 @@ def test_a_plane_is_what_the_caller_calls_it(level1, image, planes):
     np.testing.assert_array_equal(other.image, FLAG)
 
 
+@pytest.mark.parametrize("name", ["NOPE", "99"])
+@pytest.mark.parametrize(("kind", "index"), [("flag", 3), ("error", 2)])
+def test_no_plane_is_read_instead_of_one_that_is_not_there(level1, image, kind, index, name):
+    noise, bits = np.ones((3, 4), "f4"), np.zeros((3, 4), "i4")
+    path = level1([("", image), ("", noise), ("", bits)])
+    assert read_exposure(path).planes[kind].index == index
+    with pytest.raises(FileFormatError, match=name):
+        read_exposure(path, planes={kind: name})
+
+
 @untrained
 def test_planes_that_belong_to_no_chip(level1, image):
     chips = [("SCI", versioned(image, n)) for n in (8, 9)]

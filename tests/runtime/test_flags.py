@@ -51,11 +51,17 @@ def test_has_flag_takes_several_bits():
         (np.full((2, 2), np.nan), np.zeros((2, 2), bool), 1, "holds nan"),
         (np.full((2, 2), 2**40), np.zeros((2, 2), bool), 1, "at most 32 bits"),
         (np.full((2, 2), "x"), np.zeros((2, 2), bool), 1, "expected integers"),
+        (np.zeros((2, 2), int), np.zeros((2, 2), bool), "a", "flag bit 'a'"),
     ],
 )
 def test_unusable_arguments(flag, mask, bit, match):
     with pytest.raises(InvalidInputError, match=match):
         set_flag(flag, mask, bit)
+
+
+def test_floats_have_no_bits():
+    with pytest.raises(InvalidInputError, match="float64; expected integers"):
+        has_flag(np.zeros((2, 2)), 1)
 
 
 def test_whole_floats_are_accepted():

@@ -25,7 +25,12 @@ def add_command(commands: argparse._SubParsersAction) -> None:
     command.add_argument("--recipe", help="recipe file or bundled name")
     command.add_argument("--out", required=True, help="folder for the pairs")
     command.add_argument("--jobs", type=positive_count, default=2, help="processes (default 2)")
-    command.add_argument("--seed", type=int, default=0, help="added to the recipe's seed")
+    command.add_argument(
+        "--seed",
+        type=int,
+        default=0,
+        help="added to the recipe's seed; without a recipe, the seed",
+    )
     command.add_argument(
         "--detector", type=int, help="of a recipe, this chip only; without one, a frame of it"
     )

@@ -269,7 +269,7 @@ def _weights_folder() -> Path:
     except (PackageNotFoundError, ImportError) as error:
         raise ValueError(
             f"deepCR cannot be imported ({error}); install it beside crmend "
-            '(pip install deepCR, or pip install "crmend[train]")'
+            "(pip install deepCR)"
         ) from error
     return Path(default_model_path) / "mask"
 

@@ -1,8 +1,8 @@
 """Figures that README shows: each tool writes its own, one CSV file keeps them all.
 
 A tool's report holds ``measured.csv``, a row per figure with the command that made it.
-`collect` puts such rows into the file that the repository keeps, where a new row replaces the
-one of the same key, and `rewrite` writes that file as tables between two marks of README.
+`merged` puts such rows into the file that the repository keeps, where a new row replaces the
+one of the same key, and `with_tables` writes that file as tables between two marks of README.
 """
 
 from __future__ import annotations

@@ -131,7 +131,7 @@ def _describe_image(sim, header):
     header["SKY_BKG"] = (sim.sky, "[e-/s]")
     header["SKY_RMS"] = (float(np.sqrt(per_pixel)) / sim.exposure_time, "[e-/s]")
     header["ZP"] = (sim.zero_point, "AB magnitude of 1 e-/s")
-    header["CRCOUNT"] = (0, "cosmic-ray pixels flagged")
+    header["CRCOUNT"] = (0, "cosmic-ray events found")
     header["STA_CRS"] = (1, "0 done, 1 not done or failed")
 
 

@@ -140,7 +140,7 @@ def expose(
     _trail(clean, camera)
     _trail(image, camera)
     error = np.empty_like(image)
-    for band in _draw_bands(streams, camera, chip, exposure_time):
+    for band in _draw_bands(streams, camera, chip):
         counts = _digitise(image[band.rows], band, camera)
         if camera.adc_max > 0.0:
             flag[band.rows][counts >= camera.adc_max] |= SATURATED
@@ -193,7 +193,7 @@ def _pack_traps(traps: tuple[Trap, ...], camera: Camera):
     return np.array([*densities, camera.reference, camera.trap_power]), kept
 
 
-def _draw_bands(streams, camera, chip, exposure_time) -> Iterator[_Band]:
+def _draw_bands(streams, camera, chip) -> Iterator[_Band]:
     """Yield the noise and the calibration of one band of rows after another."""
     ny, nx = chip.flag.shape
     errors = _draw_channels(streams, camera, chip)
