@@ -54,7 +54,7 @@ def check_exists(path: Path) -> None:
         mode = path.stat().st_mode
     except (FileNotFoundError, NotADirectoryError):
         raise MissingFileError(
-            f"{path} does not exist, expected a FITS file; check the path{_here()}"
+            f"{path} does not exist, expected a FITS file; check the path{here()}"
         ) from None
     except OSError as error:
         raise _cannot_open(path, error) from error
@@ -69,7 +69,7 @@ def check_exists(path: Path) -> None:
         )
 
 
-def _here() -> str:
+def here() -> str:
     """Return, for a message, from where relative paths count."""
     try:
         return f" (now in {Path.cwd()})"

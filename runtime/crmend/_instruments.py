@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from crmend._fits import here
 from crmend._instrument_checks import ENTRIES, check_profile
 from crmend.errors import (
     FileFormatError,
@@ -228,7 +229,7 @@ def load_instrument(name: str) -> Instrument:
             ) from error
         if content is None:
             raise MissingFileError(
-                f"instrument profile {path} does not exist (current folder: {Path.cwd()}); "
+                f"instrument profile {path} does not exist{here()}; "
                 f"check its path, or use one of {', '.join(available_instruments())}"
             )
         return _parse(path.stem, content, str(path))
