@@ -224,10 +224,11 @@ def real_sections(
 
 
 def draw_instrument(name: str, scores: RealScores, out: Path) -> None:
-    """Draw every exposure: image, truth, ours and deepCR's, both at 90 % recall."""
-    ours = next(method for method in scores.masks if method.startswith("crmend"))
+    """Draw every exposure: image, truth, the default network and deepCR's, at 90 % recall."""
+    ours = [method for method in scores.masks if method.startswith("crmend")]
+    shown = next((method for method in ours if method.endswith("fast")), ours[0])
     for number, frame in enumerate(scores.frames):
-        masks = {method: scores.masks[method][number] for method in (ours, "deepCR ACS-WFC")}
+        masks = {method: scores.masks[method][number] for method in (shown, "deepCR ACS-WFC")}
         path = out / f"real_{frame.name}.png"
         figures.draw_real(frame, masks, path, f"{name}: {frame.name}, at 90 % recall")
 
