@@ -204,7 +204,7 @@ def test_cuda_without_a_gpu_build_is_an_error(packs, no_sessions):
     ort = pytest.importorskip("onnxruntime")
     if "CUDAExecutionProvider" in ort.get_available_providers():
         pytest.skip("this onnxruntime has CUDA")
-    with pytest.raises(DeviceError, match=r"offers only .*crmend\[gpu\]"):
+    with pytest.raises(DeviceError, match=r"offers only .*pip install onnxruntime-gpu"):
         models.load_model("tiny", device="cuda")
     assert models.load_model("tiny", device="auto").provider == "CPUExecutionProvider"
 
@@ -243,9 +243,9 @@ def test_cuda_from_pip_is_looked_for_silently(packs, no_sessions, monkeypatch, c
     assert capsys.readouterr().out == ""
 
 
-def test_a_missing_onnxruntime_names_both_extras(packs, no_sessions, monkeypatch):
+def test_a_missing_onnxruntime_names_both_builds(packs, no_sessions, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(MissingRuntimeError, match=r"crmend\[cpu\].*crmend\[gpu\]"):
+    with pytest.raises(MissingRuntimeError, match=r"onnxruntime \(CPU\).*onnxruntime-gpu"):
         models.load_model("tiny")
 
 
