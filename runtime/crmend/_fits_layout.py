@@ -169,8 +169,7 @@ def _companion(
     plane = pick(planes, kinds, image.version) or _named(planes, kinds, instrument)
     if plane is None and alone:
         plane = _only(planes, kinds, image)
-        if plane is None and not any(kind in instrument.named for kind in kinds):
-            plane = _by_position(content.planes, planes, instrument, kinds[0], image)
+        plane = plane or _by_position(content.planes, planes, instrument, kinds[0], image)
     plane = plane or _sibling(content.path, instrument, kinds, image)
     if plane is None:
         _warn_of_unmatched(content, instrument, [p for p in planes if p.kind in kinds], image)
@@ -294,7 +293,7 @@ def _by_position(
     Beside an image with a known name, floats with another name may be anything (a background,
     a model) and are no errors.
     """
-    if kind not in instrument.positions:
+    if kind not in instrument.positions or kind in instrument.named:
         return None
     place = instrument.positions.index(kind)
     indices = [every[place].index] if place < len(every) else []

@@ -64,8 +64,9 @@ def test_no_plane_is_read_instead_of_one_that_is_not_there(level1, image, kind, 
     noise, bits = np.ones((3, 4), "f4"), np.zeros((3, 4), "i4")
     path = level1([("", image), ("", noise), ("", bits)])
     assert read_exposure(path).planes[kind].index == index
-    with pytest.raises(FileFormatError, match=name):
-        read_exposure(path, planes={kind: name})
+    for named in (kind, "weight"):
+        with pytest.raises(FileFormatError, match=name):
+            read_exposure(path, planes={named: name})
 
 
 @untrained
