@@ -7,7 +7,8 @@ import pytest
 from astropy.io import fits
 
 import crmend
-from crmend._star_cores import HALF, check_star_cores, judge_star, least_neighbour
+from crmend._star_cores import check_star_cores
+from crmend._star_judge import HALF, judge_star, least_neighbour
 from crmend.detect import wants_star_cores
 from crmend.errors import InvalidInputError
 from crmend.models import load_model
