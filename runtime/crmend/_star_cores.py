@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -113,6 +113,7 @@ def check_star_cores(
         halo, or too many do not look like it.
     """
     scale = measure_scale(image, excluded | cr_mask)
+    known = sources
     with _filled(image, cr_mask, excluded, scale):
         if sources is None:
             sources = find_sources(
@@ -134,7 +135,8 @@ def check_star_cores(
         judge = partial(_judge_place, *of_frame)
         judged = [one for one in pool.map(judge, *places.T) if one is not None]
     struck = sum(found.size > 0 for found, _ in judged)
-    if not judged or struck > max(_FEW, MOST_STRUCK * len(judged)):
+    most = max(_FEW, MOST_STRUCK * len(judged))
+    if not judged or struck > most:
         return StarCores(sources, psf, 0, 0)
     peaks = _flagged_peaks(image, cr_mask, scale, psf)
     with ThreadPoolExecutor(max(threads, 1)) as pool:
@@ -143,7 +145,15 @@ def check_star_cores(
     found, freed = (np.unique(np.concatenate(pixels)) for pixels in (added, [*bare, *whole]))
     cr_mask.flat[found] = True
     cr_mask.flat[freed] = False
-    return StarCores(sources, psf, int(found.size), int(freed.size))
+    done = StarCores(sources, psf, int(found.size), int(freed.size))
+    if sum(pixels.size > 0 for pixels in whole) <= most:
+        return done
+    # So many stars were hidden that sources and PSF are worth finding again.
+    rest = check_star_cores(
+        image, cr_mask, invalid, excluded, sources=known,
+        electrons_per_unit=electrons_per_unit, band_rows=band_rows, threads=threads,
+    )  # fmt: skip
+    return replace(rest, added=done.added + rest.added, freed=done.freed + rest.freed)
 
 
 @contextmanager

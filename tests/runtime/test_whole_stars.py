@@ -57,6 +57,7 @@ def test_stars_that_are_flagged_whole_are_freed(field, middle):
     left, found = checked(exposed(light), mask)
     assert not left.any()
     assert found.freed == mask.sum()
+    assert len(found.sources) == len(places)
 
 
 @pytest.mark.parametrize("edge", [(2.6, 160.2), (326.4, 3.1), (101.3, 326.0)])
