@@ -252,10 +252,12 @@ def _flagged_peaks(
         )
         star = (peak > LEAST_PEAK) & (up > 0.0) & (left > 0.0)
         star &= peak >= np.maximum(np.maximum(up, down), np.maximum(left, right))
-        pairs = np.stack([up * down, left * right]) / peak**2
-        low, high = opposite_neighbours(psf)
-        star &= (pairs > low[:, np.newaxis] / ALIKE).all(axis=0)
-        star &= (pairs < high[:, np.newaxis] * ALIKE).all(axis=0)
+        pairs, (low, high) = (
+            np.stack([up * down, left * right], axis=1),
+            opposite_neighbours(psf),
+        )
+        unit = (peak**2)[:, np.newaxis]
+        star &= ((pairs > low / ALIKE * unit) & (pairs < high * ALIKE * unit)).all(axis=1)
     y, x = y[star], x[star]
     core = [
         cr_mask[y + dy, x + dx]

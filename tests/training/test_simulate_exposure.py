@@ -160,6 +160,15 @@ def test_leaving_an_effect_out_changes_no_other(sim):
     )
 
 
+def test_the_psf_of_another_telescope_moves_no_star(sim):
+    other = simulate_exposure(
+        SimulationConfig(7, (320, 256), seed=11, field="low", without=("psf",))
+    )
+    np.testing.assert_array_equal(other.catalog["x"], sim.catalog["x"])
+    np.testing.assert_array_equal(other.cr_truth, sim.cr_truth)
+    assert (other.image != sim.image).any()
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_generic_exposures_are_finite_and_repeatable(seed, tmp_path):
     first = generic_exposure(np.random.default_rng(seed), (128, 160))

@@ -16,6 +16,7 @@ from crmend_training.simulate.psf import Psf, encircled_radius
 from crmend_training.simulate.psf_models import (
     PsfRequest,
     csst_psfs,
+    foreign_psf,
     generic_psf,
     reachable_radius,
 )
@@ -201,6 +202,17 @@ def test_generic_psfs_are_as_wide_as_promised():
         fine = phases.transpose(2, 0, 3, 1)[:, ::-1, :, ::-1].reshape(49 * step, 49 * step)
         width = 2.0 * np.sqrt((fine > 0.5 * fine.max()).sum() / np.pi) / step
         assert 1.1 < width < 7.5
+
+
+def test_stars_of_other_telescopes_have_wings_or_none():
+    rng = np.random.default_rng(1)
+    psfs = [foreign_psf(rng) for _ in range(40)]
+    assert all(psf.fwhm < 3.6 and psf.trail == 0.0 for psf in psfs)
+    bare = [psf for psf in psfs if psf.aureole == 0.0 and psf.spikes == 0]
+    assert 10 < len(bare) < 30
+    gaussian = next(psf for psf in bare if psf.airy == psf.moffat_fwhm == 0.0)
+    ring = np.hypot(*(np.indices((49, 49)) - 24.0)) > 10.0
+    assert gaussian.stamps()[0, 0][ring].sum() == pytest.approx(0.0, abs=1e-5)
 
 
 def test_aberrations_make_the_rings_uneven_and_keep_the_light():

@@ -17,6 +17,7 @@ from crmend_training.simulate.bands import (
 LAWS = ("paper", "paper-subpixel", "physical", "physical-ions")
 
 EFFECTS = (
+    "psf",
     "stars",
     "galaxies",
     "pairs",
@@ -34,6 +35,7 @@ EFFECTS = (
 )
 """What `SimulationConfig.without` can switch off.
 
+Telescope: the PSF of CSST; without it stars have the PSF of any telescope, with wings or none.
 Sky: field stars and galaxies, close pairs and blends, a nearby large galaxy now and then,
 ghosts of bright stars, satellite trails, moving objects.  Chip: bad, hot and warm pixels and
 bad columns; pixel response; gain and noise that differ between channels; row and column

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.optimize import brentq
@@ -165,6 +165,21 @@ def generic_psf(
     if pupil_rng.random() < aberrated:
         shape["aberrations"] = _draw_aberrations(pupil_rng)
     return Psf(airy=float(share * core / 1.03), jitter=sigma, **shape)
+
+
+def foreign_psf(rng: np.random.Generator) -> Psf:
+    """Draw the PSF of another telescope whose stars are about as wide as those of CSST.
+
+    1.6 to 3.5 px (FWHM with the pixel), and in half of the draws without any light but that of
+    the core: Gaussians and steep Moffat profiles have no wings at all.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+    """
+    bare = rng.random() < 0.5
+    psf = generic_psf(rng, spikes=0.1, trails=0.0, widths=(1.6, 3.5))
+    return replace(psf, aureole=0.0, spikes=0) if bare else psf
 
 
 def _draw_aberrations(rng: np.random.Generator) -> tuple[float, ...]:

@@ -17,7 +17,7 @@ from crmend_training.simulate.detector import Camera, Chip, Trap, make_chip
 from crmend_training.simulate.echelle import Echelle
 from crmend_training.simulate.focal_plane import draw_place, grid_side
 from crmend_training.simulate.psf import Psf
-from crmend_training.simulate.psf_models import csst_psfs, generic_psf, log_uniform
+from crmend_training.simulate.psf_models import csst_psfs, foreign_psf, generic_psf, log_uniform
 from crmend_training.simulate.slit import Slit
 from crmend_training.simulate.unusual import KINDS, MORE_KINDS, SLITS, Unusual, draw_slit
 
@@ -138,10 +138,14 @@ def csst_setup(rng: np.random.Generator, config: SimulationConfig) -> Setup:
     # The chips of one exposure, which has one seed, share one telescope.
     for_telescope = np.random.default_rng([config.seed, 0])
     n_side = grid_side(config.shape)
+    if "psf" in without:
+        psfs = [foreign_psf(for_telescope)] * n_side**2
+    else:
+        psfs = csst_psfs(for_telescope, band.pivot, PIXEL_SCALE, n_side, place)
     return Setup(
         shape=config.shape,
         sky_model=_csst_sky(config),
-        psfs=csst_psfs(for_telescope, band.pivot, PIXEL_SCALE, n_side, place),
+        psfs=psfs,
         camera=camera,
         chip=make_chip(chip_rng, camera, config.shape),
         artefacts=_csst_artefacts(config, sky_noise(camera, sky, config.exposure_time)),
