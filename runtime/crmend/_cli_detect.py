@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from crmend._checks import warn_if_cleaned, warn_if_no_flags
 from crmend._events import count_events
+from crmend._implied import judge_exposure
 from crmend._limits import Limits, choose_limits
 from crmend._memory import plan_work
 from crmend._provenance import Provenance
@@ -72,13 +73,11 @@ def flag_in_place(exposure: Exposure, options: CleanOptions) -> Flagged:
     views = choose_views(model, chosen.views)
     judges = wants_star_cores(model, chosen.star_cores)
     sizes = plan_work(exposure.image.shape, chosen.memory, model)
-    invalid = exposure.invalid
-    excluded = exposure.saturated
-    excluded |= invalid
+    usable = judge_exposure(exposure)
     found = detect_into(
         exposure.image,
-        invalid,
-        excluded,
+        usable.invalid,
+        usable.excluded,
         model,
         limits=limits,
         views=views,
@@ -91,8 +90,8 @@ def flag_in_place(exposure: Exposure, options: CleanOptions) -> Flagged:
         cores = check_star_cores(
             exposure.image,
             found.cr_mask,
-            invalid,
-            excluded,
+            usable.invalid,
+            usable.excluded,
             electrons_per_unit=exposure.electrons_per_unit,
             band_rows=sizes.band_rows,
             threads=model.threads,
@@ -103,7 +102,10 @@ def flag_in_place(exposure: Exposure, options: CleanOptions) -> Flagged:
     bit = np.int32(exposure.instrument.cr_bit)
     np.bitwise_or(flag, bit, out=flag, where=found.cr_mask)
     seconds = time.perf_counter() - start
-    provenance = _describe(exposure, found, cores, model, limits, views, seconds)
+    provenance = replace(
+        _describe(exposure, found, cores, model, limits, views, seconds),
+        saturation_found=usable.saturation,
+    )
     return Flagged(flag, found.cr_mask, found.cr_probability, provenance)
 
 
