@@ -17,7 +17,7 @@ from crmend._limits import Limits, choose_limits
 from crmend._memory import plan_work
 from crmend._provenance import Provenance
 from crmend._star_cores import StarCores, check_star_cores
-from crmend.detect import Detection, choose_views, detect_into, wants_star_cores
+from crmend.detect import Detection, choose_views, detect_into, parts_of, wants_star_cores
 from crmend.exposure import Exposure
 from crmend.models import Model, choose_model
 from crmend.pipeline import CleanOptions, cr_rate, options_for
@@ -74,8 +74,9 @@ def flag_in_place(exposure: Exposure, options: CleanOptions) -> Flagged:
     judges = wants_star_cores(model, chosen.star_cores)
     sizes = plan_work(exposure.image.shape, chosen.memory, model)
     usable = judge_exposure(exposure)
+    image = parts_of(exposure.image, usable.excluded, model).lowered(exposure.image)
     found = detect_into(
-        exposure.image,
+        image,
         usable.invalid,
         usable.excluded,
         model,
@@ -88,7 +89,7 @@ def flag_in_place(exposure: Exposure, options: CleanOptions) -> Flagged:
     cores = None
     if judges:
         cores = check_star_cores(
-            exposure.image,
+            image,
             found.cr_mask,
             usable.invalid,
             usable.excluded,

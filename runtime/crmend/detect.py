@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from crmend import _deepcr_input
+from crmend._amplifiers import Parts, find_parts
 from crmend._arrays import own_error, unweighted
 from crmend._deepcr_input import LinearScale, network_input
 from crmend._implied import judge_pixels
@@ -171,6 +172,7 @@ def detect(
         if more is not None:
             all_bad |= more
     usable = judge_pixels(pixels, all_bad, full)
+    pixels = parts_of(pixels, usable.excluded, loaded).lowered(pixels)
     found = detect_into(
         pixels, usable.invalid, usable.excluded, loaded,
         limits=limits, views=seen, electrons_per_unit=1.0 if factor is None else factor,
@@ -202,6 +204,17 @@ def wants_star_cores(model: Model, star_cores: bool | None) -> bool:
     if star_cores is None:
         return model.graph.normalisation.name != _deepcr_input.NAME
     return check_flag(star_cores, "star_cores")
+
+
+def parts_of(image: NDArray[np.float32], excluded: NDArray[np.bool_], model: Model) -> Parts:
+    """Return the parts of an image that are lowered before a network sees it.
+
+    Those of deepCR see what deepCR shows them.
+    """
+    if model.graph.normalisation.name == _deepcr_input.NAME:
+        ny, nx = image.shape
+        return Parts(np.array([0, ny]), np.array([0, nx]), np.zeros((1, 1)))
+    return find_parts(image, excluded)
 
 
 def choose_views(model: Model, views: int | None) -> int:

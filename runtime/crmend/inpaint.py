@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from crmend._amplifiers import find_parts
 from crmend._arrays import own_copy, own_error, unweighted
 from crmend._background import measure_background
 from crmend._charge import limit_by_observed
@@ -233,12 +234,15 @@ def inpaint(
         )
     # Once mended, a NaN of the mask is a pixel like any other of the mask.
     all_bad[mask] = excluded[mask] = False
+    parts = find_parts(mended, excluded | mask)
+    even = parts.lowered(mended)
     if errors is None:
-        errors = flat_error(mended, excluded | mask)
+        errors = flat_error(even, excluded | mask)
     done = inpaint_into(
-        mended, errors, mask, all_bad, excluded, loaded,
+        even, errors, mask, all_bad, excluded, loaded,
         sources=known, batch=size, additive=limited, progress=progress,
     )  # fmt: skip
+    parts.put_back(even, mended, mask)
     return Inpainted(mended, errors, done.method, done.sources)
 
 

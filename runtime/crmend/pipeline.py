@@ -28,7 +28,7 @@ from crmend._memory import plan_work
 from crmend._results import CleanResult, Stats
 from crmend._star_cores import StarCores, check_star_cores
 from crmend._tiling import Progress
-from crmend.detect import choose_views, detect_into, wants_star_cores
+from crmend.detect import choose_views, detect_into, parts_of, wants_star_cores
 from crmend.exposure import Exposure
 from crmend.flags import CR_BIT
 from crmend.inpaint import NETWORK, Mending, flat_error, inpaint_into, stopwatch
@@ -257,8 +257,10 @@ def _clean(frame: _Frame, usable: Usable, options: CleanOptions) -> CleanResult:
     factor = frame.electrons_per_unit if frame.from_file else 1.0
     invalid, excluded = usable.invalid, usable.excluded
     with stopwatch(seconds, "detect"):
+        parts = parts_of(frame.image, excluded, finder)
+        image = parts.lowered(frame.image)
         found = detect_into(
-            frame.image, invalid, excluded, finder,
+            image, invalid, excluded, finder,
             limits=limits, views=views, tile=sizes.tile, electrons_per_unit=factor,
             progress=_stage(options.progress, "detect"),
         )  # fmt: skip
@@ -266,7 +268,7 @@ def _clean(frame: _Frame, usable: Usable, options: CleanOptions) -> CleanResult:
     if judges:
         with stopwatch(seconds, "sources"):
             cores = check_star_cores(
-                frame.image, found.cr_mask, invalid, excluded,
+                image, found.cr_mask, invalid, excluded,
                 sources=catalog, electrons_per_unit=frame.electrons_per_unit,
                 band_rows=sizes.band_rows, threads=finder.threads,
             )  # fmt: skip
@@ -274,14 +276,15 @@ def _clean(frame: _Frame, usable: Usable, options: CleanOptions) -> CleanResult:
     np.bitwise_or(flag, np.int32(frame.cr_bit), out=flag, where=found.cr_mask)
     error = frame.error
     if error is None:
-        error = flat_error(frame.image, excluded | found.cr_mask)
+        error = flat_error(image, excluded | found.cr_mask)
     mended = inpaint_into(
-        frame.image, error, found.cr_mask, invalid, excluded, inpainter,
+        image, error, found.cr_mask, invalid, excluded, inpainter,
         sources=catalog if cores is None else cores.sources,
         psf=None if cores is None else cores.psf, hidden=catalog is None, detected=True,
         batch=sizes.batch, band_rows=sizes.band_rows,
         progress=_stage(options.progress, "network"),
     )  # fmt: skip
+    parts.put_back(image, frame.image, found.cr_mask)
     for stage, spent in mended.seconds.items():
         seconds[stage] = seconds.get(stage, 0.0) + spent
     stats = Stats(
