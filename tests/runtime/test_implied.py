@@ -152,10 +152,11 @@ def test_other_maxima_are_no_saturation(image):
     assert judged(image.astype(np.float32))[2] is None
 
 
-def test_a_file_tells_the_level(tmp_path, capsys):
+def test_files_are_judged_alike_and_tell_the_level(tmp_path, capsys):
     from crmend.cli import main
 
     image = with_star(sky(100.0)[0], 5e6)
+    image[:, 300:] = 1e30
     for name, known in (("plain", {}), ("known", {"SATURATE": 60000.0})):
         header = fits.Header([("BUNIT", "electron"), *known.items()])
         fits.PrimaryHDU(image, header).writeto(tmp_path / f"{name}.fits")
@@ -166,7 +167,11 @@ def test_a_file_tells_the_level(tmp_path, capsys):
             told = capsys.readouterr()
             with fits.open(out) as hdus:
                 assert hdus[0].header["CRMSATUR"] == (None if known else 60000.0)
-                flagged = hdus["FLAG"].data[image == 60000.0]
-            assert not flagged.any()
+                flag = hdus["FLAG"].data
+                errors = hdus["ERR"].data if command == "clean" else NOISE
+            assert not flag[image >= 60000.0].any()
+            assert flag[:, 290:300].sum() == 0
+            assert np.median(errors) == pytest.approx(NOISE, rel=0.03)
+            assert "areas that are exactly 1e+30" in told.err
             assert ("saturation found" in told.out + told.err) is not bool(known)
             assert ("the maximum of the image" in told.err) is not bool(known)
