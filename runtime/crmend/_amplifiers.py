@@ -20,14 +20,18 @@ _STEP = 4.0
 """A higher level begins so far above the background, and an edge with such a step [noise]."""
 
 _SHARP, _FLAT = 0.85, 0.2
-"""Of the step such a share lies between two pixels, and the levels on either side vary by such
-a share of it, at most (median).  What optics blur has less than 0.7 there (a PSF with a FWHM of
-1.5 px)."""
+"""Of the step such a share lies between two pixels, and all lines but one on either side lie
+within such a share of it of their level.  What optics blur has less than 0.7 there (a PSF with
+a FWHM of 1.5 px)."""
+
+_LEFT = 0.5
+"""Such a share of its height a part's median is off the background once it is lowered, at
+most: else it is the edge of something narrow, such as a spectrum's line through a wide slit."""
 
 _CLEAR = 6.0
 """So much is an edge's step, at least [usual step from one line to the next, 1 sigma]."""
 
-_SIDE = 8
+_SIDE = 16
 """Pixels on either side that tell the step."""
 
 _BANDS, _LEAST_ROWS, _MOST_ROWS = 8, 16, 32
@@ -132,7 +136,7 @@ def _sharp_steps(profile: NDArray[np.float32], least: float) -> NDArray[np.intp]
         return np.empty(0, dtype=np.intp)
     windows = sliding_window_view(profile, _SIDE)
     level = np.median(windows, axis=1)
-    spread = np.median(np.abs(windows - level[:, np.newaxis]), axis=1)
+    spread = np.sort(np.abs(windows - level[:, np.newaxis]), axis=1)[:, -2]
     jumps = np.diff(profile)
     least = max(least, _CLEAR * MAD_TO_SIGMA * _median_of(np.abs(jumps)))
     step = level[_SIDE:] - level[:-_SIDE]
@@ -156,16 +160,22 @@ def _heights(
     heights = right + down[:, :1]
     if np.ptp(heights - down - right[:1]) > _STEP * scale.noise:
         return np.zeros_like(heights)
-    above = [
-        _median(image, unusable, np.s_[top:bottom:4, low:high:4]) - scale.background
+    levels = [
+        [
+            _median(image, unusable, np.s_[top:bottom:4, low:high:4])
+            for low, high in pairwise(columns)
+        ]
         for top, bottom in pairwise(rows)
-        for low, high in pairwise(columns)
     ]
+    above, least = np.array(levels) - scale.background, _STEP * scale.noise
     # The background may lie between two parts, if both are as large.
-    not_high = [level if level < _STEP * scale.noise else -np.inf for level in above]
-    chosen = np.argmax(not_high) if max(not_high) > -np.inf else np.nanargmin(above)
+    not_high = np.where(above < least, above, -np.inf)
+    chosen = np.argmax(not_high) if not_high.max() > -np.inf else np.nanargmin(above)
     heights -= heights.flat[chosen]
-    heights[heights < _STEP * scale.noise] = 0.0
+    heights[heights < least] = 0.0
+    left = np.abs(above - above.flat[chosen] - heights)
+    if (left > _LEFT * heights)[heights > 0.0].any():
+        return np.zeros_like(heights)
     return heights
 
 

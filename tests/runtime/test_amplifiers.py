@@ -68,6 +68,9 @@ def blurred(step, fwhm):
         0.5 * X,
         40.0 * NOISE * (X == 100),  # a bad column
         40.0 * NOISE * ((X >= 100) & (X < 104)),
+        12.0 * NOISE * ((X >= 100) & (X < 106)),  # lines through a wide slit
+        12.0 * NOISE * ((X % 66 >= 50) & (X % 66 < 57)),
+        12.0 * NOISE * ((X >= 150) & (X < 170)) * np.clip((170 - X) / 10.0, 0.0, 1.0),
         200.0 * NOISE * blurred(X >= 150, 1.5),  # slitlets, field stops, lines
         200.0 * NOISE * blurred((Y >= 100) & (Y < 140), 1.5),
         200.0 * NOISE * blurred((Y // 40) % 2, 2.0),
