@@ -38,10 +38,11 @@ _OFF, _MIXED = 1.5, 0.05
 lies below and above it: else it is what they fade into, as without noise."""
 
 _FLANK, _FLANKS = 0.3, 0.02
-"""Around a saturated star more than such a share of pixels reaches such a part of its value."""
+"""Around saturated stars more than such a share of pixels reaches such a part of the value."""
 
 _PLATEAU = 5
-"""Pixels of a square of 3 px at the maximum that saturation alone explains."""
+"""Pixels of a square of 3 px at the maximum that saturation alone explains, and as many around
+that reach such a part of it."""
 
 _TRAIL = 10
 """Pixels of one row or column at the maximum that no track saturates: a star bleeds there."""
@@ -255,6 +256,9 @@ def _saturated(
     rays = saturated_by_rays(image, full, known, unusable, surface, scale.noise)
     full.flat[rays] = False
     full.flat[lines] = True
+    flank = scale.background + _FLANK * (top - scale.background)
+    if np.count_nonzero(_around(image, known | full, full) > flank) < _PLATEAU:
+        return None
     y, x = np.nonzero(full)
     framed = np.pad(full, 1)
     square = [framed[y + j, x + i] for j in range(3) for i in range(3)]

@@ -146,6 +146,7 @@ def test_what_a_cosmic_ray_saturates_may_be_one():
         np.round(with_star(sky(100.0)[0], 5e4, full=1e6, trail=0)),
         with_star(sky(100.0)[0], 5e6) * np.random.default_rng(2).normal(1.0, 0.01, SHAPE),
         np.full(SHAPE, np.nan, np.float32),
+        np.where((X > 100) & (X < 112) & (Y > 99) & (Y < 106), np.float32(3e38), sky()[0]),
     ],
 )
 def test_other_maxima_are_no_saturation(image):
