@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+from astropy.io import fits
 
 import crmend
 from crmend._amplifiers import find_parts
+from crmend.cli import main
 
 NOISE = 5.0
 SHAPE = (300, 330)
@@ -105,7 +107,7 @@ def test_missing_and_huge_pixels_tell_nothing(sky):
 
 
 @pytest.mark.parametrize("step", [20.0, 1000.0])
-def test_cosmic_rays_are_found_and_mended_there_as_elsewhere(step):
+def test_cosmic_rays_are_found_and_mended_there_as_elsewhere(step, tmp_path):
     rng = np.random.default_rng(5)
     light = np.zeros(SHAPE)
     places, fluxes = rng.uniform(8, 292, (60, 2)), 10.0 ** rng.uniform(2.5, 4.5, 60)
@@ -126,5 +128,11 @@ def test_cosmic_rays_are_found_and_mended_there_as_elsewhere(step):
     assert (found.image[~found.cr_mask] == kept).all()
     same = crmend.detect(flat + high, model="generic")
     np.testing.assert_array_equal(same.cr_mask, found.cr_mask)
+    fits.PrimaryHDU((flat + high).astype("f4")).writeto(tmp_path / "frame.fits")
+    options = ["--instrument", "generic", "-o", str(tmp_path / "flags.fits")]
+    assert main(["detect", str(tmp_path / "frame.fits"), *options]) == 0
+    np.testing.assert_array_equal(
+        fits.getdata(tmp_path / "flags.fits", "FLAG") > 0, found.cr_mask
+    )
     mended = crmend.inpaint(flat + high, base.cr_mask, model="generic")
     np.testing.assert_allclose((mended.image - high)[both], base.image[both], atol=NOISE)
