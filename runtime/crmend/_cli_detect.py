@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
 
@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 
 from crmend._checks import warn_if_cleaned, warn_if_no_flags
 from crmend._events import count_events
+from crmend._implied import judge_exposure
 from crmend._limits import Limits, choose_limits
 from crmend._memory import plan_work
 from crmend._provenance import Provenance
 from crmend._star_cores import StarCores, check_star_cores
-from crmend.detect import Detection, choose_views, detect_into, wants_star_cores
+from crmend.detect import Detection, choose_views, detect_into, parts_of, wants_star_cores
 from crmend.exposure import Exposure
 from crmend.models import Model, choose_model
 from crmend.pipeline import CleanOptions, cr_rate, options_for
@@ -72,13 +73,12 @@ def flag_in_place(exposure: Exposure, options: CleanOptions) -> Flagged:
     views = choose_views(model, chosen.views)
     judges = wants_star_cores(model, chosen.star_cores)
     sizes = plan_work(exposure.image.shape, chosen.memory, model)
-    invalid = exposure.invalid
-    excluded = exposure.saturated
-    excluded |= invalid
+    usable = judge_exposure(exposure)
+    image = parts_of(exposure.image, usable.excluded, model).lowered(exposure.image)
     found = detect_into(
-        exposure.image,
-        invalid,
-        excluded,
+        image,
+        usable.invalid,
+        usable.excluded,
         model,
         limits=limits,
         views=views,
@@ -89,10 +89,10 @@ def flag_in_place(exposure: Exposure, options: CleanOptions) -> Flagged:
     cores = None
     if judges:
         cores = check_star_cores(
-            exposure.image,
+            image,
             found.cr_mask,
-            invalid,
-            excluded,
+            usable.invalid,
+            usable.excluded,
             electrons_per_unit=exposure.electrons_per_unit,
             band_rows=sizes.band_rows,
             threads=model.threads,
@@ -103,7 +103,10 @@ def flag_in_place(exposure: Exposure, options: CleanOptions) -> Flagged:
     bit = np.int32(exposure.instrument.cr_bit)
     np.bitwise_or(flag, bit, out=flag, where=found.cr_mask)
     seconds = time.perf_counter() - start
-    provenance = _describe(exposure, found, cores, model, limits, views, seconds)
+    provenance = replace(
+        _describe(exposure, found, cores, model, limits, views, seconds),
+        saturation_found=usable.saturation,
+    )
     return Flagged(flag, found.cr_mask, found.cr_probability, provenance)
 
 

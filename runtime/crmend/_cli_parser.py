@@ -191,7 +191,7 @@ def _add_input(command: argparse.ArgumentParser, output_help: str) -> None:
         type=positive_number,
         metavar="LEVEL",
         help="in the image's unit; pixels at or above it never become cosmic rays (default: by "
-        "the header, if it says)",
+        "the header, or the image's maximum where stars have flat tops)",
     )
     command.add_argument(
         "--plane",

@@ -43,6 +43,8 @@ class Provenance:
         Pixels mended by the network, and by medians or means of the sky; None likewise.
     seconds : float
         Wall time from image to result.
+    saturation_found : float or None
+        The saturation level that was found on the image, in its unit; None = known, or none.
     """
 
     version: str
@@ -63,6 +65,7 @@ class Provenance:
     pixels_network: int | None
     pixels_median: int | None
     seconds: float
+    saturation_found: float | None = None
 
     def to_cards(self) -> list[Card]:
         """Return the header cards, in the order in which they are written.
@@ -91,6 +94,11 @@ class Provenance:
             ("CRMNSRC", self.sources_touched, "sources with cosmic-ray pixels"),
             ("CRMNNET", self.pixels_network, "pixels mended by the network"),
             ("CRMNMED", self.pixels_median, "pixels mended by medians or sky means"),
+            (
+                "CRMSATUR",
+                _finite(self.saturation_found, 9),
+                "saturation found on the image",
+            ),
             ("CRMSECS", _finite(self.seconds, 4), "[s] wall time"),
         ]
 
@@ -110,6 +118,7 @@ def combine(chips: Sequence[Provenance]) -> Provenance:
     """
     seeds = {chip.seed_threshold for chip in chips}
     views = {chip.views for chip in chips}
+    levels = {chip.saturation_found for chip in chips}
     rates = [chip.cr_rate for chip in chips if chip.cr_rate is not None]
     return Provenance(
         version=chips[0].version,
@@ -130,6 +139,7 @@ def combine(chips: Sequence[Provenance]) -> Provenance:
         pixels_network=_total([chip.pixels_network for chip in chips]),
         pixels_median=_total([chip.pixels_median for chip in chips]),
         seconds=sum(chip.seconds for chip in chips),
+        saturation_found=math.nan if len(levels) > 1 else chips[0].saturation_found,
     )
 
 

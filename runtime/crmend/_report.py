@@ -168,6 +168,8 @@ class FrameReport:
             ("CR events", [f"{p.cr_events:,}" for p in columns]),
             ("CR rate [1/cm2/s]", [_rate(p.cr_rate) for p in columns]),
         ]
+        if any(p.saturation_found is not None for p in columns):
+            rows.append(("saturation found", [_level(p.saturation_found) for p in columns]))
         if self.mended:
             rows += [
                 ("sources touched", [_count(p.sources_touched) for p in columns]),
@@ -205,6 +207,11 @@ def _rate(rate: float | None) -> str:
 def _count(count: int | None) -> str:
     """Return a count, or a dash where nothing was counted."""
     return "-" if count is None else f"{count:,}"
+
+
+def _level(level: float | None) -> str:
+    """Return a level, or a dash where none was found or they differ."""
+    return "-" if level is None or math.isnan(level) else f"{level:g}"
 
 
 def _running(chips: list[Provenance]) -> list[str]:

@@ -46,6 +46,8 @@ class Stats:
         Smallest cr_probability of the best pixel of a group; None = groups do not matter.
     views : int
         How often the detection network saw the image.
+    saturation_found : float or None
+        The image's maximum, where its stars have flat tops and nobody said what is saturated.
     """
 
     cr_pixels: int
@@ -66,6 +68,7 @@ class Stats:
     threshold: float
     seed_threshold: float | None
     views: int
+    saturation_found: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,4 +137,5 @@ class CleanResult:
             pixels_network=stats.pixels_network,
             pixels_median=stats.pixels_median,
             seconds=stats.seconds["total"],
+            saturation_found=stats.saturation_found,
         )

@@ -8,8 +8,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from crmend import _deepcr_input
+from crmend._amplifiers import Parts, find_parts
 from crmend._arrays import own_error, unweighted
 from crmend._deepcr_input import LinearScale, network_input
+from crmend._implied import judge_pixels
 from crmend._inputs import (
     check_callable,
     check_count,
@@ -95,9 +97,11 @@ def detect(
         A model pack, such as ``"generic"`` for any other instrument, or
         ``"pack/detector"``.  One of `detector` and `model` is needed.
     invalid : (ny, nx) array-like of bool, or None
-        True = bad pixel: stands out of everything, and never becomes a cosmic ray.
+        True = bad pixel: stands out of everything, and never becomes a cosmic ray.  So do
+        areas filled with one value, named or not.
     saturated : (ny, nx) array-like of bool, or None
-        True = saturated: seen by the network, but never becomes a cosmic ray.
+        True = saturated: seen by the network, but never becomes a cosmic ray.  None = the
+        image's maximum, if stars have flat tops there.
     threshold : float or None
         Smallest cr_probability of a cosmic-ray pixel; None = the model card's.
     seed_threshold : float or None
@@ -149,7 +153,8 @@ def detect(
     -----
     CrmendWarning
         More than half of the pixels are excluded, many share one value that noise does not
-        explain, or the noise is below one digit.
+        explain, the noise is below one digit, or the image has filled areas or stars with flat
+        tops that nobody named.
     """
     pixels = check_image(image)
     bad = check_mask(invalid, pixels.shape, "invalid")
@@ -166,15 +171,16 @@ def detect(
     for more in (bad, unweighted(image, own_error(None, image, pixels.shape), invalid)):
         if more is not None:
             all_bad |= more
-    excluded = all_bad if full is None else all_bad | full
+    usable = judge_pixels(pixels, all_bad, full)
+    pixels = parts_of(pixels, usable.excluded, loaded).lowered(pixels)
     found = detect_into(
-        pixels, all_bad, excluded, loaded,
+        pixels, usable.invalid, usable.excluded, loaded,
         limits=limits, views=seen, electrons_per_unit=1.0 if factor is None else factor,
         tile=tile, progress=progress,
     )  # fmt: skip
     if judges:
         check_star_cores(
-            pixels.copy(), found.cr_mask, all_bad, excluded,
+            pixels.copy(), found.cr_mask, usable.invalid, usable.excluded,
             electrons_per_unit=factor, threads=loaded.threads,
         )  # fmt: skip
     return found
@@ -198,6 +204,17 @@ def wants_star_cores(model: Model, star_cores: bool | None) -> bool:
     if star_cores is None:
         return model.graph.normalisation.name != _deepcr_input.NAME
     return check_flag(star_cores, "star_cores")
+
+
+def parts_of(image: NDArray[np.float32], excluded: NDArray[np.bool_], model: Model) -> Parts:
+    """Return the parts of an image that are lowered before a network sees it.
+
+    Those of deepCR see what deepCR shows them.
+    """
+    if model.graph.normalisation.name == _deepcr_input.NAME:
+        ny, nx = image.shape
+        return Parts(np.array([0, ny]), np.array([0, nx]), np.zeros((1, 1)))
+    return find_parts(image, excluded)
 
 
 def choose_views(model: Model, views: int | None) -> int:

@@ -19,12 +19,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from crmend._amplifiers import find_parts
 from crmend._arrays import own_copy, own_error, unweighted
 from crmend._background import measure_background
 from crmend._charge import limit_by_observed
 from crmend._cutout_network import BELOW, run_network
 from crmend._gaps import median_fill
 from crmend._holes import fill_holes
+from crmend._implied import judge_pixels
 from crmend._inputs import (
     check_callable,
     check_count,
@@ -162,10 +164,11 @@ def inpaint(
         A model pack, such as ``"generic"`` for any other instrument, or
         ``"pack/detector"``.  One of `detector` and `model` is needed.
     invalid : (ny, nx) array-like of bool, or None
-        True = bad pixel: its value is used for nothing, and kept.
+        True = bad pixel: its value is used for nothing, and kept.  So it is in areas filled
+        with one value, named or not.
     saturated : (ny, nx) array-like of bool, or None
         True = saturated: kept, and seen by no fit and no median; a source whose core is
-        saturated is mended by the smooth fill.
+        saturated is mended by the smooth fill.  None = as in `crmend.detect`.
     sources : SourceCatalog, astropy Table, structured array, str, Path or None
         Positions of stars and galaxies, or a FITS table of them, with the columns x and y
         (see `crmend.sources.read_catalog`); None = find them.  The network mends CR pixels
@@ -220,7 +223,8 @@ def inpaint(
     all_bad = ~np.isfinite(mended) if bad is None else ~np.isfinite(mended) | bad
     weightless = unweighted(image, errors, invalid)
     all_bad = all_bad if weightless is None else all_bad | weightless
-    excluded = all_bad if full is None else all_bad | full
+    usable = judge_pixels(mended, all_bad, full, mask)
+    all_bad, excluded = usable.invalid, usable.excluded
     for kept in (bad, full):
         mask = mask if kept is None else mask & ~kept
     if mask.any() and (excluded | mask).all():
@@ -230,12 +234,15 @@ def inpaint(
         )
     # Once mended, a NaN of the mask is a pixel like any other of the mask.
     all_bad[mask] = excluded[mask] = False
+    parts = find_parts(mended, excluded | mask)
+    even = parts.lowered(mended)
     if errors is None:
-        errors = flat_error(mended, excluded | mask)
+        errors = flat_error(even, excluded | mask)
     done = inpaint_into(
-        mended, errors, mask, all_bad, excluded, loaded,
+        even, errors, mask, all_bad, excluded, loaded,
         sources=known, batch=size, additive=limited, progress=progress,
     )  # fmt: skip
+    parts.put_back(even, mended, mask)
     return Inpainted(mended, errors, done.method, done.sources)
 
 

@@ -21,13 +21,14 @@ from crmend._checks import (
     warn_if_no_flags,
 )
 from crmend._events import count_events
+from crmend._implied import Usable, judge_exposure, judge_pixels
 from crmend._inputs import check_callable, check_mask
 from crmend._limits import Limits, choose_limits
 from crmend._memory import plan_work
 from crmend._results import CleanResult, Stats
 from crmend._star_cores import StarCores, check_star_cores
 from crmend._tiling import Progress
-from crmend.detect import choose_views, detect_into, wants_star_cores
+from crmend.detect import choose_views, detect_into, parts_of, wants_star_cores
 from crmend.exposure import Exposure
 from crmend.flags import CR_BIT
 from crmend.inpaint import NETWORK, Mending, flat_error, inpaint_into, stopwatch
@@ -111,9 +112,10 @@ def clean(
         an array that of the CSST detectors.
     invalid : (ny, nx) array-like of bool, or None
         Of an array, an exposure has its own: True = bad pixel, which never becomes a cosmic
-        ray and keeps its value.
+        ray and keeps its value.  So do areas filled with one value, named or not.
     saturated : (ny, nx) array-like of bool, or None
-        Likewise: True = saturated: seen by the networks, but never becomes a cosmic ray.
+        Likewise: True = saturated: seen by the networks, but never becomes a cosmic ray.  None
+        = the image's maximum, if stars have flat tops there (see `Stats.saturation_found`).
     error : (ny, nx) array-like or None
         Likewise: 1-sigma, in the image's unit.  None = the uncertainty of a CCDData, else the
         background noise measured on the image, the same everywhere.  Where it is not finite
@@ -164,7 +166,8 @@ def clean(
     CrmendWarning
         The header says that the exposure has been cleaned before, its file has no flag plane,
         most pixels are excluded, many share one value that noise does not explain, the noise is
-        below one digit, or no source of the catalogue is on the image.
+        below one digit, no source of the catalogue is on the image, or this has filled areas or
+        stars with flat tops that nobody named.
     """
     options = CleanOptions(
         detector, model, threshold, seed_threshold, target_precision, quality, views,
@@ -181,8 +184,8 @@ def clean(
     for more in (bad, unweighted(exposure, errors, invalid)):
         if more is not None:
             all_bad |= more
-    excluded = all_bad if full is None else all_bad | full
-    return _clean(_Frame(image, errors, None), all_bad, excluded, options)
+    usable = judge_pixels(image, all_bad, full)
+    return _clean(_Frame(image, errors, None), usable, options)
 
 
 def clean_in_place(exposure: Exposure, options: CleanOptions | None = None) -> CleanResult:
@@ -210,9 +213,7 @@ def clean_in_place(exposure: Exposure, options: CleanOptions | None = None) -> C
     options = CleanOptions() if options is None else options
     warn_if_cleaned(exposure)
     warn_if_no_flags(exposure)
-    invalid = exposure.invalid
-    excluded = exposure.saturated
-    excluded |= invalid
+    usable = judge_exposure(exposure)
     profile = exposure.instrument
     frame = _Frame(
         image=exposure.image,
@@ -225,7 +226,7 @@ def clean_in_place(exposure: Exposure, options: CleanOptions | None = None) -> C
         electrons_per_unit=exposure.electrons_per_unit,
         from_file=True,
     )
-    return _clean(frame, invalid, excluded, options_for(exposure, options))
+    return _clean(frame, usable, options_for(exposure, options))
 
 
 def options_for(exposure: Exposure, options: CleanOptions) -> CleanOptions:
@@ -237,12 +238,7 @@ def options_for(exposure: Exposure, options: CleanOptions) -> CleanOptions:
     return replace(options, model=model, detector=detector)
 
 
-def _clean(
-    frame: _Frame,
-    invalid: NDArray[np.bool_],
-    excluded: NDArray[np.bool_],
-    options: CleanOptions,
-) -> CleanResult:
+def _clean(frame: _Frame, usable: Usable, options: CleanOptions) -> CleanResult:
     """Clean a frame in place: detect, flag, mend, count."""
     start = time.perf_counter()
     seconds: dict[str, float] = {}
@@ -259,9 +255,12 @@ def _clean(
         warn_if_elsewhere(catalog, frame.image.shape)
     # deepCR's networks take an array to be in electrons.
     factor = frame.electrons_per_unit if frame.from_file else 1.0
+    invalid, excluded = usable.invalid, usable.excluded
     with stopwatch(seconds, "detect"):
+        parts = parts_of(frame.image, excluded, finder)
+        image = parts.lowered(frame.image)
         found = detect_into(
-            frame.image, invalid, excluded, finder,
+            image, invalid, excluded, finder,
             limits=limits, views=views, tile=sizes.tile, electrons_per_unit=factor,
             progress=_stage(options.progress, "detect"),
         )  # fmt: skip
@@ -269,7 +268,7 @@ def _clean(
     if judges:
         with stopwatch(seconds, "sources"):
             cores = check_star_cores(
-                frame.image, found.cr_mask, invalid, excluded,
+                image, found.cr_mask, invalid, excluded,
                 sources=catalog, electrons_per_unit=frame.electrons_per_unit,
                 band_rows=sizes.band_rows, threads=finder.threads,
             )  # fmt: skip
@@ -277,20 +276,22 @@ def _clean(
     np.bitwise_or(flag, np.int32(frame.cr_bit), out=flag, where=found.cr_mask)
     error = frame.error
     if error is None:
-        error = flat_error(frame.image, excluded | found.cr_mask)
+        error = flat_error(image, excluded | found.cr_mask)
     mended = inpaint_into(
-        frame.image, error, found.cr_mask, invalid, excluded, inpainter,
+        image, error, found.cr_mask, invalid, excluded, inpainter,
         sources=catalog if cores is None else cores.sources,
         psf=None if cores is None else cores.psf, hidden=catalog is None, detected=True,
         batch=sizes.batch, band_rows=sizes.band_rows,
         progress=_stage(options.progress, "network"),
     )  # fmt: skip
+    parts.put_back(image, frame.image, found.cr_mask)
     for stage, spent in mended.seconds.items():
         seconds[stage] = seconds.get(stage, 0.0) + spent
     stats = Stats(
         **_count(frame, found.cr_mask, cores, mended),
         **_describe(finder, inpainter, limits, views),
         seconds=seconds | {"total": time.perf_counter() - start},
+        saturation_found=usable.saturation,
     )
     return CleanResult(
         frame.image, error, found.cr_mask, found.cr_probability, flag,
