@@ -323,7 +323,7 @@ def inpaint_into(
     with stopwatch(seconds, "median"):
         # Sources and cutouts want the sharp first guess, what is left is sky.
         median_fill(image, cr_mask, excluded, SKY_GOOD, scale.background, spread)
-        fill_sky(image, cr_mask, invalid, excluded, scale, model.threads)
+        fill_sky(image, cr_mask, invalid, excluded, scale, spread, model.threads)
     spread[order] = np.nan
     raised = raised_error(neighbours, spread, scale.noise)
     # For graphs that give no uncertainty, whose sigma is NaN.
@@ -362,7 +362,8 @@ def raised_error(
     neighbours : (n,) float32 array
         Median error of the good neighbours.
     spread : (n,) float32 array
-        Robust 1-sigma spread of the values that the median is of; NaN = not known.
+        Robust 1-sigma spread of the values that the median is of, on the sky of what they hold
+        above the background; NaN = not known.
     noise : float
         Background noise of the image, > 0.
 
