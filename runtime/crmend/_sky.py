@@ -37,6 +37,10 @@ CLIPPED_SOURCE = (-5.0, 8.0)
 MOST = 5.0
 """Pixels whose median is farther from the background than this are no sky [noise]."""
 
+STRUCTURE_ABOVE = 2.0
+"""Spread of the sixteen or more neighbours of a median that noise alone explains, in units of
+the noise: measured on simulated sky (training/crmend_training/LOG.md)."""
+
 _HALF = 6  # half width of the window [px]
 _ROWS = 512
 _UNUSABLE, _RIM, _GOOD = 0, 1, 2
@@ -67,7 +71,8 @@ def fill_sky(
         Background and noise of the image.
     spread : (n_cr,) float32 array
         Of the pixels that the medians are of, as `crmend._kernels.adaptive_median` writes it;
-        where a median is replaced, that of what these hold above the background.
+        where a median is replaced and noise does not explain it, that of what these hold above
+        the background.
     threads : int
         Bands of rows that are filled at the same time.
     """
@@ -174,9 +179,8 @@ def _mean_around(
                 image[y, x] = level + noise * wide / wide_weight
             else:
                 continue
-            sigma = _spread_around(image, background, kinds, low, y, x, values)
-            if np.isfinite(sigma):
-                spread[index] = sigma
+            if spread[index] > STRUCTURE_ABOVE * noise:
+                spread[index] = _spread_around(image, background, kinds, low, y, x, values)
 
 
 @njit

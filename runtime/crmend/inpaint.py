@@ -34,7 +34,7 @@ from crmend._inputs import (
 from crmend._kernels import MIN_GOOD, SKY_GOOD
 from crmend._lines import fill_lines
 from crmend._normalise import measure_scale
-from crmend._sky import fill_sky
+from crmend._sky import STRUCTURE_ABOVE, fill_sky
 from crmend._targets import find_targets
 from crmend._tiling import Progress
 from crmend.errors import InvalidInputError
@@ -61,12 +61,9 @@ MEDIAN_ERROR = 0.15
 """Standard error of what fills the sky, in units of the noise: measured on simulated sky
 (training/crmend_training/LOG.md)."""
 
-STRUCTURE_ABOVE = 2.0
-"""Spread of the sixteen or more neighbours of a median that noise alone explains, in units of
-the noise: as above."""
-
 STRUCTURE_ERROR = 1.5
-"""Error of the median per unit of their spread beyond that: as above, near sources."""
+"""Error of the median per unit of its neighbours' spread beyond `STRUCTURE_ABOVE`: as above,
+near sources."""
 
 
 @dataclass(frozen=True, eq=False)
