@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 import warnings
 from collections.abc import Iterable
 from typing import Any
@@ -29,6 +30,12 @@ _COMPRESSION = {
     "ZBLOCKED", "ZHECKSUM", "ZDATASUM", "ZBLANK", "ZSCALE", "ZZERO",
 }  # fmt: skip
 
+_WCS = re.compile(
+    r"(?:WCS(?:AXES|NAME)|RADE(?:CSYS|SYS)|EQUINOX|EPOCH|L(?:ON|AT)POLE"
+    r"|C(?:TYPE|UNIT|RVAL|RPIX|DELT|ROTA)\d+|(?:CD|PC|PV|PS)\d+_\d+)[A-Z]?"
+    r"|[AB]P?_(?:ORDER|\d_\d)"
+)
+
 
 def is_structural(keyword: str) -> bool:
     """Return True for a keyword that belongs to the stored pixels, not to the exposure."""
@@ -47,6 +54,20 @@ def clean_header(header: fits.Header) -> fits.Header:
     # Header(cards) shares its cards, so copy each.
     return fits.Header(
         [copy.copy(card) for card in header.cards if not is_structural(card.keyword)]
+    )
+
+
+def wcs_header(header: fits.Header) -> fits.Header:
+    """Return a copy of the cards that say where pixels lie, for a plane beside that one.
+
+    NAXIS is among them; tables of distortions, in other HDUs, are not.
+    """
+    return fits.Header(
+        [
+            copy.copy(card)
+            for card in header.cards
+            if card.keyword == "NAXIS" or _WCS.fullmatch(card.keyword)
+        ]
     )
 
 
@@ -161,6 +182,8 @@ def plane_header(
     result["GCOUNT"] = (1, "number of groups")
     result["EXTNAME"] = (name, "extension name")
     result["EXTVER"] = (version, "extension version")
+    if "INHERIT" in header:
+        result.append(copy.copy(header.cards["INHERIT"]))
     result.extend(clean_header(header), strip=False, unique=False, update=False)
     drop_unwritable(result)
     return result

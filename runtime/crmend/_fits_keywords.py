@@ -29,6 +29,9 @@ _PER_PIXEL = re.compile(
     r"[ .*]*(?:/ ?(?:pix|pixel|px)s?(?![a-z0-9*^])"
     r"|\b(?:pix|pixel|px)s?(?:\^|\*\*)?\(?-1\)?(?!\d))"
 )
+_LOGARITHM = re.compile(
+    r"(?<![a-z])(?:(?:m|ab|st|vega)?mag(?:s|nitudes?)?|dex|db|log(?:10)?)(?![a-z])"
+)
 _MOSAIC_KEYWORDS = ("BAYERPAT", "COLORTYP", "CFAPAT", "BAYER")
 _MOSAICS = {"RGGB", "BGGR", "GRBG", "GBRG"}
 _UNITS = {
@@ -177,7 +180,8 @@ def find_calibration(
         If an ADU image has no gain and the profile requires one, or the exposure time of
         an image per second is not a positive number.
     FileFormatError
-        If the exposure time of such an image is missing, or the unit is not understood.
+        If the exposure time of such an image is missing, or the unit is not understood or no
+        linear one.
     """
     keys = instrument.keywords
     unit = written_unit(header, instrument) or instrument.default_unit
@@ -289,6 +293,11 @@ def _electrons_per_unit(
     """Return the electrons of one unit, or None where a lenient profile allows that."""
     parsed = parse_unit(unit or "ADU")
     if parsed is None:
+        if _LOGARITHM.search(unit.lower()):
+            raise FileFormatError(
+                f"{file_name}: BUNIT is {unit!r}, a logarithm, expected a linear unit, such as "
+                "ADU, electrons or Jy: convert the image to one, or mend BUNIT if it is wrong"
+            )
         if not instrument.gain_required:
             _warn_of_gain(known, unit, file_name)
             return None

@@ -12,7 +12,7 @@ from astropy.io import fits
 from numpy.typing import NDArray
 
 from crmend._fits_extras import append_extras
-from crmend._fits_header import add_provenance
+from crmend._fits_header import add_provenance, wcs_header
 from crmend._fits_layout import locate
 from crmend._fits_planes import Extra, Plane, scan
 from crmend._fits_raw import FITS_BLOCK
@@ -338,7 +338,9 @@ def _append_chip(
         if result.cr_probability is None:
             raise InvalidInputError("probability=True, and the result has no cr_probability")
         chances = check_plane(exposure, "CRPROB", result.cr_probability)
-        append_probability(path, chances, version=version)
+        append_probability(
+            path, chances, _plane_header(exposure, "probability"), version=version
+        )
     return names
 
 
@@ -358,15 +360,15 @@ def _append(
 def _plane_header(
     exposure: Exposure, kind: str, provenance: Provenance | None = None
 ) -> fits.Header:
-    """Return the header of an output plane: that of the input plane, if there is one."""
-    plane = exposure.planes.get(kind)
+    """Return the header of an output plane: that of the input plane, or the image's WCS."""
+    plane, image = exposure.planes.get(kind), exposure.planes.get("image")
     if plane is not None:
         header = plane.header.copy()
     elif kind == "image":
         header = exposure.header.copy()
     else:
-        header = fits.Header()
-    if kind == "flag" or not exposure.unit:
+        header = wcs_header(exposure.header if image is None else image.header)
+    if kind in ("flag", "probability") or not exposure.unit:
         header.remove("BUNIT", ignore_missing=True)
     else:
         # A weight plane has become an error.

@@ -20,6 +20,7 @@ from crmend._fits import (
     plane_blocks,
     read_flag,
 )
+from crmend._fits_checksum import CHECKSUMS, has_checksums, write_checksums
 from crmend._fits_header import drop_unwritable, header_bytes
 from crmend._fits_planes import Plane
 from crmend._fits_write import atomic_output, copy_bytes, write_blocks, write_packed
@@ -54,17 +55,24 @@ def or_into_flag_planes(chips: Sequence[tuple[Plane, NDArray[np.bool_]]], bit: i
     with atomic_output(target, overwrite=True, gzipped=gzipped, owned_as=target) as temporary:
         with open_fits(target, disable_image_compression=True) as hdus:
             places = {index: hdus[index].fileinfo() for index in masks}
-        with open_bytes(target) as source, temporary.open("xb") as out:
+            # The header of an image in a table does not tell.
+            checksums = {index: has_checksums(hdus[index].header) for index in masks}
+        with open_bytes(target) as source, temporary.open("x+b") as out:
             for index in sorted(masks):
                 place = places[index]
                 copy_bytes(source, out, place["hdrLoc"] - source.tell())
-                _write_flags(out, target, index, masks[index], bit)
+                _write_flags(out, target, index, masks[index], bit, checksums[index])
                 source.seek(place["datLoc"] + place["datSpan"])
             shutil.copyfileobj(source, out, _COPY_BYTES)
 
 
 def _write_flags(
-    out: IO[bytes], path: Path, index: int, cr_mask: NDArray[np.bool_], bit: int
+    out: IO[bytes],
+    path: Path,
+    index: int,
+    cr_mask: NDArray[np.bool_],
+    bit: int,
+    checksum: bool | str,
 ) -> None:
     """Write the header and the data of the new flag plane."""
     with open_fits(path, ignore_blank=True) as hdus:
@@ -72,12 +80,14 @@ def _write_flags(
         short = _stays_short(hdu.header, bit)
         header = _new_header(hdu.header, short)
         if not is_compressed(hdu):
+            start = out.tell()
             out.write(header_bytes(header))
             label, blocks = f"{path} HDU {index}", plane_blocks(hdu)
             write_blocks(
                 out,
                 (_flagged(label, block, cr_mask[rows], bit, short) for rows, block in blocks),
             )
+            write_checksums(out, header, start)
             return
         compression, tile_shape = hdu.compression_type, tuple(int(n) for n in hdu.tile_shape)
         shape = hdu.shape
@@ -91,7 +101,7 @@ def _write_flags(
         tile_shape=tile_shape,
         hcomp_scale=0,
     )
-    write_packed(out, packed)
+    write_packed(out, packed, checksum=checksum)
 
 
 def _flagged(
@@ -115,13 +125,17 @@ def _to_int16(flags: NDArray[np.int32]) -> NDArray[np.int16]:
 
 
 def _new_header(header: fits.Header, short: bool) -> fits.Header:
-    """Return the plane's header for int32 (or int16) data; other cards stay as they are."""
+    """Return the plane's header for int32 (or int16) data; other cards stay as they are.
+
+    But for checksums, which are still to be known.
+    """
     result = header.copy()
-    stale = ["CHECKSUM", "DATASUM"]
-    if not short and header["BITPIX"] != 32:
-        stale.append("BLANK")
+    stale = ["BLANK"] if not short and header["BITPIX"] != 32 else []
     for key in (*stale, "BSCALE", "BZERO"):
         result.remove(key, ignore_missing=True, remove_all=True)
+    for key, first in CHECKSUMS.items():
+        if key in result:
+            result[key] = first
     result["BITPIX"] = 16 if short else 32
     drop_unwritable(result)
     return result

@@ -201,14 +201,17 @@ def append_plane(
         )
 
 
-def append_probability(path: Path, probability: NDArray[np.float32], *, version: int) -> None:
-    """Append probabilities as a tile-compressed extension CRPROB.
+def append_probability(
+    path: Path, probability: NDArray[np.float32], header: fits.Header, *, version: int
+) -> None:
+    """Append probabilities as a tile-compressed extension CRPROB, with the cards of a header.
 
     They are rounded to steps of 1e-4 (half a step at most is lost), so that the plane
     stays small; the mask itself is in the flag plane.
     """
     plane = fits.CompImageHDU(
         data=np.asarray(probability, dtype=np.float32),
+        header=clean_header(header),
         name="CRPROB",
         compression_type="RICE_1",
         tile_shape=(1, probability.shape[1]),
@@ -229,11 +232,11 @@ def write_blocks(stream: IO[bytes], blocks: Iterable[NDArray[Any]]) -> None:
     stream.write(bytes(-written % FITS_BLOCK))
 
 
-def write_packed(stream: IO[bytes], plane: Any) -> None:
-    """Write a tile-compressed HDU at the stream's position."""
+def write_packed(stream: IO[bytes], plane: Any, *, checksum: bool | str = False) -> None:
+    """Write a tile-compressed HDU at the stream's position; `checksum` as astropy has it."""
     # astropy writes whole files only: drop the empty primary HDU before the plane.
     memory = io.BytesIO()
-    fits.HDUList([fits.PrimaryHDU(), plane]).writeto(memory)
+    fits.HDUList([fits.PrimaryHDU(), plane]).writeto(memory, checksum=checksum)
     stream.write(memory.getbuffer()[FITS_BLOCK:])
 
 

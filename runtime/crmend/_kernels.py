@@ -65,7 +65,7 @@ def _sort(values: NDArray[np.float32], count: int) -> None:
 
 
 @njit
-def _median(values: NDArray[np.float32], count: int) -> np.float32:
+def median(values: NDArray[np.float32], count: int) -> np.float32:
     """Return the median of values[:count], count > 0; sorts them in place."""
     _sort(values, count)
     middle = count // 2
@@ -76,7 +76,7 @@ def _median(values: NDArray[np.float32], count: int) -> np.float32:
 
 
 @njit
-def _robust_sigma(values: NDArray[np.float32], count: int, centre: np.float32) -> np.float32:
+def robust_sigma(values: NDArray[np.float32], count: int, centre: np.float32) -> np.float32:
     """Return the MAD of values[:count] as a Gaussian sigma; NaN for fewer than two."""
     if count < 2:
         return np.float32(np.nan)
@@ -85,7 +85,7 @@ def _robust_sigma(values: NDArray[np.float32], count: int, centre: np.float32) -
     correction = np.float32(count / (count - 0.8))
     if count < 10:
         correction = _MAD_CORRECTION[count]
-    return _MAD_TO_SIGMA * correction * _median(values, count)
+    return _MAD_TO_SIGMA * correction * median(values, count)
 
 
 @njit
@@ -122,7 +122,7 @@ def fill_invalid(
                         values[count] = image[v, u]
                         count += 1
             if count > 0:
-                out[y, x] = _median(values, count)
+                out[y, x] = median(values, count)
             else:
                 out[y, x] = fill_value
 
@@ -198,9 +198,9 @@ def adaptive_median(
                 if count >= min_good:
                     break
             if count > 0:
-                median = _median(values, count)
-                out[y, x] = median
-                spreads[index] = _robust_sigma(values, count, median)
+                middle = median(values, count)
+                out[y, x] = middle
+                spreads[index] = robust_sigma(values, count, middle)
             else:
                 out[y, x] = fill_value
                 spreads[index] = np.nan

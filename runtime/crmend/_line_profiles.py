@@ -21,6 +21,9 @@ LEAST_SNR = 6.0
 ALIKE = 0.92
 """Their correlation, corrected for noise, at least."""
 
+ALIKE_FURTHER = 0.8
+"""The same of what a line goes on as, beyond the window."""
+
 SWELLS = 2.0
 """Brightness of the middle, over that of both sides, from where on it is a source."""
 
@@ -51,7 +54,7 @@ def follow(data: NDArray[np.float64], weight: NDArray[np.float64]) -> tuple[int,
     if columns > ALIKE and not _swells(upper, _profile(data, weight, _BAND), lower):
         return 0, True
     if rows > ALIKE and not _swells(left, _profile(data_t, weight_t, _BAND), right):
-        return 0, True
+        return 0, False
     best, shift, upright = ALIKE, MOST_SHIFT + 1, True
     for one in range(-MOST_SHIFT, MOST_SHIFT + 1):
         columns = _likeness(upper, lower, one, most_y)
@@ -59,6 +62,13 @@ def follow(data: NDArray[np.float64], weight: NDArray[np.float64]) -> tuple[int,
         if one != 0 and max(columns, rows) > best:
             best, shift, upright = max(columns, rows), one, columns >= rows
     return shift, upright
+
+
+@njit
+def are_alike(data: NDArray[np.float64], weight: NDArray[np.float64]) -> bool:
+    """Tell whether the profiles of a window's upper and lower rows are nearly alike."""
+    upper, lower = _profile(data, weight, 0), _profile(data, weight, LEVER)
+    return _likeness(upper, lower, 0, np.inf) > ALIKE_FURTHER
 
 
 @njit

@@ -5,6 +5,7 @@ network that knows stars and galaxies takes either for one.  Where the image aro
 shows such a line on both sides, a sum of products of a column and a row (`_low_rank`) is fitted
 to the good pixels around.  It counts only where it foretells the pixels next to the cosmic ray,
 from the others, and better than what continues those smoothly: stars and galaxies fail that.
+Where few lines of a frame go on further still, it must be one of these, since stars line up.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from crmend._compiled import njit
 from crmend._holes import DEEP
 from crmend._kernels import smooth_fill
-from crmend._line_profiles import LEVER, MOST_SHIFT, WINDOW, follow
+from crmend._line_profiles import LEVER, MOST_SHIFT, WINDOW, are_alike, follow
 from crmend._low_rank import fit_products
 
 CELL = 8
@@ -33,10 +34,10 @@ CLEAR = 2.0
 """Where lines are not `COMMON`, the smooth continuation must leave so many times as much of the
 rim at least, or as many times as that mean square, and lines must be straight."""
 
-COMMON = 0.3
-"""Share of the CR pixels on lines from which on a frame is a spectrum full of them, where it is
-enough to be better than the smooth continuation: 0.6 to 0.9 in spectra of the sky, 0.2 at most
-in images (training/crmend_training/LOG.md, round 20)."""
+COMMON = 0.2
+"""Share of the CR pixels on lines that go on beyond their window from which on a frame is a
+spectrum full of them, where it is enough to be better than the smooth continuation: 0.03 to 0.9
+in spectra, 0.014 at most in images (training/crmend_training/LOG.md, round 23)."""
 
 RIM = 2
 """Pixels so near to a cosmic ray are foretold [px]."""
@@ -86,19 +87,20 @@ def fill_lines(
     ends = np.append(starts[1:], order.size)
     values = np.full(y.size, np.nan, dtype=np.float32)
     sigma = np.full(y.size, np.nan, dtype=np.float32)
-    clear = np.zeros(y.size, dtype=np.bool_)
+    goes_on, clear = np.zeros((2, y.size), dtype=np.bool_)
 
     def fill(first: int) -> None:
         part = np.s_[first : first + _BLOCK]
         _fill_cells(
             image, error, cr_mask, excluded, noise,
-            y, x, order, starts[part], ends[part], values, sigma, clear,
+            y, x, order, starts[part], ends[part], values, sigma, goes_on, clear,
         )  # fmt: skip
 
     with ThreadPoolExecutor(max(threads, 1)) as pool:
         list(pool.map(fill, range(0, starts.size, _BLOCK)))
-    if starts.size < FEW or np.count_nonzero(np.isfinite(values)) < COMMON * values.size:
-        values[~clear] = sigma[~clear] = np.nan
+    if starts.size < FEW or np.count_nonzero(goes_on) < COMMON * values.size:
+        left = ~(clear & goes_on)
+        values[left] = sigma[left] = np.nan
     return values, sigma
 
 
@@ -116,11 +118,13 @@ def _fill_cells(
     ends: NDArray[np.int64],
     values: NDArray[np.float32],
     sigma: NDArray[np.float32],
+    goes_on: NDArray[np.bool_],
     clear: NDArray[np.bool_],
 ) -> None:
     """Write values and sigma of some cells, whose pixels are ``order[start:end]``.
 
-    Pixels are `clear` where they count in any frame, not only in spectra.
+    Their line `goes_on` beyond the window; `clear` ones of these count in any frame, not only
+    in spectra.
     """
     data, weight = np.empty((WINDOW, WINDOW)), np.empty((WINDOW, WINDOW))
     model, variance = np.empty_like(data), np.empty_like(data)
@@ -162,6 +166,45 @@ def _fill_cells(
                 values[pixels[k]] = noise * (level + model[i, j])
                 sigma[pixels[k]] = noise * np.sqrt(max(misfit, 1.0) * variance[i, j])
                 clear[pixels[k]] = is_clear
+        goes_on[pixels] = ~np.isnan(values[pixels]) & _goes_on(
+            image, error, cr_mask, excluded, noise,
+            top, left, shift, not upright, offsets, data, weight,
+        )  # fmt: skip
+
+
+@njit
+def _goes_on(
+    image: NDArray[np.float32],
+    error: NDArray[np.float32],
+    cr_mask: NDArray[np.bool_],
+    excluded: NDArray[np.bool_],
+    noise: float,
+    top: int,
+    left: int,
+    shift: int,
+    across: bool,
+    offsets: NDArray[np.int64],
+    data: NDArray[np.float64],
+    weight: NDArray[np.float64],
+) -> bool:
+    """Tell whether lines go on before and behind a window, or on one side at a border.
+
+    Writes to offsets, data and weight.
+    """
+    length = image.shape[1] if across else image.shape[0]
+    begin = left if across else top
+    known = False
+    for further in (-LEVER, LEVER):
+        if begin + further < 0 or begin + further + WINDOW > length:
+            continue
+        for i in range(WINDOW):
+            offsets[i] = round(shift * (i + further - 0.5 * (WINDOW - 1)) / LEVER)
+        y, x = (top, left + further) if across else (top + further, left)
+        _window(image, error, cr_mask, excluded, noise, y, x, across, offsets, data, weight)
+        if not are_alike(data, weight):
+            return False
+        known = True
+    return known
 
 
 @njit

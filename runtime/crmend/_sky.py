@@ -4,7 +4,7 @@ The adaptive median of sixteen neighbours takes in pixels that touch a cosmic ra
 rim no mask holds, and has more noise than the sky asks for.  Where there is nothing but sky, a
 wide mean of pixels that touch no cosmic ray is nearer to the truth; where there is a faint
 source that no list has, a narrow one of all good pixels keeps its light.  Anything brighter
-keeps the median.
+keeps the median.  Means are of what lies above the background, so that its slope is no error.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from crmend._background import measure_background
 from crmend._compiled import njit
+from crmend._kernels import MAX_HALF_WIDTH, SKY_GOOD, median, robust_sigma
 from crmend._normalise import Scale
 
 WIDE, NARROW = 2.5, 1.0
@@ -36,6 +37,10 @@ CLIPPED_SOURCE = (-5.0, 8.0)
 MOST = 5.0
 """Pixels whose median is farther from the background than this are no sky [noise]."""
 
+STRUCTURE_ABOVE = 2.0
+"""Spread of the sixteen or more neighbours of a median that noise alone explains, in units of
+the noise: measured on simulated sky (training/crmend_training/LOG.md)."""
+
 _HALF = 6  # half width of the window [px]
 _ROWS = 512
 _UNUSABLE, _RIM, _GOOD = 0, 1, 2
@@ -47,6 +52,7 @@ def fill_sky(
     invalid: NDArray[np.bool_],
     excluded: NDArray[np.bool_],
     scale: Scale,
+    spread: NDArray[np.float32],
     threads: int = 1,
 ) -> None:
     """Replace the medians of CR pixels by means of the sky, in place.
@@ -63,6 +69,10 @@ def fill_sky(
         True = invalid or saturated: used for no other pixel.
     scale : Scale
         Background and noise of the image.
+    spread : (n_cr,) float32 array
+        Of the pixels that the medians are of, as `crmend._kernels.adaptive_median` writes it;
+        where a median is replaced and noise does not explain it, that of what these hold above
+        the background.
     threads : int
         Bands of rows that are filled at the same time.
     """
@@ -78,7 +88,11 @@ def fill_sky(
         _sort_pixels(image, cr_mask, excluded, low, kinds)
         background = smooth.rows(low, high, nx)
         stop = min(start + _ROWS, ny)
-        _mean_around(image, cr_mask, background, scale.noise, kinds, low, start, stop, weights)
+        first = np.count_nonzero(cr_mask[:start])
+        _mean_around(
+            image, cr_mask, background, scale.noise, kinds, low, start, stop, weights,
+            spread[first:],
+        )  # fmt: skip
 
     # A band reads good pixels and writes others, so the order does not matter.
     with ThreadPoolExecutor(max(threads, 1)) as pool:
@@ -120,16 +134,20 @@ def _mean_around(
     start: int,
     stop: int,
     weights: NDArray[np.float64],
+    spread: NDArray[np.float32],
 ) -> None:
-    """Write the means of the rows `start` to `stop`.
+    """Write the means of the rows `start` to `stop`, and the spread around them.
 
-    `background` and `kinds` begin with the row `low`.
+    `background` and `kinds` begin with the row `low`, `spread` with the first CR pixel.
     """
     ny, nx = image.shape
+    values = np.empty((2 * MAX_HALF_WIDTH + 1) ** 2, dtype=np.float32)
+    index = -1
     for y in range(start, stop):
         for x in range(nx):
             if not cr_mask[y, x]:
                 continue
+            index += 1
             level = background[y - low, x]
             if not abs(image[y, x] - level) <= MOST * noise:
                 continue
@@ -154,7 +172,39 @@ def _mean_around(
                         wide_weight += weight
             # With hardly anything near, the median of what is farther away stays.
             if matched > LEAST_SNR * np.sqrt(squares):
-                if narrow_weight > 0.1:
-                    image[y, x] = level + noise * narrow / narrow_weight
+                if narrow_weight <= 0.1:
+                    continue
+                image[y, x] = level + noise * narrow / narrow_weight
             elif wide_weight > 0.1:
                 image[y, x] = level + noise * wide / wide_weight
+            else:
+                continue
+            if spread[index] > STRUCTURE_ABOVE * noise:
+                spread[index] = _spread_around(image, background, kinds, low, y, x, values)
+
+
+@njit
+def _spread_around(
+    image: NDArray[np.float32],
+    background: NDArray[np.float32],
+    kinds: NDArray[np.uint8],
+    low: int,
+    y: int,
+    x: int,
+    values: NDArray[np.float32],
+) -> np.float32:
+    """Return the spread above the background of the pixels that a median of the sky is of."""
+    ny, nx = image.shape
+    count = 0
+    for half in range(1, MAX_HALF_WIDTH + 1):
+        count = 0
+        for v in range(max(y - half, 0), min(y + half + 1, ny)):
+            for u in range(max(x - half, 0), min(x + half + 1, nx)):
+                if kinds[v - low, u] != _UNUSABLE:
+                    values[count] = image[v, u] - background[v - low, u]
+                    count += 1
+        if count >= SKY_GOOD:
+            break
+    if count < 2:
+        return np.float32(np.nan)
+    return robust_sigma(values, count, median(values, count))

@@ -36,7 +36,7 @@ from crmend._inputs import (
 from crmend._kernels import MIN_GOOD, SKY_GOOD
 from crmend._lines import fill_lines
 from crmend._normalise import measure_scale
-from crmend._sky import fill_sky
+from crmend._sky import STRUCTURE_ABOVE, fill_sky
 from crmend._targets import find_targets
 from crmend._tiling import Progress
 from crmend.errors import InvalidInputError
@@ -63,12 +63,9 @@ MEDIAN_ERROR = 0.15
 """Standard error of what fills the sky, in units of the noise: measured on simulated sky
 (training/crmend_training/LOG.md)."""
 
-STRUCTURE_ABOVE = 2.0
-"""Spread of the sixteen or more neighbours of a median that noise alone explains, in units of
-the noise: as above."""
-
 STRUCTURE_ERROR = 1.5
-"""Error of the median per unit of their spread beyond that: as above, near sources."""
+"""Error of the median per unit of its neighbours' spread beyond `STRUCTURE_ABOVE`: as above,
+near sources."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -330,7 +327,7 @@ def inpaint_into(
     with stopwatch(seconds, "median"):
         # Sources and cutouts want the sharp first guess, what is left is sky.
         median_fill(image, cr_mask, excluded, SKY_GOOD, scale.background, spread)
-        fill_sky(image, cr_mask, invalid, excluded, scale, model.threads)
+        fill_sky(image, cr_mask, invalid, excluded, scale, spread, model.threads)
     spread[order] = np.nan
     raised = raised_error(neighbours, spread, scale.noise)
     # For graphs that give no uncertainty, whose sigma is NaN.
@@ -369,7 +366,8 @@ def raised_error(
     neighbours : (n,) float32 array
         Median error of the good neighbours.
     spread : (n,) float32 array
-        Robust 1-sigma spread of the values that the median is of; NaN = not known.
+        Robust 1-sigma spread of the values that the median is of, on the sky of what they hold
+        above the background; NaN = not known.
     noise : float
         Background noise of the image, > 0.
 

@@ -1,5 +1,6 @@
 """Detector, unit, gain and exposure time, from the header or elsewhere."""
 
+import re
 import warnings
 
 import numpy as np
@@ -199,6 +200,27 @@ def test_generic_units(level1):
 def test_units_may_be_per_pixel(level1, unit, electrons):
     path = level1(keywords={"INSTRUME": "X"}, bunit=unit)
     assert read_exposure(path, instrument="generic", gain=2.0).electrons_per_unit == electrons
+
+
+@pytest.mark.parametrize("instrument", ["generic", None])
+@pytest.mark.parametrize(
+    "unit", ["mag", "mag/arcsec2", "mag(AB)", "ABmag", "dex(Jy)", "log10 Jy"]
+)
+def test_logarithms_are_refused(level1, unit, instrument):
+    path = level1(bunit=unit)
+    before = path.read_bytes()
+    expected = (
+        rf"BUNIT is {re.escape(repr(unit))}, a logarithm, expected a linear unit.*convert"
+    )
+    with pytest.raises(FileFormatError, match=expected):
+        read_exposure(path, instrument=instrument)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.filterwarnings("ignore:.*no network was trained")
+@pytest.mark.parametrize("unit", ["nanomaggies", "maggy", "image units", "Mdb"])
+def test_names_like_those_of_logarithms(level1, unit):
+    assert read_exposure(level1(bunit=unit), instrument="generic").unit == unit
 
 
 @pytest.mark.filterwarnings("ignore:.*no network was trained")

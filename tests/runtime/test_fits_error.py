@@ -137,7 +137,7 @@ def test_errors_off_by_a_factor_are_converted(
         ("nanomaggies", "ERR", "Jy"),
         ("electron", "WHT", "UNITLESS"),
         ("electron", "ERR", "1"),
-        ("mag(AB)", "ERR", "Jy"),
+        ("Jy", "ERR", "mag(AB)"),
         ("", "ERR", "electron"),
         ("electron", "ERR", ""),
     ],

@@ -103,6 +103,22 @@ def test_a_star_as_wide_as_a_line_is_none():
     assert np.isnan(filled(light, mask)[0]).all()
 
 
+def test_stars_that_line_up_are_none():
+    """Their wings are alike on both sides of a window, and not further on."""
+    y, x = np.mgrid[: SHAPE[0], : SHAPE[1]].astype(float)
+    light, rng = np.full(SHAPE, 100.0), np.random.default_rng(2)
+    for row, column, peak in rng.uniform((0, 0, 50), (*SHAPE, 3000), (20, 3)):
+        light += peak * (1.0 + ((x - column) ** 2 + (y - row) ** 2) / 4.0) ** -2.5
+    assert np.isnan(filled(light, rays())[0]).all()
+
+
+def test_one_cosmic_ray_on_a_line():
+    mask = np.zeros(SHAPE, dtype=bool)
+    mask[40, 68:74] = True
+    values, _, truth = filled(slit(), mask)
+    assert np.abs(values - truth).max() < 5.0 * NOISE
+
+
 def test_excluded_pixels_are_used_for_nothing():
     light, mask = slit(), rays()
     excluded = np.zeros(SHAPE, dtype=bool)

@@ -6,6 +6,7 @@ from scipy import ndimage
 
 from crmend import _sky
 from crmend._background import measure_background
+from crmend._kernels import SKY_GOOD, adaptive_median
 from crmend._normalise import Scale
 from crmend._sky import fill_sky
 
@@ -26,10 +27,11 @@ def sky():
     return image, cr_mask & ~invalid, invalid, invalid | saturated
 
 
-def filled(image, cr_mask, invalid, excluded, **options):
+def filled(image, cr_mask, invalid, excluded, spread=None, **options):
     """Return the image with CR pixels as `fill_sky` leaves them; before, they are 51."""
     image = np.where(cr_mask, np.float32(51.0), image)
-    fill_sky(image, cr_mask, invalid, excluded, Scale(50.0, NOISE), **options)
+    spread = np.zeros(np.count_nonzero(cr_mask), np.float32) if spread is None else spread
+    fill_sky(image, cr_mask, invalid, excluded, Scale(50.0, NOISE), spread, **options)
     return image
 
 
@@ -101,8 +103,24 @@ def test_what_is_no_sky_keeps_its_median(sky):
     cr_mask[70, 80] = True
     image = np.where(cr_mask, np.float32(51.0), image)
     image[70, 80] = 50.0 + 6.0 * NOISE
-    fill_sky(image, cr_mask, invalid, excluded, Scale(50.0, NOISE))
+    spread = np.full(np.count_nonzero(cr_mask), 7.0, np.float32)
+    fill_sky(image, cr_mask, invalid, excluded, Scale(50.0, NOISE), spread)
     assert image[70, 80] == np.float32(50.0 + 6.0 * NOISE)
+    assert spread[np.count_nonzero(cr_mask.ravel()[: 70 * SHAPE[1] + 80])] == 7.0
+
+
+@pytest.mark.parametrize("rows", [512, 11])
+def test_the_spread_is_that_above_the_background(sky, rows, monkeypatch):
+    monkeypatch.setattr(_sky, "_ROWS", rows)
+    image, cr_mask, invalid, excluded = sky
+    expected, found = (np.full(np.count_nonzero(cr_mask), 7.0, "f4") for _ in range(2))
+    found[::3] = 1.9 * NOISE
+    start = np.where(cr_mask, np.float32(51.0), image)
+    above = start - measure_background(start, invalid).rows(0, *SHAPE)
+    adaptive_median(above, cr_mask, excluded, SKY_GOOD, 0.0, above, expected)
+    filled(*sky, spread=found)
+    expected[::3] = 1.9 * NOISE  # which noise explains
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
 
 
 def test_far_from_every_good_pixel_the_median_stays(sky):

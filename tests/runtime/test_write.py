@@ -110,6 +110,26 @@ def test_headers_and_wcs_are_kept(tmp_path, exposure, corrected):
         np.testing.assert_array_equal(*sky)
 
 
+def test_new_planes_lie_where_the_image_does(tmp_path, level1, image, corrected):
+    sci = fits.ImageHDU(image)
+    sci.header.update({**WCS_CARDS, "WCSAXES": 2, "CRVAL1A": 7.0, "A_0_2": 1e-5, "FILTER": "g"})
+    sci.header["INHERIT"] = (True, "of the primary header")
+    exposure = read_exposure(level1([("SCI", sci)]))
+    write_exposure(tmp_path / "out.fits", exposure, corrected, probability=True)
+    with fits.open(tmp_path / "out.fits") as hdus:
+        hdus.verify("exception")
+        assert [hdu.name for hdu in hdus[1:]] == ["SCI", "ERR", "FLAG", "CRPROB"]
+        for hdu in hdus[2:]:
+            header = hdu.header
+            assert {key: header[key] for key in WCS_CARDS} == WCS_CARDS
+            assert (header["WCSAXES"], header["CRVAL1A"], header["A_0_2"]) == (2, 7.0, 1e-5)
+            assert "FILTER" not in header
+        assert hdus["SCI"].header["INHERIT"] is True
+        assert hdus["SCI"].header.comments["INHERIT"] == "of the primary header"
+        assert "INHERIT" not in hdus[0].header
+        assert [hdu.header.get("BUNIT") for hdu in hdus[1:]] == ["e/s", "e/s", None, None]
+
+
 @pytest.mark.parametrize("hdu", [0, "SCI"])
 def test_provenance(tmp_path, exposure, corrected, hdu):
     write_exposure(tmp_path / "out.fits", exposure, corrected)

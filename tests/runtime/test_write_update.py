@@ -8,6 +8,9 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
+from crmend._fits_checksum import CHECKSUMS, write_checksums
+from crmend._fits_header import header_bytes, plane_header
+from crmend._fits_write import write_blocks
 from crmend.errors import FileFormatError, InvalidInputError, OutputError
 from crmend.exposure import read_exposure, update_all_flags, update_flags
 
@@ -139,14 +142,40 @@ def test_two_chips_in_one_step(level1, image):
     np.testing.assert_array_equal(fits.getdata(path, 5), FLAG + ~MASK * (1 << 20))
 
 
-def test_stale_checksums_are_dropped(tmp_path, level1, image):
-    path = level1(three_planes(image, FLAG.astype("u2")))
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize(
+    ("checksum", "keys"),
+    [(True, ["CHECKSUM", "DATASUM"]), ("datasum", ["DATASUM"]), (False, [])],
+)
+def test_checksums_are_made_anew(tmp_path, level1, image, packed, checksum, keys):
+    flag = fits.CompImageHDU(FLAG.astype("u2")) if packed else FLAG.astype("u2")
+    path = level1(three_planes(image, flag), name="plain.fits")
     with fits.open(path) as hdus:
-        hdus.writeto(tmp_path / "b.fits", checksum=True)
-    update_flags(tmp_path / "b.fits", read_exposure(path), MASK)
-    with fits.open(tmp_path / "b.fits", checksum=True) as hdus:
+        hdus.writeto(tmp_path / "a.fits", checksum=checksum)
+    update_flags(tmp_path / "a.fits", read_exposure(path), MASK)
+    # astropy warns of wrong ones.
+    with fits.open(tmp_path / "a.fits", checksum=True) as hdus:
         np.testing.assert_array_equal(hdus["FLAG"].data, EXPECTED)
-        assert [("CHECKSUM" in hdu.header) for hdu in hdus] == [True, True, True, False, True]
+    with fits.open(tmp_path / "a.fits", disable_image_compression=True) as hdus:
+        assert [key for key in ("CHECKSUM", "DATASUM") if key in hdus[3].header] == keys
+
+
+@pytest.mark.parametrize("side", [2, 41])
+def test_checksums_of_any_word(tmp_path, side):
+    """Sums whose first encoding holds punctuation, and those that carry."""
+    values = np.random.default_rng(1).integers(-(2**15), 2**15, (100, side, 41), dtype="i2")
+    for plane in values:
+        header = plane_header(fits.Header(), plane, name="DQ", version=1)
+        header.update(CHECKSUMS)
+        with (tmp_path / "a.fits").open("w+b") as stream:
+            stream.write(header_bytes(fits.PrimaryHDU().header))
+            start = stream.tell()
+            stream.write(header_bytes(header))
+            write_blocks(stream, [plane])
+            write_checksums(stream, header, start)
+            assert stream.tell() == (tmp_path / "a.fits").stat().st_size
+        with fits.open(tmp_path / "a.fits", checksum=True) as hdus:
+            assert (hdus[1].verify_datasum(), hdus[1].verify_checksum()) == (1, 1)
 
 
 def test_link_and_permissions_are_kept(level1, tmp_path, image):
