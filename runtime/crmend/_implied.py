@@ -111,7 +111,7 @@ def judge_pixels(
         "where stars have flat tops: they count as saturated; if they are not, or others are, "
         "say which (saturated=, read_exposure(saturation=...), --saturation)",
         CrmendWarning,
-        stacklevel=4,
+        stacklevel=3,
     )
     full |= invalid
     return Usable(invalid, full, level)
@@ -169,7 +169,7 @@ def _add_area(
         f"{value:g}, as noise is not: gaps that were filled, which count as invalid; set such "
         "pixels to NaN, or mark them in the flag plane (bad_flags) or by invalid=",
         CrmendWarning,
-        stacklevel=5,
+        stacklevel=4,
     )
 
 
