@@ -134,12 +134,11 @@ def check_star_cores(
     with ThreadPoolExecutor(max(threads, 1)) as pool:
         judge = partial(_judge_place, *of_frame)
         judged = [one for one in pool.map(judge, *places.T) if one is not None]
-    struck = sum(found.size > 0 for found, _ in judged)
-    most = max(_FEW, MOST_STRUCK * len(judged))
-    if not judged or struck > most:
-        return StarCores(sources, psf, 0, 0)
-    peaks = _flagged_peaks(image, cr_mask, scale, psf)
-    with ThreadPoolExecutor(max(threads, 1)) as pool:
+        struck = sum(found.size > 0 for found, _ in judged)
+        most = max(_FEW, MOST_STRUCK * len(judged))
+        if not judged or struck > most:
+            return StarCores(sources, psf, 0, 0)
+        peaks = _flagged_peaks(image, cr_mask, scale, psf)
         whole = list(pool.map(partial(_judge_group, *of_frame), *peaks))
     added, bare = zip(*judged, strict=True)
     found, freed = (np.unique(np.concatenate(pixels)) for pixels in (added, [*bare, *whole]))
