@@ -129,3 +129,15 @@ def test_far_from_every_good_pixel_the_median_stays(sky):
     found = filled(image, cr_mask, invalid, excluded)
     assert found[70, 80] == 51.0
     assert found[60, 70] != 51.0
+
+
+@pytest.mark.parametrize("shape", [(1153, 1537), (1030, 1100), (300, 333)])
+@pytest.mark.parametrize("slope", [0.0, 0.5])
+def test_the_background_holds_up_to_the_last_row_whatever_the_size(shape, slope):
+    rows, columns = np.indices(shape)
+    true = 100.0 + slope * (columns + rows)
+    image = (true + np.random.default_rng(1).normal(size=shape)).astype(np.float32)
+    measured = measure_background(image, np.zeros(shape, bool))
+    # Noises; 160 at the corner of (1153, 1537) in meshes of 128.
+    assert np.abs(measured.rows(0, *shape) - true).max() < 2.5
+    assert np.abs(measured.surface().at(*map(np.arange, shape)) - true).max() < 1.5
