@@ -28,6 +28,10 @@ MOST_STARS = 80
 LEAST_STARS = 6
 """With fewer there is no PSF."""
 
+BRIGHT = 100.0
+"""Stars with higher peaks than this are dimmed to it where their widths are compared
+[background noise]."""
+
 LADDER = (0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0)
 """Standard deviations of the Gaussians, over that of a Gaussian with the stars' width."""
 
@@ -93,7 +97,10 @@ def psf_and_wings(
     stamps, masks = _candidates(image, lost, excluded, scale, sources)
     if len(stamps) < LEAST_STARS:
         return None, 0.0
-    fits, _ = _fit_all(stamps, masks, np.empty((0, 4)), MOFFAT)
+    # Of all alike: the rings of a bright star's diffraction pattern would narrow its profile.
+    peaks = stamps[:, HALF, HALF, np.newaxis, np.newaxis]
+    dimmed = stamps / np.maximum(peaks / BRIGHT, np.float32(1.0))
+    fits, _ = _fit_all(dimmed, masks, np.empty((0, 4)), MOFFAT)
     width, shapes = _widths_and_shapes(fits)
     star = np.abs(np.log(width) - _locus(np.log(width))) < _SAME
     if star.sum() < LEAST_STARS:
