@@ -37,7 +37,7 @@ LADDER = (0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0)
 
 MOST_WINGS = 0.15
 """Part of the light beyond `_FAR`: what has more is a galaxy (of a cluster, say, where stars
-are few), or a star with a halo, which only many of one shape tell from it."""
+are few), or a star with a halo, which only how alike they are tells from it."""
 
 HALO_STARS, HALO_WINGS = 30, 0.5
 """So many stars may have up to so much there: fields of HST, 33 to 76 stars, have 0.26 to 0.39
@@ -45,6 +45,11 @@ HALO_STARS, HALO_WINGS = 30, 0.5
 
 HALO_SCATTER = 0.17
 """Their shapes scatter by so little (HST: 0.15 at most; those groups: 0.19 at least)."""
+
+ALIKE = (0.1, 0.03)
+"""Few stars may have as much if their shapes and widths scatter by less than this: stars of
+simulated CSST frames by 0.065 and 0.023 at most, galaxies in frames without stars by 0.07 to
+0.2 and 0.024 to 0.077 (never both below)."""
 
 _FLAT = 0.6  # a flat top: 1.6 of a Gaussian less 0.6 of the next narrower; see `_basis`
 _MISFIT = 2.5  # sum of squares of a star over the median of all, at most
@@ -122,7 +127,10 @@ def psf_and_wings(
             return None, 0.0
     wings = psf[:, 0] @ np.exp(-0.5 * (_FAR * sigma) ** 2 / np.sqrt(_determinants(psf)))
     scatter = MAD_TO_SIGMA * np.median(np.abs(shapes - shape), axis=0)[:2].sum()
+    logs = np.log(width[chosen])
+    spread = MAD_TO_SIGMA * np.median(np.abs(logs - np.median(logs)))
     alike = kept.sum() >= HALO_STARS and scatter < HALO_SCATTER
+    alike = alike or (scatter < ALIKE[0] and spread < ALIKE[1])
     most = HALO_WINGS if alike else MOST_WINGS
     return psf if wings < most else None, float(wings)
 

@@ -66,14 +66,14 @@ class StarCores:
         Stars and galaxies of the image.
     psf : (k, 4) float64 array
         See `crmend._psf.measure_psf`; k = 0 where there are too few stars to tell it.
-    added, freed : int
-        Pixels that became cosmic rays, and that are none any more.
+    added, freed : int or None
+        Pixels that became cosmic rays, and that are none any more; None = no star was judged.
     """
 
     sources: SourceCatalog
     psf: NDArray[np.float64]
-    added: int
-    freed: int
+    added: int | None = None
+    freed: int | None = None
 
 
 def check_star_cores(
@@ -122,11 +122,11 @@ def check_star_cores(
         psf, wings = psf_and_wings(image, cr_mask, excluded, scale, sources)
         places = _bright(image, excluded, scale, sources)
     if psf is None:
-        return StarCores(sources, np.empty((0, 4)), 0, 0)
+        return StarCores(sources, np.empty((0, 4)))
     neighbour = least_neighbour(psf)
     # A sum of few Gaussians is near enough to a halo to mend from, not to judge by: LOG.md.
     if neighbour < LEAST_NEIGHBOUR or wings >= MOST_WINGS or len(places) == 0:
-        return StarCores(sources, psf, 0, 0)
+        return StarCores(sources, psf)
     of_frame = (
         image, cr_mask, excluded, scale, psf,
         photons_of(scale, electrons_per_unit), SHARPNESS * neighbour,
@@ -137,22 +137,23 @@ def check_star_cores(
         struck = sum(found.size > 0 for found, _ in judged)
         most = max(_FEW, MOST_STRUCK * len(judged))
         if not judged or struck > most:
-            return StarCores(sources, psf, 0, 0)
+            return StarCores(sources, psf)
         peaks = _flagged_peaks(image, cr_mask, scale, psf)
         whole = list(pool.map(partial(_judge_group, *of_frame), *peaks))
     added, bare = zip(*judged, strict=True)
     found, freed = (np.unique(np.concatenate(pixels)) for pixels in (added, [*bare, *whole]))
     cr_mask.flat[found] = True
     cr_mask.flat[freed] = False
-    done = StarCores(sources, psf, int(found.size), int(freed.size))
+    counts = (int(found.size), int(freed.size))
     if sum(pixels.size > 0 for pixels in whole) <= most:
-        return done
+        return StarCores(sources, psf, *counts)
     # So many stars were hidden that sources and PSF are worth finding again.
     rest = check_star_cores(
         image, cr_mask, invalid, excluded, sources=known,
         electrons_per_unit=electrons_per_unit, band_rows=band_rows, threads=threads,
     )  # fmt: skip
-    return replace(rest, added=done.added + rest.added, freed=done.freed + rest.freed)
+    more = (rest.added or 0, rest.freed or 0)
+    return replace(rest, added=counts[0] + more[0], freed=counts[1] + more[1])
 
 
 @contextmanager
