@@ -138,7 +138,7 @@ def test_few_stars_may_have_haloes_if_they_are_all_alike():
 
 
 def airy(shape, y, x, scale=1.26, fine=5):
-    """Return a diffraction pattern on pixels, smeared by a Gaussian; `scale` is lambda/D [px]."""
+    """Return a diffraction pattern on pixels, smeared a little; `scale` is lambda/D [px]."""
     side = (np.arange(33 * fine) - 16 * fine - fine // 2) / fine
     corner = np.array([round(y) - 16, round(x) - 16])
     dy, dx = np.meshgrid(side - y + round(y), side - x + round(x), indexing="ij")
