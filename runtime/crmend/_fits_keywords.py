@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from astropy.io import fits
 
+from crmend._fits_header import read_value
 from crmend._instruments import Instrument
 from crmend.errors import (
     CrmendWarning,
@@ -279,7 +280,7 @@ def _each_divides(bracket: re.Match[str]) -> str:
 
 def first_positive(header: fits.Header, keys: Iterable[str]) -> float | None:
     """Return the first keyword's value that is a finite number above zero."""
-    values = (_number(header.get(key)) for key in keys)
+    values = (_number(read_value(header, key)) for key in keys)
     return next((value for value in values if value is not None and value > 0), None)
 
 
