@@ -273,6 +273,11 @@ def parse_unit(unit: str) -> tuple[str, bool] | None:
     return ("adu", rate) if base in _ADU else None
 
 
+def is_logarithm(unit: str) -> bool:
+    """Return whether a unit is of magnitudes or another logarithm."""
+    return parse_unit(unit) is None and _LOGARITHM.search(unit.lower()) is not None
+
+
 def _each_divides(bracket: re.Match[str]) -> str:
     """Return ``/pix/s`` for ``/ (pix s)``."""
     return "".join(f"/{factor}" for factor in re.split("[ .*]+", bracket.group(1).strip()))
@@ -294,7 +299,7 @@ def _electrons_per_unit(
     """Return the electrons of one unit, or None where a lenient profile allows that."""
     parsed = parse_unit(unit or "ADU")
     if parsed is None:
-        if _LOGARITHM.search(unit.lower()):
+        if is_logarithm(unit):
             raise FileFormatError(
                 f"{file_name}: BUNIT is {unit!r}, a logarithm, expected a linear unit, such as "
                 "ADU, electrons or Jy: convert the image to one, or mend BUNIT if it is wrong"
