@@ -100,9 +100,7 @@ def test_an_uncertainty_that_says_nothing_is_refused(image):
 )
 def test_logarithms_are_refused(image, of):
     pixels = image.astype(np.float64)
-    with pytest.raises(
-        InvalidInputError, match=r"^image is in .*, a logarithm, expected"
-    ):
+    with pytest.raises(InvalidInputError, match=r"^image is in .*, a logarithm, expected"):
         crmend.clean(of(pixels), **TINY)
     with pytest.raises(InvalidInputError, match=r"^error is in .*, a logarithm"):
         crmend.clean(image, error=of(pixels), **TINY)
