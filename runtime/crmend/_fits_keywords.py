@@ -173,7 +173,7 @@ def find_calibration(
     Warns
     -----
     CrmendWarning
-        A keyword that should have a number has a text that is none.
+        A keyword that should have a number has a text that is none, or 0 and less.
 
     Raises
     ------
@@ -195,18 +195,18 @@ def find_calibration(
         read_noise=instrument.default_read_noise if read_noise is None else read_noise,
         saturation=known.saturation or first_positive(header, keys.get("saturation", ())),
     )
-    _warn_of_texts(header, instrument, file_name, found, known)
+    _warn_of_values(header, instrument, file_name, found, known)
     return found
 
 
-def _warn_of_texts(
+def _warn_of_values(
     header: fits.Header,
     instrument: Instrument,
     file_name: str,
     found: Calibration,
     known: Known,
 ) -> None:
-    """Warn where a keyword that should have a number has a text that is none."""
+    """Warn where a keyword that should have a number above 0 has something else."""
     used = {item.name: getattr(found, item.name) for item in fields(found)}
     counted = (parse_unit(found.unit or "ADU") or ("",))[0] == "adu"
     if counted:
@@ -214,19 +214,33 @@ def _warn_of_texts(
     for name in sorted(used.keys() & instrument.keywords.keys() - {"unit"}):
         if getattr(known, name, None) is not None:
             continue
-        for key in instrument.keywords[name]:
-            value = header.get(key)
-            text = value.strip().lower() if isinstance(value, str) else ""
-            if text in _SAYS_NOTHING or _number(value) is not None:
+        keys = instrument.keywords[name]
+        # A noise of 0 may be meant, and beside a number above 0 another may be a setting.
+        numbers = name != "read_noise" and first_positive(header, keys) is None
+        for key in keys:
+            expected = _expected(header.get(key), numbers=numbers)
+            if expected is None:
                 continue
             what = name.replace("_", " ")
             instead = "is not known" if used[name] is None else f"is taken as {used[name]:g}"
             warnings.warn(
-                f"{file_name}: {key} is {value!r}, expected a number alone; it counts as "
+                f"{file_name}: {key} is {header[key]!r}, expected {expected}; it counts as "
                 f"absent, and the {what} {instead}: mend the keyword",
                 CrmendWarning,
                 stacklevel=4,
             )
+
+
+def _expected(value: Any, *, numbers: bool) -> str | None:
+    """Return what should stand in place of a value, or None if it is right or says nothing.
+
+    With `numbers` numbers are looked at, too, and not texts alone.
+    """
+    number = _number(value)
+    if isinstance(value, str) and number is None:
+        return None if value.strip().lower() in _SAYS_NOTHING else "a number alone"
+    wrong = isinstance(value, bool) or (number is not None and number <= 0.0)
+    return "a number above 0" if wrong and numbers else None
 
 
 def warn_of_mosaic(header: fits.Header, file_name: str) -> None:
