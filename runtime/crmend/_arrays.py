@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from crmend._fits_error import TO_ERROR
 from crmend._fits_planes import STATED_KINDS
 from crmend._fits_units import unit_factor
-from crmend._inputs import check_image, check_shape, check_unit
+from crmend._inputs import check_error, check_image, check_shape, check_unit
 from crmend.errors import InvalidInputError
 
 
@@ -28,7 +29,10 @@ def own_plane(plane: ArrayLike, shape: tuple[int, ...], name: str) -> NDArray[np
 
 
 def own_error(
-    error: ArrayLike | None, image: ArrayLike, shape: tuple[int, ...]
+    error: ArrayLike | None,
+    image: ArrayLike,
+    pixels: NDArray[np.float32],
+    *masks: NDArray[np.bool_] | None,
 ) -> NDArray[np.float32] | None:
     """Return a copy of the errors of an image: as given, else as a CCDData holds them.
 
@@ -38,8 +42,11 @@ def own_error(
         1-sigma, in the image's unit.
     image : array-like
         As the caller passed it.
-    shape : tuple of int
-        Of the image.
+    pixels : (ny, nx) float32 array
+        The same as it is used, masked pixels NaN.
+    *masks : (ny, nx) bool array or None
+        True = bad or saturated: there errors may be below zero, and so they may where the
+        image is not finite.
 
     Returns
     -------
@@ -49,19 +56,16 @@ def own_error(
     Raises
     ------
     InvalidInputError
-        They have another shape or unit than the image, or are below zero; or the uncertainty
-        of a CCDData does not say what it is.
+        They have another shape or unit than the image, or are below zero on pixels that are
+        used; or the uncertainty of a CCDData does not say what it is.
     """
     check_unit(error, image, "error")
     name = "error" if error is not None else "image.uncertainty"
     plane = _stated_error(image) if error is None else error
     if plane is None:
         return None
-    own = own_plane(plane, shape, name)
-    if (own < 0.0).any():
-        raise InvalidInputError(
-            f"{name} is {own[own < 0.0][0]:g} somewhere; expected 1-sigma, 0 or more"
-        )
+    own = own_plane(plane, pixels.shape, name)
+    check_error(own, lambda: _unused(pixels, masks), name, "leave the errors out")
     return own
 
 
@@ -87,6 +91,17 @@ def unweighted(
     """
     masked = hasattr(image, "uncertainty") and getattr(image, "mask", None) is not None
     return None if error is None or invalid is not None or masked else ~np.isfinite(error)
+
+
+def _unused(
+    pixels: NDArray[np.float32], masks: Iterable[NDArray[np.bool_] | None]
+) -> NDArray[np.bool_]:
+    """Return the pixels that are not finite, or that a mask marks."""
+    unused = ~np.isfinite(pixels)
+    for mask in masks:
+        if mask is not None:
+            unused |= mask
+    return unused
 
 
 def _stated_error(image: Any) -> NDArray[Any] | None:

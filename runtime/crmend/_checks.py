@@ -9,9 +9,9 @@ from pathlib import Path
 from crmend._arrays import own_copy, own_plane
 from crmend._fits_layout import sibling_path
 from crmend._fits_planes import kind_of
-from crmend._inputs import check_shape, check_unit
+from crmend._inputs import check_error, check_shape, check_unit
 from crmend.errors import CrmendWarning, InvalidInputError
-from crmend.exposure import Exposure
+from crmend.exposure import Exposure, unused_pixels
 from crmend.flags import to_int32
 from crmend.sources import SourceCatalog, is_of_pixels
 
@@ -24,7 +24,8 @@ def own_planes(exposure: Exposure) -> Exposure:
     Raises
     ------
     InvalidInputError
-        A plane has the wrong dtype, or not the shape or the unit of the image.
+        A plane has the wrong dtype, or not the shape or the unit of the image, or errors are
+        below zero on pixels that are used.
     """
     image = own_copy(exposure.image, "exposure.image")
     error, flag = exposure.error, exposure.flag
@@ -34,7 +35,11 @@ def own_planes(exposure: Exposure) -> Exposure:
     if flag is not None:
         flag = to_int32(flag)
         check_shape(flag, image.shape, "exposure.flag")
-    return replace(exposure, image=image, error=error, flag=flag)
+    own = replace(exposure, image=image, error=error, flag=flag)
+    if error is not None:
+        remedy = "leave the errors out, dataclasses.replace(exposure, error=None)"
+        check_error(error, lambda: unused_pixels(own), "exposure.error", remedy)
+    return own
 
 
 def check_unused(**planes: object) -> None:

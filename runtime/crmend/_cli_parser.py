@@ -126,7 +126,8 @@ def _add_clean(commands: Any) -> None:
         "--catalog",
         metavar="CAT.fits",
         help="sources from this FITS table instead of finding them: columns x and y (first "
-        "pixel = 0), X_IMAGE and Y_IMAGE (= 1), or RA and DEC (needed with several chips)",
+        "pixel = 0), X_IMAGE and Y_IMAGE (= 1), or RA and DEC, or ALPHA_J2000 and "
+        "DELTA_J2000 (needed with several chips), in the columns' unit, else degrees",
     )
     command.add_argument(
         "--quicklook", action="store_true", help="also draw before and after, OUT.png"

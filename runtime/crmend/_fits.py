@@ -128,6 +128,12 @@ def is_gzipped(path: Path) -> bool:
     return _magic(path).startswith(_GZIP_MAGIC)
 
 
+def begins_as_fits(path: Path) -> bool:
+    """Return True if the file begins as FITS files do, or is packed."""
+    magic = _magic(path)
+    return magic.startswith((b"SIMPLE", _GZIP_MAGIC, *_FOREIGN_MAGIC))
+
+
 def _magic(path: Path) -> bytes:
     """Return the first bytes of a file, which tell how it is packed."""
     check_exists(path)

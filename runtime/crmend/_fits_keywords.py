@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from astropy.io import fits
 
+from crmend._fits_header import read_value
 from crmend._instruments import Instrument
 from crmend.errors import (
     CrmendWarning,
@@ -172,7 +173,7 @@ def find_calibration(
     Warns
     -----
     CrmendWarning
-        A keyword that should have a number has a text that is none.
+        A keyword that should have a number has a text that is none, or 0 and less.
 
     Raises
     ------
@@ -194,18 +195,18 @@ def find_calibration(
         read_noise=instrument.default_read_noise if read_noise is None else read_noise,
         saturation=known.saturation or first_positive(header, keys.get("saturation", ())),
     )
-    _warn_of_texts(header, instrument, file_name, found, known)
+    _warn_of_values(header, instrument, file_name, found, known)
     return found
 
 
-def _warn_of_texts(
+def _warn_of_values(
     header: fits.Header,
     instrument: Instrument,
     file_name: str,
     found: Calibration,
     known: Known,
 ) -> None:
-    """Warn where a keyword that should have a number has a text that is none."""
+    """Warn where a keyword that should have a number above 0 has something else."""
     used = {item.name: getattr(found, item.name) for item in fields(found)}
     counted = (parse_unit(found.unit or "ADU") or ("",))[0] == "adu"
     if counted:
@@ -213,19 +214,33 @@ def _warn_of_texts(
     for name in sorted(used.keys() & instrument.keywords.keys() - {"unit"}):
         if getattr(known, name, None) is not None:
             continue
-        for key in instrument.keywords[name]:
-            value = header.get(key)
-            text = value.strip().lower() if isinstance(value, str) else ""
-            if text in _SAYS_NOTHING or _number(value) is not None:
+        keys = instrument.keywords[name]
+        # A noise of 0 may be meant, and beside a number above 0 another may be a setting.
+        numbers = name != "read_noise" and first_positive(header, keys) is None
+        for key in keys:
+            expected = _expected(header.get(key), numbers=numbers)
+            if expected is None:
                 continue
             what = name.replace("_", " ")
             instead = "is not known" if used[name] is None else f"is taken as {used[name]:g}"
             warnings.warn(
-                f"{file_name}: {key} is {value!r}, expected a number alone; it counts as "
+                f"{file_name}: {key} is {header[key]!r}, expected {expected}; it counts as "
                 f"absent, and the {what} {instead}: mend the keyword",
                 CrmendWarning,
                 stacklevel=4,
             )
+
+
+def _expected(value: Any, *, numbers: bool) -> str | None:
+    """Return what should stand in place of a value, or None if it is right or says nothing.
+
+    With `numbers` numbers are looked at, too, and not texts alone.
+    """
+    number = _number(value)
+    if isinstance(value, str) and number is None:
+        return None if value.strip().lower() in _SAYS_NOTHING else "a number alone"
+    wrong = isinstance(value, bool) or (number is not None and number <= 0.0)
+    return "a number above 0" if wrong and numbers else None
 
 
 def warn_of_mosaic(header: fits.Header, file_name: str) -> None:
@@ -272,6 +287,11 @@ def parse_unit(unit: str) -> tuple[str, bool] | None:
     return ("adu", rate) if base in _ADU else None
 
 
+def is_logarithm(unit: str) -> bool:
+    """Return whether a unit is of magnitudes or another logarithm."""
+    return parse_unit(unit) is None and _LOGARITHM.search(unit.lower()) is not None
+
+
 def _each_divides(bracket: re.Match[str]) -> str:
     """Return ``/pix/s`` for ``/ (pix s)``."""
     return "".join(f"/{factor}" for factor in re.split("[ .*]+", bracket.group(1).strip()))
@@ -279,7 +299,7 @@ def _each_divides(bracket: re.Match[str]) -> str:
 
 def first_positive(header: fits.Header, keys: Iterable[str]) -> float | None:
     """Return the first keyword's value that is a finite number above zero."""
-    values = (_number(header.get(key)) for key in keys)
+    values = (_number(read_value(header, key)) for key in keys)
     return next((value for value in values if value is not None and value > 0), None)
 
 
@@ -293,7 +313,7 @@ def _electrons_per_unit(
     """Return the electrons of one unit, or None where a lenient profile allows that."""
     parsed = parse_unit(unit or "ADU")
     if parsed is None:
-        if _LOGARITHM.search(unit.lower()):
+        if is_logarithm(unit):
             raise FileFormatError(
                 f"{file_name}: BUNIT is {unit!r}, a logarithm, expected a linear unit, such as "
                 "ADU, electrons or Jy: convert the image to one, or mend BUNIT if it is wrong"

@@ -14,10 +14,12 @@ from numpy.typing import NDArray
 from scipy.ndimage import maximum_filter, minimum_filter
 
 from crmend._background import measure_background
+from crmend._fits_keywords import first_positive
 from crmend._normalise import measure_scale
 from crmend._saturated import saturated_by_rays
 from crmend.errors import CrmendWarning
 from crmend.exposure import Exposure
+from crmend.flags import has_flag
 
 _ALIKE, _RUN = 5, 8
 """Side of the squares of one value that an area consists of, beyond which by as much its ragged
@@ -77,6 +79,7 @@ def judge_pixels(
     invalid: NDArray[np.bool_],
     saturated: NDArray[np.bool_] | None,
     cr_mask: NDArray[np.bool_] | None = None,
+    doubt: str = "",
 ) -> Usable:
     """Say which pixels are invalid or saturated, those that nobody named included.
 
@@ -91,6 +94,9 @@ def judge_pixels(
         True = saturated; None = nobody knows, and a level is looked for.
     cr_mask : (ny, nx) bool array or None
         True = known to be a cosmic ray, which is never filled or saturated.
+    doubt : str
+        Why `saturated` tells nothing where it marks no valid pixel, for the message; a level is
+        then looked for.  Empty = it is believed.
 
     Warns
     -----
@@ -100,7 +106,7 @@ def judge_pixels(
     known = invalid.copy() if cr_mask is None else invalid | cr_mask
     for value in _repeated_values(image, known):
         _add_area(image, known, invalid, value)
-    if saturated is not None:
+    if saturated is not None and not (doubt and not np.any(saturated, where=~invalid)):
         return Usable(invalid, invalid | saturated)
     found = _saturated(image, known)
     if found is None:
@@ -108,8 +114,8 @@ def judge_pixels(
     full, level = found
     warnings.warn(
         f"{np.count_nonzero(full)} pixels are exactly {level:g}, the maximum of the image, "
-        "where stars have flat tops: they count as saturated; if they are not, or others are, "
-        "say which (saturated=, read_exposure(saturation=...), --saturation)",
+        f"where stars have flat tops{doubt}: they count as saturated; if they are not, or "
+        "others are, say which (saturated=, read_exposure(saturation=...), --saturation)",
         CrmendWarning,
         stacklevel=3,
     )
@@ -118,10 +124,42 @@ def judge_pixels(
 
 
 def judge_exposure(exposure: Exposure) -> Usable:
-    """Do so for an exposure, whose file may say which pixels are saturated."""
+    """Do so for an exposure, whose file may say which pixels are saturated.
+
+    A flag plane without a saturated pixel tells nothing of saturation, nor does a level of the
+    header that no pixel reaches: it may be in another unit.  One that the caller gave is
+    believed.
+    """
+    level = exposure.saturation
     flagged = exposure.flag is not None and exposure.instrument.saturated_flags != 0
-    known = flagged or exposure.saturation is not None
-    return judge_pixels(exposure.image, exposure.invalid, exposure.saturated if known else None)
+    if level is None and not flagged:
+        return judge_pixels(exposure.image, exposure.invalid, None)
+    doubts = []
+    if flagged:
+        doubts.append(", and the flag plane marks none as saturated")
+    if level is not None:
+        doubts.append(f", and none reaches the header's saturation level, {level:g}")
+    believed = _flags_saturated(exposure) or (level is not None and not _is_headers(exposure))
+    return judge_pixels(
+        exposure.image,
+        exposure.invalid,
+        exposure.saturated,
+        doubt="" if believed else "".join(doubts),
+    )
+
+
+def _flags_saturated(exposure: Exposure) -> bool:
+    """Return whether the flag plane marks a pixel as saturated."""
+    flag, bits = exposure.flag, exposure.instrument.saturated_flags
+    if flag is None:
+        return False
+    return any(has_flag(flag[i : i + _BAND], bits).any() for i in range(0, len(flag), _BAND))
+
+
+def _is_headers(exposure: Exposure) -> bool:
+    """Return whether the saturation level is the one that the header has."""
+    keys = exposure.instrument.keywords.get("saturation", ())
+    return exposure.saturation == first_positive(exposure.header, keys)
 
 
 def _repeated_values(image: NDArray[np.float32], known: NDArray[np.bool_]) -> list[float]:

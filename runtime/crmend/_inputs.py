@@ -12,6 +12,7 @@ from astropy.io import fits
 from astropy.utils.masked import Masked
 from numpy.typing import ArrayLike, NDArray
 
+from crmend._fits_keywords import is_logarithm
 from crmend._views import VIEWS
 from crmend.errors import InvalidInputError
 
@@ -36,13 +37,25 @@ def check_image(image: ArrayLike, name: str = "image") -> NDArray[np.float32]:
     Raises
     ------
     InvalidInputError
-        Not two-dimensional, empty, or not of real numbers.
+        Not two-dimensional, empty, not of real numbers, in magnitudes or another logarithm, or
+        all of it beyond the range of float32.
     """
     array = _array_of(image, name)
+    unit = str(getattr(image, "unit", None) or "")
+    if is_logarithm(unit):
+        raise InvalidInputError(
+            f"{name} is in {unit}, a logarithm, expected a linear unit, such as ADU, electrons "
+            "or Jy: convert it to one"
+        )
+    if array.ndim == 0:
+        raise InvalidInputError(
+            f"{name} is one number, {array}; expected a plane (ny, nx): where one value counts "
+            f"everywhere, pass np.full((ny, nx), {array})"
+        )
     if array.ndim != 2 or array.size == 0:
         raise InvalidInputError(
-            f"{name} has shape {array.shape}; expected (ny, nx), each at least 1. "
-            "Pass one image at a time."
+            f"{name} has shape {array.shape}; expected (ny, nx), each at least 1: pass one "
+            "plane at a time"
         )
     if array.dtype.kind not in "iuf":
         raise InvalidInputError(
@@ -50,8 +63,43 @@ def check_image(image: ArrayLike, name: str = "image") -> NDArray[np.float32]:
         )
     with np.errstate(over="ignore"):
         if isinstance(array, np.ma.MaskedArray):
-            array = np.ma.filled(array.astype(np.float32), np.nan)
-        return np.ascontiguousarray(array, dtype=np.float32)
+            pixels = np.ma.filled(array.astype(np.float32), np.nan)
+        else:
+            pixels = np.ascontiguousarray(array, dtype=np.float32)
+    if array.dtype.kind == "f" and array.dtype.itemsize > pixels.dtype.itemsize:
+        _check_range(np.asarray(array), pixels, name)
+    return pixels
+
+
+def check_error(
+    error: NDArray[np.float32], unused: Callable[[], NDArray[np.bool_]], name: str, remedy: str
+) -> None:
+    """Raise where an error plane is below zero.
+
+    Parameters
+    ----------
+    error : (ny, nx) float32 array
+    unused : callable
+        Returns the pixels that may be so, True = bad or saturated; not called if none is.
+    name : str
+        For messages.
+    remedy : str
+        What else helps.
+
+    Raises
+    ------
+    InvalidInputError
+    """
+    # NaN is not below zero, and fmin passes over it.
+    if np.fmin.reduce(error, axis=None, initial=np.float32(0.0)) == 0.0:
+        return
+    wrong = error[(error < 0.0) & ~unused()]
+    if wrong.size:
+        raise InvalidInputError(
+            f"{name} is {wrong[0]:g} somewhere, at {wrong.size} pixel(s) that are neither bad "
+            "nor saturated; expected 1-sigma, 0 or more: mark such pixels as bad, make them "
+            f"NaN in the image, or {remedy}"
+        )
 
 
 def check_path(path: str | Path) -> Path:
@@ -141,12 +189,24 @@ def _array_of(values: ArrayLike, name: str) -> NDArray[Any]:
     if isinstance(values, fits.HDUList) or (array.ndim == 0 and array.dtype.kind in "OUS"):
         raise InvalidInputError(
             f"{name} is a {type(values).__name__}; expected an array (ny, nx) of numbers: "
-            f"{_remedy(values)}"
+            f"{_remedy(values, name)}"
         )
     return array
 
 
-def _remedy(values: object) -> str:
+def _check_range(array: NDArray[Any], pixels: NDArray[np.float32], name: str) -> None:
+    """Raise where nothing but zeros is left of an array's finite values as float32."""
+    lost = np.isinf(pixels)
+    lost &= np.isfinite(array)
+    if lost.any() and not np.any(pixels, where=np.isfinite(pixels)):
+        raise InvalidInputError(
+            f"{name} has values such as {array[lost][0]:g}, beyond the range of float32, in "
+            "which crmend works; expected less than 3.4e38: rescale it, to counts or "
+            "electrons, say"
+        )
+
+
+def _remedy(values: object, name: str) -> str:
     """Say how to come from what was passed to an array, by the attributes that it has."""
     if isinstance(values, str | os.PathLike):
         return "read the file with crmend.read_exposure"
@@ -160,6 +220,10 @@ def _remedy(values: object) -> str:
         return "pass its .data, with bad pixels as np.ma.array(x.data, mask=x.mask)"
     if hasattr(values, "header") and hasattr(values, "data"):
         return "pass its .data"
+    if name == "cr_mask" and hasattr(values, "cr_mask"):
+        return "pass its .cr_mask"
+    if hasattr(values, "cr_mask") and not hasattr(values, "image"):
+        return "pass the plane itself; this has .cr_mask and .cr_probability alone"
     if hasattr(values, "cr_mask") or hasattr(values, "instrument"):
         return "pass one of its planes, such as .image; crmend.clean takes a whole exposure"
     return "pass one, or an exposure from crmend.read_exposure to crmend.clean"

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Collection
 from typing import Any
 
 import numpy as np
+from astropy import units
 from astropy.io import fits
 from astropy.wcs import WCS
 from numpy.typing import NDArray
@@ -18,10 +20,17 @@ from crmend.errors import FileFormatError, InvalidInputError
 _LOOKUP_CARDS = re.compile(r"(CPDIS|CPERR|DP|CQDIS|CQERR|DQ)\d|D2IM|AXISCORR")
 
 
-SKY = ("ra", "dec")
-"""Columns of positions that need the WCS of the image."""
+SKY = (
+    ("ra", "dec"), ("alpha_j2000", "delta_j2000"), ("alphawin_j2000", "deltawin_j2000"),
+)  # fmt: skip
+"""Columns of positions that need the WCS of the image: the last are SExtractor's."""
 
-_PAIRS = (("x", "y"), ("x_image", "y_image"), SKY)
+_PAIRS = (("x", "y"), ("x_image", "y_image"), *SKY)
+_DEGREES = {
+    "degrees": 1.0, "hour": 15.0, "hours": 15.0, "hr": 15.0, "h": 15.0,
+    "radian": np.rad2deg(1.0), "radians": np.rad2deg(1.0),
+}  # fmt: skip
+"""Degrees of units whose names astropy does not know, or takes for times."""
 
 
 def pair_of(columns: Collection[str]) -> tuple[str, str] | None:
@@ -42,7 +51,11 @@ def positions_of(
             f"the positions in {name} are not numbers; expected one number per row in the "
             f"columns {columns[pair[0]]} and {columns[pair[1]]}"
         )
-    if pair == SKY:
+    if pair in SKY:
+        first, second = (
+            values * _degrees(table, columns[key], name)
+            for key, values in zip(pair, (first, second), strict=True)
+        )
         return _to_pixels(first, second, header, name)
     origin = 1.0 if pair == ("x_image", "y_image") else 0.0
     return first - origin, second - origin
@@ -58,6 +71,32 @@ def numbers_in(table: Any, column: str) -> NDArray[np.float64] | None:
     if values.ndim != 1 or values.dtype.kind not in "iuf":
         return None
     return np.asarray(np.ma.filled(values.astype(np.float64), np.nan))
+
+
+def _degrees(table: Any, column: str, name: str) -> float:
+    """Return the degrees of one unit of a column: 1 where it names none that is known.
+
+    Raises
+    ------
+    FileFormatError
+        It is a unit of something else than angles.
+    """
+    described = getattr(table, "columns", None)  # of FITS and astropy tables
+    text = "" if described is None else str(described[column].unit or "").strip()
+    if text.lower() in _DEGREES:
+        return float(_DEGREES[text.lower()])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", units.UnitsWarning)
+        unit = units.Unit(text, parse_strict="silent")
+    if not text or isinstance(unit, units.UnrecognizedUnit):
+        return 1.0
+    try:
+        return float(unit.to(units.deg))
+    except units.UnitConversionError:
+        raise FileFormatError(
+            f"the column {column} of {name} is in {text} (TUNIT), expected an angle, such as "
+            "deg, rad or hourangle: mend the unit, or give x and y in pixels"
+        ) from None
 
 
 def _to_pixels(

@@ -112,7 +112,10 @@ class FrameReport:
         """Return plain values for JSON."""
         return {
             "input": str(self.frame),
-            "outputs": {kind: str(path) for kind, path in self.outputs.items()},
+            "outputs": {
+                kind: str(self.outputs[kind]) if kind in self.outputs else None
+                for kind in _OUTPUTS
+            },
             "chips": [chip.as_dict() for chip in self.chips],
             "seconds_per_stage": {stage: round(s, 4) for stage, s in self.stages.items()},
             "total": _figures_of(combine([chip.provenance for chip in self.chips])),

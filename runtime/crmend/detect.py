@@ -168,7 +168,8 @@ def detect(
     judges = wants_star_cores(loaded, star_cores)
     all_bad = np.isfinite(pixels)
     np.logical_not(all_bad, out=all_bad)
-    for more in (bad, unweighted(image, own_error(None, image, pixels.shape), invalid)):
+    errors = own_error(None, image, pixels, bad, full)
+    for more in (bad, unweighted(image, errors, invalid)):
         if more is not None:
             all_bad |= more
     usable = judge_pixels(pixels, all_bad, full)

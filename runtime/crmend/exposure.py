@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +39,7 @@ from crmend._fits_output import (
 )
 from crmend._fits_planes import Extra, Plane, scan
 from crmend._fits_write import check_output
-from crmend._inputs import check_path
+from crmend._inputs import check_error, check_path
 from crmend._instruments import Instrument, load_instrument, match_instrument
 from crmend.errors import CrmendWarning, FileFormatError, InvalidInputError, UntrainedWarning
 from crmend.flags import has_flag
@@ -209,7 +209,8 @@ def read_exposure(
         unknown UTYPE, or no flag plane and `bad_flags` is given.
     InvalidInputError
         If the image has no finite pixel, is in ADU without gain, its exposure time is
-        not positive, its error plane is in another unit, or an argument is out of range.
+        not positive, its error plane is in another unit or below zero where the image is
+        neither bad nor saturated, or an argument is out of range.
     UnknownInstrumentError, UnknownDetectorError
         If no profile fits, or the profile has no such detector.
 
@@ -253,7 +254,7 @@ def read_exposure(
     if layout.error is not None and error is not None:
         warn_of_scale(layout.error, image, error, flag, profile.invalid_flags)
     found = {"image": layout.image, "error": layout.error, "flag": layout.flag}
-    return Exposure(
+    exposure = Exposure(
         image=image,
         error=error,
         flag=flag,
@@ -272,6 +273,16 @@ def read_exposure(
         primary_header=content.primary,
         extras=layout.extras,
     )
+    if layout.error is not None and error is not None:
+        label = f"the error plane {layout.error.label}"
+        remedy = "leave the plane out (--plane error=none, planes={'error': None})"
+        check_error(error, lambda: unused_pixels(exposure), label, remedy)
+    return exposure
+
+
+def unused_pixels(exposure: Exposure) -> NDArray[np.bool_]:
+    """Return the pixels that are invalid, whatever their error, or saturated; a new array."""
+    return replace(exposure, error=None).invalid | exposure.saturated
 
 
 def count_extvers(
@@ -364,7 +375,8 @@ def _read_planes(
     if not any(np.isfinite(image[rows]).any() for rows in blocks):
         raise InvalidInputError(
             f"the image plane {layout.image.label} has no finite pixel ({image.size} pixels "
-            "are NaN or infinite), expected data; make the file again"
+            "are NaN, infinite or beyond float32, 3.4e38), expected data; make the file again, "
+            "in another unit if its values are so large"
         )
     error = flag = None
     if layout.flag is not None:

@@ -214,7 +214,7 @@ def inpaint(
     size = check_count(batch, "batch")
     limited = check_flag(additive, "additive")
     check_callable(progress, "progress")
-    errors = own_error(error, image, mended.shape)
+    errors = own_error(error, image, mended, bad, full)
     known = None if sources is None else as_catalog(sources)
     loaded = choose_model(detector, model, "inpaint", device, threads)
     all_bad = ~np.isfinite(mended) if bad is None else ~np.isfinite(mended) | bad

@@ -179,7 +179,7 @@ def clean(
     image = own_copy(exposure)
     bad = check_mask(invalid, image.shape, "invalid")
     full = check_mask(saturated, image.shape, "saturated")
-    errors = own_error(error, exposure, image.shape)
+    errors = own_error(error, exposure, image, bad, full)
     all_bad = ~np.isfinite(image)
     for more in (bad, unweighted(exposure, errors, invalid)):
         if more is not None:

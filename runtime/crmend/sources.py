@@ -13,7 +13,7 @@ from astropy.table import Table
 from numpy.typing import NDArray
 
 from crmend._background import measure_background
-from crmend._fits import check_exists, checked_hdus, open_fits
+from crmend._fits import begins_as_fits, check_exists, checked_hdus, open_fits
 from crmend._normalise import measure_scale
 from crmend._positions import SKY, numbers_in, pair_of, positions_of
 from crmend.errors import FileFormatError, InvalidInputError, MissingFileError
@@ -192,8 +192,10 @@ def read_catalog(path: str | Path, header: fits.Header | None = None) -> SourceC
 
     The first table with positions is used: columns ``x`` and ``y`` (first pixel = 0),
     else ``X_IMAGE`` and ``Y_IMAGE`` (SExtractor's, first pixel = 1), else ``RA`` and
-    ``DEC`` [deg], which need the WCS of the image.  Case does not matter.  Rows without
-    a finite position are left out; other columns that hold no numbers are not read.
+    ``DEC``, ``ALPHA_J2000`` and ``DELTA_J2000`` or ``ALPHAWIN_J2000`` and ``DELTAWIN_J2000``,
+    which need the WCS of the image: in the unit of the column, degrees where it has none that
+    is known.  Case does not matter.  Rows without a finite position are left out; other columns
+    that hold no numbers are not read.
 
     Parameters
     ----------
@@ -211,7 +213,8 @@ def read_catalog(path: str | Path, header: fits.Header | None = None) -> SourceC
     MissingFileError
         There is no such file.
     FileFormatError
-        It is no FITS file, or has no table with positions that are numbers.
+        It is no FITS file, or has no table with positions that are numbers, or angles where
+        they should be.
     InvalidInputError
         It has sky coordinates only, and `header` holds no celestial WCS, or an unusable one.
     """
@@ -227,8 +230,8 @@ def is_of_pixels(path: str | Path) -> bool:
         There is no such file, or it is no FITS file.
     """
     names = [{name.lower() for name in table.dtype.names} for table in _tables_in(Path(path))]
-    pair = next((pair for pair in map(pair_of, names) if pair is not None), SKY)
-    return pair != SKY
+    pair = next((pair for pair in map(pair_of, names) if pair is not None), SKY[0])
+    return pair not in SKY
 
 
 def _tables_in(path: Path) -> list[Any]:
@@ -241,6 +244,12 @@ def _tables_in(path: Path) -> list[Any]:
         ) from None
     except FileFormatError as error:
         raise FileFormatError(f"the source catalogue {error}") from error
+    if not begins_as_fits(path):
+        raise FileFormatError(
+            f"the source catalogue {path} is no FITS file, expected one with a binary or ASCII "
+            "table; text, CSV, ECSV and VOTable are not read: convert it, with astropy's "
+            "Table.read(...).write('catalogue.fits'), say"
+        )
     with open_fits(path) as hdus:
         found = checked_hdus(path, hdus)
         tables = [h.data for h in found if isinstance(h, fits.BinTableHDU | fits.TableHDU)]
@@ -303,7 +312,7 @@ def _first_catalog(tables: list[Any], header: fits.Header | None, name: str) -> 
     seen = "; ".join(", ".join(table.dtype.names) for table in tables)
     raise FileFormatError(
         f"{name} has no table with positions: expected columns x and y, X_IMAGE and Y_IMAGE, "
-        f"or RA and DEC, got {seen or 'no table at all'}"
+        f"RA and DEC, or ALPHA_J2000 and DELTA_J2000, got {seen or 'no table at all'}"
     )
 
 

@@ -141,7 +141,7 @@ def test_quality_is_one_of_two(image, quality):
 
 
 def test_an_error_plane_is_an_array(image):
-    with pytest.raises(InvalidInputError, match=r"error has shape \(\)"):
+    with pytest.raises(InvalidInputError, match="error is one number"):
         crmend.inpaint(image, image > 1000.0, model="tiny", error=0.05)
     with pytest.raises(InvalidInputError, match=r"error has shape \(72, 89\) and the image"):
         crmend.inpaint(image, image > 1000.0, model="tiny", error=image[:, 1:])
@@ -203,7 +203,7 @@ def test_an_image_of_integers(exposure):
         ),
         (lambda e: {"image": e.image.astype(complex)}, "exposure.image has dtype complex"),
         (lambda e: {"flag": e.flag + 0.5}, "flag plane .* holds 0.5"),
-        (lambda e: {"error": 0.05}, r"exposure.error has shape \(\)"),
+        (lambda e: {"error": 0.05}, "exposure.error is one number"),
     ],
 )
 def test_planes_that_do_not_fit(exposure, edit, match):

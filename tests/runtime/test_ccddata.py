@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from astropy import units
 from astropy.io import fits
 from astropy.nddata import (
     CCDData,
@@ -12,6 +13,7 @@ from astropy.nddata import (
     UnknownUncertainty,
     VarianceUncertainty,
 )
+from astropy.utils.masked import Masked
 
 import crmend
 from crmend.errors import InvalidInputError
@@ -82,6 +84,26 @@ def test_an_uncertainty_that_says_nothing_is_refused(image):
     ccd.uncertainty = StdDevUncertainty(np.full(image.shape, -1.0))
     with pytest.raises(InvalidInputError, match=r"image\.uncertainty is -1 somewhere"):
         crmend.detect(ccd, **TINY)
+
+
+@pytest.mark.parametrize(
+    "of",
+    [
+        lambda pixels: CCDData(pixels, unit="mag"),
+        lambda pixels: pixels * units.mag,
+        units.Magnitude,
+        lambda pixels: units.Magnitude(pixels, units.ABmag),
+        lambda pixels: Masked(pixels * units.mag, mask=pixels < 5.0),
+        lambda pixels: pixels * units.dex,
+        lambda pixels: units.Decibel(pixels, units.dB(units.mW)),
+    ],
+)
+def test_logarithms_are_refused(image, of):
+    pixels = image.astype(np.float64)
+    with pytest.raises(InvalidInputError, match=r"^image is in .*, a logarithm, expected"):
+        crmend.clean(of(pixels), **TINY)
+    with pytest.raises(InvalidInputError, match=r"^error is in .*, a logarithm"):
+        crmend.clean(image, error=of(pixels), **TINY)
 
 
 # --- the file ---------------------------------------------------------------------------

@@ -71,7 +71,8 @@ def test_json_is_one_object_that_agrees_with_the_file(crmend_cli, noisy, tmp_pat
     area = 72 * 90 * 1e-6
     assert chip["cr_rate"] == pytest.approx(chip["cr_events"] / area / 150.0)
     assert set(chip["seconds_per_stage"]) >= {"read", "detect", "median", "sources", "network"}
-    assert done.json["outputs"] == {"corrected": str(tmp_path / "out.fits")}
+    nothing = {"flag": None, "quicklook": None, "updated": None}
+    assert done.json["outputs"] == {"corrected": str(tmp_path / "out.fits"), **nothing}
     assert done.json["warnings"] == []
 
 
@@ -121,6 +122,9 @@ def test_update_flags_changes_the_flag_plane_only(crmend_cli, noisy, tmp_path):
     np.testing.assert_array_equal(after["FLAG", 1], corrected["FLAG", 1])
     assert after["FLAG", 1].dtype.itemsize == 4
     assert done.json["outputs"]["updated"] == str(frame)
+    done = crmend_cli("detect", frame, "--update-flags", "--json", *TINY)
+    nothing = {"corrected": None, "flag": None, "quicklook": None}
+    assert done.json["outputs"] == {"updated": str(frame), **nothing}
 
 
 def test_update_flags_needs_a_flag_plane(crmend_cli, level1, noisy, tmp_path):

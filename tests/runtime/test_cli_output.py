@@ -283,7 +283,17 @@ def test_an_output_folder_that_is_missing_is_no_file_name(crmend_cli, noisy, tmp
     # With --overwrite the results of a whole night would end in one file.
     done = crmend_cli(command, noisy(), "-o", f"{tmp_path}/out/", "--overwrite", *TINY)
     assert done.code == 5
-    assert "out/ is a folder, expected a file name" in done.err
+    assert "out/ ends like a folder, and there is none of that name" in done.err
+    assert "make the folder first" in done.err
+    assert [path.name for path in tmp_path.iterdir()] == ["frame_L1.fits"]
+
+
+@pytest.mark.parametrize("command", ["clean", "detect"])
+def test_results_do_not_go_to_stdout(crmend_cli, noisy, tmp_path, monkeypatch, command):
+    monkeypatch.chdir(tmp_path)
+    done = crmend_cli(command, noisy(), "-o", "-", *TINY)
+    assert done.code == 5
+    assert "the output is -, which stands for standard output, expected a file" in done.err
     assert [path.name for path in tmp_path.iterdir()] == ["frame_L1.fits"]
 
 

@@ -135,7 +135,8 @@ def test_exposure_time_missing(level1):
 
 
 def test_exposure_time_does_not_matter_for_electrons(level1):
-    exposure = read_exposure(level1(keywords={"EXPTIME": 0.0}, bunit="ELECTRONS"))
+    with pytest.warns(CrmendWarning, match="EXPTIME is 0.0, expected a number above 0"):
+        exposure = read_exposure(level1(keywords={"EXPTIME": 0.0}, bunit="ELECTRONS"))
     assert (exposure.exposure_time, exposure.electrons_per_unit) == (None, 1.0)
 
 
@@ -250,7 +251,26 @@ def test_a_keyword_whose_number_cannot_be_read_is_said(level1, key, value, inste
 
 
 @pytest.mark.filterwarnings("ignore:.*no network was trained")
-@pytest.mark.parametrize("value", ["", "N/A", "2000.0", fits.card.UNDEFINED, -1.0])
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("GAIN", 0), ("GAIN", -1), ("GAIN", True), ("EXPTIME", 0.0), ("SATURATE", -1)],
+)
+def test_numbers_that_no_keyword_can_have_are_said(level1, key, value):
+    path = level1(keywords={"INSTRUME": "X", key: value}, bunit="ADU")
+    match = f"frame_L1.fits: {key} is {value}, expected a number above 0; .* is not known: mend"
+    with pytest.warns(CrmendWarning, match=match):
+        read_exposure(path, instrument="generic")
+
+
+@pytest.mark.filterwarnings("ignore:.*no network was trained")
+@pytest.mark.parametrize("keywords", [{"EGAIN": 1.9, "GAIN": 0}, {"GAIN": 1.9, "RDNOISE": 0}])
+def test_numbers_that_may_be_meant_are_not_said(level1, keywords):
+    path = level1(keywords={"INSTRUME": "X", **keywords}, bunit="ADU")
+    assert read_exposure(path, instrument="generic").electrons_per_unit == 1.9
+
+
+@pytest.mark.filterwarnings("ignore:.*no network was trained")
+@pytest.mark.parametrize("value", ["", "N/A", "2000.0", fits.card.UNDEFINED])
 def test_a_keyword_that_says_nothing_is_not_said(level1, value):
     path = level1(keywords={"INSTRUME": "X", "SATURATE": value}, bunit="ADU")
     with warnings.catch_warnings():

@@ -212,3 +212,34 @@ def test_scale_of_narrow_images(level1, shape):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", CrmendWarning)
         assert (read_exposure(path).error == 130.0).all()
+
+
+# --- errors below zero ------------------------------------------------------------------
+
+
+def with_negative(level1, keywords=None, flag=None):
+    """Return a file whose first error is -1, and whose second is 0."""
+    error = np.full(SHAPE, 2.0, np.float32)
+    error[0, :2] = -1.0, 0.0
+    flags = np.zeros(SHAPE, np.int32)
+    flags[0, 0] = flag or 0
+    image = np.arange(12.0, 0.0, -1.0, np.float32).reshape(SHAPE)
+    planes = [("SCI", image), ("ERR", error), *([] if flag is None else [("FLAG", flags)])]
+    return level1(planes, keywords)
+
+
+@pytest.mark.parametrize("flag", [None, 0, 4])
+def test_errors_below_zero_are_refused(level1, flag):
+    expected = r"ERR\) is -1 somewhere, at 1 pixel\(s\) .*; expected 1-sigma, .*error=none"
+    with pytest.raises(InvalidInputError, match=expected):
+        read_exposure(with_negative(level1, flag=flag))
+    left_out = read_exposure(with_negative(level1, flag=flag), planes={"error": None})
+    assert left_out.error is None
+
+
+@pytest.mark.parametrize(
+    ("keywords", "flag"), [({}, 1), ({}, 8), ({"SATURATE": 12.0}, None)], ids=str
+)
+def test_errors_below_zero_are_kept_where_nothing_is_used(level1, keywords, flag):
+    exposure = read_exposure(with_negative(level1, keywords, flag))
+    np.testing.assert_array_equal(exposure.error[0, :3], [-1.0, 0.0, 2.0])

@@ -8,7 +8,7 @@ import pytest
 from astropy.io import fits
 
 import crmend
-from crmend._implied import judge_pixels
+from crmend._implied import judge_exposure, judge_pixels
 from crmend.errors import CrmendWarning
 
 NOISE = 5.0
@@ -176,3 +176,58 @@ def test_files_are_judged_alike_and_tell_the_level(tmp_path, capsys):
             assert "areas that are exactly 1e+30" in told.err
             assert ("saturation found" in told.out + told.err) is not bool(known)
             assert ("the maximum of the image" in told.err) is not bool(known)
+
+
+def saturated_frame(level1, keywords=None, flag=None):
+    """Return the exposure of a Level 1 file whose star has a flat top at 400 e/s."""
+    image = with_star(sky(10.0, 0.1)[0], 4e4, full=400.0)
+    flag = np.zeros(SHAPE, np.int32) if flag is None else flag
+    return crmend.read_exposure(level1([("SCI", image), ("FLAG", flag)], keywords))
+
+
+@pytest.mark.parametrize(
+    ("keywords", "why"),
+    [
+        ({}, "the flag plane marks none as saturated"),
+        ({"SATURATE": 65535}, "none reaches the header's saturation level, 65535"),
+    ],
+)
+def test_knowledge_that_names_no_pixel_tells_nothing(level1, keywords, why):
+    exposure = saturated_frame(level1, keywords)
+    with pytest.warns(CrmendWarning, match=f"exactly 400, the maximum of .*{why}"):
+        usable = judge_exposure(exposure)
+    assert usable.saturation == 400.0
+    np.testing.assert_array_equal(usable.excluded, exposure.image == np.float32(400.0))
+
+
+def test_a_level_that_only_gaps_reach_tells_nothing(level1):
+    image = with_star(sky(10.0, 0.1)[0], 4e4, full=400.0)
+    image[:, 300:] = 1e30
+    exposure = crmend.read_exposure(level1([("SCI", image)], {"SATURATE": 65535}))
+    with (
+        pytest.warns(CrmendWarning, match=r"areas that are exactly 1e\+30"),
+        pytest.warns(CrmendWarning, match="none reaches the header's"),
+    ):
+        assert judge_exposure(exposure).saturation == 400.0
+
+
+def test_one_flagged_pixel_and_a_level_of_the_caller_are_believed(level1):
+    flag = np.zeros(SHAPE, np.int32)
+    flag[3, 4] = 8
+    flagged = saturated_frame(level1, {"SATURATE": 65535}, flag)
+    given = crmend.read_exposure(flagged.path, saturation=65000.0)
+    given.flag[:] = 0
+    for exposure, expected in ((flagged, flag == 8), (given, np.zeros(SHAPE, bool))):
+        usable = judge_exposure(exposure)
+        assert usable.saturation is None
+        np.testing.assert_array_equal(usable.excluded, expected)
+
+
+@pytest.mark.parametrize("keywords", [{}, {"SATURATE": 65535}])
+def test_without_flat_tops_nothing_is_said(level1, keywords):
+    image = with_star(sky(10.0, 0.1)[0], 300.0, full=1e6, trail=0)
+    flag = np.zeros(SHAPE, np.int32)
+    exposure = crmend.read_exposure(level1([("SCI", image), ("FLAG", flag)], keywords))
+    usable = judge_exposure(exposure)
+    assert usable.saturation is None
+    assert not usable.excluded.any()

@@ -1,5 +1,6 @@
 """What the caller knows of bad and saturated pixels, and of errors."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -78,6 +79,23 @@ def test_pixels_without_finite_error(image):
     assert not crmend.clean(image, error=error, **TINY).cr_mask[CR]
     elsewhere = spot(image.shape, (3, 4))
     assert crmend.clean(image, error=error, invalid=elsewhere, **TINY).cr_mask[CR]
+
+
+def test_errors_below_zero_where_nothing_is_used(frame, image):
+    pixel = (20, 70)
+    error = np.where(spot(image.shape, pixel), -1.0, 2.0)
+    nan = np.where(spot(image.shape, pixel), np.nan, image)
+    mask = spot(image.shape, CR)
+    for marked in ({"invalid": spot(image.shape, pixel)}, {"saturated": ~(error > 0.0)}):
+        result = crmend.clean(image, error=error, **marked, **TINY)
+        mended = crmend.inpaint(image, mask, error=error, model="tiny", **marked)
+        assert result.error[pixel] == mended.error[pixel] == -1.0
+    assert crmend.clean(nan, error=error, **TINY).error[pixel] == -1.0
+    exposure = crmend.read_exposure(frame)
+    with pytest.raises(InvalidInputError, match=r"^error is -1 somewhere, at 1 pixel"):
+        crmend.clean(image, error=error, invalid=spot(image.shape, CR), **TINY)
+    with pytest.raises(InvalidInputError, match=r"^exposure\.error is -1 somewhere"):
+        crmend.clean(dataclasses.replace(exposure, error=error), **TINY)
 
 
 @pytest.mark.parametrize("name", ["invalid", "saturated", "error"])

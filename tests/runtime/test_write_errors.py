@@ -79,7 +79,7 @@ def test_output_is_a_folder(tmp_path, exposure):
 
 @pytest.mark.parametrize("ending", ["/", "/."])
 def test_output_is_a_folder_that_is_not_there(tmp_path, exposure, ending):
-    with pytest.raises(OutputError, match=r"none/.* is a folder, expected a file name"):
+    with pytest.raises(OutputError, match=r"none/.* ends like a folder, and there is none"):
         write_exposure(f"{tmp_path}/none{ending}", exposure)
     assert [p.name for p in tmp_path.iterdir()] == [exposure.path.name]
 

@@ -1,0 +1,41 @@
+"""What the Python functions answer to arrays that they cannot use."""
+
+import numpy as np
+import pytest
+
+import crmend
+from crmend.errors import InvalidInputError
+
+IMAGE = np.random.default_rng(1).normal(10.0, 1.0, (32, 32))
+FOUND = crmend.Detection(IMAGE > 12.0, IMAGE.astype(np.float32))
+
+
+def test_a_detection_is_no_mask_and_no_image():
+    with pytest.raises(InvalidInputError, match=r"^cr_mask is a Detection; .* its \.cr_mask$"):
+        crmend.inpaint(IMAGE, FOUND, model="generic")
+    with pytest.raises(InvalidInputError, match=r"^image is a Detection; .* plane itself"):
+        crmend.clean(FOUND, model="generic")
+
+
+@pytest.mark.parametrize("number", [5.0, np.float32(5.0), np.array(5)])
+def test_one_number_is_no_plane(number):
+    expected = r"^error is one number, 5(\.0)?; expected a plane .* np\.full\(\(ny, nx\), 5"
+    with pytest.raises(InvalidInputError, match=expected):
+        crmend.clean(IMAGE, error=number, model="generic")
+    with pytest.raises(InvalidInputError, match=r"^image is one number, 5"):
+        crmend.detect(number, model="generic")
+
+
+@pytest.mark.parametrize("mask", [None, IMAGE > 12.0])
+def test_values_beyond_float32_are_named(mask):
+    image = IMAGE * 1e40
+    image[0, 0], image[0, 1] = np.nan, 0.0
+    image = image if mask is None else np.ma.array(image, mask=mask)
+    with pytest.raises(InvalidInputError, match=r"^image has values such as .*e\+4.*rescale"):
+        crmend.clean(image, model="generic")
+
+
+def test_values_beyond_float32_may_fill_gaps():
+    image = np.where(IMAGE > 12.0, 1e300, IMAGE)
+    found = crmend.detect(image, model="generic")
+    assert not found.cr_mask[image > 1e299].any()
