@@ -166,3 +166,13 @@ def interruptible():
     yield
     for number, way in before.items():
         signal.signal(number, way)
+
+
+@pytest.fixture
+def header() -> fits.Header:
+    """Return a tangent-plane header: 0.1 arcsec/px, RA 150, DEC 2 at x = 9, y = 19."""
+    header = fits.Header()
+    header.update(CTYPE1="RA---TAN", CTYPE2="DEC--TAN", CRVAL1=150.0, CRVAL2=2.0)
+    header.update(CRPIX1=10.0, CRPIX2=20.0, CD1_1=-0.1 / 3600, CD2_2=0.1 / 3600)
+    header.update(CD1_2=0.0, CD2_1=0.0)
+    return header

@@ -12,16 +12,6 @@ from crmend.sources import as_catalog, is_of_pixels, read_catalog
 RA, DEC = np.array([150.0, 150.0]), np.array([2.0, 2.0 + 3.0 / 3600])
 
 
-@pytest.fixture
-def header():
-    """Return a tangent-plane header: 0.1 arcsec/px, RA 150, DEC 2 at x = 9, y = 19."""
-    header = fits.Header()
-    header.update(CTYPE1="RA---TAN", CTYPE2="DEC--TAN", CRVAL1=150.0, CRVAL2=2.0)
-    header.update(CRPIX1=10.0, CRPIX2=20.0, CD1_1=-0.1 / 3600, CD2_2=0.1 / 3600)
-    header.update(CD1_2=0.0, CD2_1=0.0)
-    return header
-
-
 def write(path, names, ra, dec, unit_of_ra, unit_of_dec):
     """Write a FITS table with such TUNIT, which need not be a unit of astropy's."""
     columns = [

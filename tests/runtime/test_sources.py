@@ -38,16 +38,6 @@ def write_table(tmp_path):
     return write
 
 
-@pytest.fixture
-def header():
-    """Return a tangent-plane header: 0.1 arcsec/px, RA 150, DEC 2 at x = 9, y = 19."""
-    header = fits.Header()
-    header.update(CTYPE1="RA---TAN", CTYPE2="DEC--TAN", CRVAL1=150.0, CRVAL2=2.0)
-    header.update(CRPIX1=10.0, CRPIX2=20.0, CD1_1=-0.1 / 3600, CD2_2=0.1 / 3600)
-    header.update(CD1_2=0.0, CD2_1=0.0)
-    return header
-
-
 def test_finds_the_sources_where_they_are(field):
     sources = find_sources(field)
     np.testing.assert_allclose(sources.x, TRUE_X, atol=0.15)
