@@ -52,7 +52,7 @@ class Background:
         (Cauchy's weights).  Small images have a plane, or one level.
         """
         ny, nx = self.coarse.shape
-        sides = [(n, mesh_side(n, max(_MESH // self.step, 1))) for n in (ny, nx)]
+        sides = [(n, _mesh_side(n, self.step)) for n in (ny, nx)]
         y, x = (np.arange(min(side // 2, n - 1), n, side) for n, side in sides)
         values = self.coarse[np.ix_(y, x)].astype(np.float64).ravel()
         middle, extent = (0.5 * ny * self.step, 0.5 * nx * self.step), max(ny, nx) * self.step
@@ -106,12 +106,13 @@ class Surface:
         return self.of(*grid)
 
 
-def mesh_side(size: int, wanted: int) -> int:
-    """Return a side of meshes, not far below what is wanted, with little overhang [px].
+def _mesh_side(size: int, step: int) -> int:
+    """Return a side of meshes, not far below `_MESH`, with little overhang [samples].
 
     sep takes the middle of a mesh that overhangs for where its pixels are: with one row in
     the last mesh, 1153 rows in meshes of 128, a flat background is 160 noises off in it.
     """
+    wanted = max(_MESH // step, 1)
     if size <= wanted:
         return wanted
     sides = range(max(wanted // 2, 1), wanted + 1)
@@ -134,6 +135,6 @@ def measure_background(image: NDArray[np.float32], invalid: NDArray[np.bool_]) -
     sample = np.where(mask, np.float32(0.0), sample)
     if sample.size == 1:  # of which sep returns the double
         return Background(sample, step)
-    height, width = (mesh_side(size, max(_MESH // step, 1)) for size in sample.shape)
+    height, width = (_mesh_side(size, step) for size in sample.shape)
     coarse = sep.Background(sample, mask=mask, bw=width, bh=height).back(dtype=np.float32)
     return Background(np.asarray(coarse, dtype=np.float32), step)

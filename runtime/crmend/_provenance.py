@@ -36,7 +36,7 @@ class Provenance:
         [events / cm² / s]; None where pixel size or exposure time is unknown.
     star_pixels_added, star_pixels_freed : int or None
         Pixels on the cores of stars that the image's PSF made cosmic rays, and those that it
-        freed of being one; None = not looked at, or no star tells the PSF.
+        freed of being one; None = no star was judged.
     sources_touched : int or None
         Sources that hold cosmic-ray pixels; None = nothing was mended.
     pixels_network, pixels_median : int or None

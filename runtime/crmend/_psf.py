@@ -129,9 +129,9 @@ def psf_and_wings(
     scatter = MAD_TO_SIGMA * np.median(np.abs(shapes - shape), axis=0)[:2].sum()
     logs = np.log(width[chosen])
     spread = MAD_TO_SIGMA * np.median(np.abs(logs - np.median(logs)))
-    alike = kept.sum() >= HALO_STARS and scatter < HALO_SCATTER
-    alike = alike or (scatter < ALIKE[0] and spread < ALIKE[1])
-    most = HALO_WINGS if alike else MOST_WINGS
+    many = kept.sum() >= HALO_STARS and scatter < HALO_SCATTER
+    alike = scatter < ALIKE[0] and spread < ALIKE[1]
+    most = HALO_WINGS if many or alike else MOST_WINGS
     return psf if wings < most else None, float(wings)
 
 

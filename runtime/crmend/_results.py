@@ -25,7 +25,7 @@ class Stats:
         [events / cm² / s]; None where pixel size or exposure time is unknown.
     star_pixels_added, star_pixels_freed : int or None
         Pixels on the cores of stars that the image's PSF made cosmic rays, and those that it
-        freed of being one; None = not looked at, or no star tells the PSF.
+        freed of being one; None = no star was judged.
     sources_found, sources_touched : int
         Stars and galaxies, and those of them that the network mended pixels for.
     pixels_network, pixels_median : int
