@@ -27,6 +27,12 @@ LINE_LEVEL = (3.0, 3e4)
 LINE_WIDTHS = (1, 1, 1, 2, 3)
 """Their widths [px], one drawn at random."""
 
+HOT_DENSITY = (1e-4, 1e-2)
+"""How many hot pixels are added per pixel, log-uniform."""
+
+HOT_LEVEL = (3.0, 3e3)
+"""Their charge, log-uniform [noise]: 0.2 to 150 e-/s of CSST's exposures."""
+
 
 def turning(rng: np.random.Generator):
     """Return a function that applies one random element of the square's symmetries."""
@@ -91,6 +97,18 @@ def with_line(
         mask[line] &= image[line] > level
         image[line] = np.maximum(image[line], level)
     return image, mask
+
+
+def hot_pixels(rng: np.random.Generator, shape: tuple[int, int]) -> NDArray[np.float32]:
+    """Return the charge of hot pixels alone, float32 of `shape` [noise].
+
+    All of it is in single pixels: unlike a cosmic ray's, it does not diffuse.
+    """
+    charge = np.zeros(shape, dtype=np.float32)
+    where = rng.random(shape) < log_uniform(rng, *HOT_DENSITY)
+    low, high = np.log(HOT_LEVEL)
+    charge[where] = np.exp(rng.uniform(low, high, int(where.sum())))
+    return charge
 
 
 def mirrored(array: NDArray, beyond: int) -> NDArray:

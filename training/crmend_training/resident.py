@@ -7,6 +7,7 @@ a time makes 2.  A set of 500 million pixels is 1.6 GB.
 from __future__ import annotations
 
 import math
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,7 +33,7 @@ _CANDIDATES = 8
 _AT_ONCE = 256
 
 _LAYERS = 512
-"""Layers of added cosmic rays of each kind; each shows some `_LAYER_SIDES` ** 2 of a crop's
+"""Layers of what is added, of each kind; each shows some `_LAYER_SIDES` ** 2 of a crop's
 area, at any of the places and turns that a crop has there."""
 
 _LAYER_SIDES = 3
@@ -66,10 +67,13 @@ class ResidentBatches:
         self.read_stamps = (~is_drawn).nonzero()[:, 0].to(self.device)
         self.codes, self.bits = _load(folder, stamps, self.device)
         self.layers = [
-            (share, _draw_layers(kind, recipe, self.device))
+            (share, _draw_layers(partial(_events, kind), recipe, self.device))
             for share, kind in recipe.additions()
             if share
         ]
+        self.hot = None
+        if recipe.hot:
+            self.hot = _draw_layers(augmentation.hot_pixels, recipe, self.device)
         self.losses = torch.zeros(len(stamps), device=self.device)
         self.drawn = torch.zeros(0, dtype=torch.long, device=self.device)
         self._random = torch.Generator(device=self.device)
@@ -95,6 +99,8 @@ class ResidentBatches:
             image, mask = self._with_events(image, mask, layers, share, row, column)
         if recipe.lines:
             image, mask = self._with_lines(image, mask, row, column)
+        if self.hot is not None:
+            image = image + self._windows(self.hot, recipe.hot, row, column)
         noise = self._log_uniform(recipe.noise_range, count)
         offset = (recipe.offset * (2.0 * self._uniform(count) - 1.0))[:, None, None]
         image = torch.asinh((image - offset) / noise / _normalise.SOFTENING)
@@ -129,15 +135,19 @@ class ResidentBatches:
         column: Tensor,
     ) -> tuple[Tensor, Tensor]:
         """Return crops and masks, to a share of which windows of layers are added."""
-        count = len(image)
+        low, high = self.recipe.sharp_label
+        label = (low + (high - low) * self._uniform(len(image)))[:, None, None]
+        added = self._windows(layers, share, row, column)
+        return image + added, mask | (added > label)
+
+    def _windows(self, layers: Tensor, share: float, row: Tensor, column: Tensor) -> Tensor:
+        """Return what is added to crops [noise]: windows of layers, 0 for all but a share."""
+        count = len(row)
         room = layers.shape[-1] - self.recipe.crop + 1
         which = self._integers(len(layers), count)[:, None, None]
         y, x = (self._integers(room, count)[:, None, None] for _ in range(2))
-        low, high = self.recipe.sharp_label
-        label = (low + (high - low) * self._uniform(count))[:, None, None]
         chosen = (self._uniform(count) < share)[:, None, None]
-        added = torch.where(chosen, _values(layers[which, y + row, x + column]), 0.0)
-        return image + added, mask | (added > label)
+        return torch.where(chosen, _values(layers[which, y + row, x + column]), 0.0)
 
     def _with_lines(
         self, image: Tensor, mask: Tensor, row: Tensor, column: Tensor
@@ -184,15 +194,24 @@ def _values(codes: Tensor) -> Tensor:
     return _normalise.SOFTENING * torch.sinh(codes.float() * compact.STEP)
 
 
+def _events(
+    kind: Callable[[np.random.Generator], Sharp], rng: np.random.Generator, shape: tuple
+) -> np.ndarray:
+    """Return the charge of one kind of cosmic rays alone."""
+    return draw_sharp(rng, shape, kind(rng))
+
+
 def _draw_layers(
-    kind: Callable[[np.random.Generator], Sharp], recipe: DetectRecipe, device: torch.device
+    draw: Callable[[np.random.Generator, tuple], np.ndarray],
+    recipe: DetectRecipe,
+    device: torch.device,
 ) -> Tensor:
-    """Return layers of one kind of cosmic rays alone, as codes (n, side, side) int16."""
+    """Return layers of what is added, as codes (n, side, side) int16."""
     rng = np.random.default_rng([recipe.seed, _LAYERS])
     side = _LAYER_SIDES * recipe.crop
     layers = torch.empty((_LAYERS, side, side), dtype=torch.int16)
     for layer in layers:
-        layer[:] = torch.from_numpy(compact.encode(draw_sharp(rng, (side, side), kind(rng))))
+        layer[:] = torch.from_numpy(compact.encode(draw(rng, (side, side))))
     return layers.to(device)
 
 

@@ -80,6 +80,9 @@ class DetectRecipe:
     lines : float
         Share of the crops to which a bright line is added that is no cosmic ray: a bad column
         or bleeding (`augmentation.with_line`).
+    hot : float
+        Share of the crops to which single hot pixels are added that no flag names and that are
+        no cosmic rays (`augmentation.hot_pixels`).
     resident : bool or None
         Keep the set where the network is and draw the crops there (`resident`); None = on a
         GPU.
@@ -104,12 +107,13 @@ class DetectRecipe:
     sharp_label: tuple[float, float] = (0.15, 0.15)
     straight: float = 0.0
     lines: float = 0.0
+    hot: float = 0.0
     resident: bool | None = None
 
     def __post_init__(self) -> None:
         shares = (
             "border", "hard", "distil", "simulated", "sharp", "sharp_points", "straight",
-            "lines",
+            "lines", "hot",
         )  # fmt: skip
         _training.check_settings(self, shares)
         for name in ("noise_range", "sharp_charge", "sharp_label"):
@@ -194,6 +198,8 @@ class DetectBatches:
             image, mask = augmentation.with_sharp_events(image, mask, kind, label, rng)
         if rng.random() < recipe.lines:
             image, mask = augmentation.with_line(image, mask, rng)
+        if rng.random() < recipe.hot:
+            image = image + augmentation.hot_pixels(rng, image.shape)
         image = detect_input((turn(image) - offset) / noise)
         return image, turn(mask), turn(ignore)
 
