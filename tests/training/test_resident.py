@@ -201,3 +201,24 @@ def test_lines_run_straight_to_an_end(tmp_path, cr):
     levels = added.max(axis=(1, 2))
     assert augmentation.LINE_LEVEL[0] - value < levels[levels > 0.01].min()
     assert levels.max() < augmentation.LINE_LEVEL[1] * 1.001
+
+
+@pytest.mark.parametrize("resident", [True, False])
+def test_hot_pixels_are_single_and_no_cosmic_rays(tmp_path, resident):
+    folder = flat_set(tmp_path / "set", 0.0, 0.0)
+    batches = make(folder, frames=[0], hot=0.5, batch=1024)
+    if not resident:
+        batches = train_detect.DetectBatches(folder, [0], batches.recipe)
+    image, mask, _ = batches.draw(np.random.default_rng(1))
+    assert not mask.any()
+    added = in_noise_units(image)
+    hot = added > 0.1
+    assert added[~hot].max() < 0.01
+    low, high = augmentation.HOT_LEVEL
+    assert low * 0.99 < added[hot].min() < 2 * low
+    assert high / 2 < added[hot].max() < high * 1.01
+    # The density is log-uniform: half of the crops that may have any have one.
+    fewest, most = augmentation.HOT_DENSITY
+    mean = 0.5 * (most - fewest) / np.log(most / fewest)
+    assert hot.mean() == pytest.approx(mean, rel=0.25)
+    assert hot.any(axis=(1, 2)).mean() == pytest.approx(0.25, abs=0.05)
