@@ -39,7 +39,11 @@ def add_command(commands: argparse._SubParsersAction) -> None:
         "(default: as the profile says; generic: none); bad pixels take no part",
     )
     command.add_argument(
-        "--gain", type=positive_number, metavar="G", help="e- per unit (default 1)"
+        "--gain",
+        type=positive_number,
+        metavar="G",
+        help="e- per unit of the image, times the seconds where it is per second "
+        "(default 1, whatever the header says)",
     )
     command.add_argument(
         "--saturation",
