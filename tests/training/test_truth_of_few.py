@@ -2,10 +2,13 @@
 
 import numpy as np
 import pytest
+from astropy.io import fits
 from scipy import ndimage
 
 pytest.importorskip("torch")
 
+from crmend.errors import InvalidInputError
+from crmend_training.cli import main
 from crmend_training.datasets.multi_exposure import MultiExposureSettings, compare_exposures
 
 _EIGHT = np.ones((3, 3))
@@ -54,3 +57,35 @@ def test_what_no_other_exposure_shows_is_unsure(field):
     assert first.unsure[:27].all()
     assert not first.mask[:27].any()
     assert first.unsure[40:].mean() < 0.1
+
+
+@pytest.mark.parametrize(
+    ("second", "told"),
+    [
+        (np.zeros((256, 256), np.float32), "exposure 2 of 3 holds the value 0 alone"),
+        (np.ones((255, 256), np.float32), "exposure 2 of 3 has shape .255, 256., the first"),
+    ],
+)
+def test_an_exposure_that_cannot_be_compared_is_named(field, second, told):
+    images = [field[0][0], second, field[0][2]]
+    with pytest.raises(InvalidInputError, match=told):
+        compare_exposures(images)
+
+
+def test_exposures_smaller_than_the_kernel_are_refused(field):
+    with pytest.raises(InvalidInputError, match="expected at least 7 px per side"):
+        compare_exposures([image[:1] for image in field[0]])
+
+
+def test_truth_tells_of_an_exposure_that_drowns_in_cosmic_rays(field, rng, tmp_path, capsys):
+    """It has none itself, and the others would have a thousand false pixels."""
+    images = field[0]
+    images[1] = images[1] + 10 ** rng.uniform(2, 4.5, images[1].shape).astype(np.float32)
+    paths = [str(tmp_path / f"{number}.fits") for number in range(3)]
+    for path, image in zip(paths, images, strict=True):
+        fits.writeto(path, image)
+    assert main(["truth", *paths, "--out", str(tmp_path / "masks")]) == 0
+    told = capsys.readouterr().err
+    assert told.count("warning:") == 1
+    assert told.startswith(f"warning: {paths[1]} has ")
+    assert "far noisier" in told

@@ -109,23 +109,14 @@ def compare_exposures(
     Raises
     ------
     InvalidInputError
-        Fewer than three exposures, shapes that differ, or one without a usable pixel.
+        Fewer than three exposures, shapes that differ or are smaller than the kernel, or one
+        without a usable pixel, or of one value alone.
     """
     settings = settings or MultiExposureSettings()
-    shapes = {image.shape for image in images}
-    if len(images) < 3 or len(shapes) != 1:
-        raise InvalidInputError(
-            f"got {len(images)} exposure(s) of shapes {sorted(shapes)}; expected three or more "
-            "of one field and shape"
-        )
     bad = [~np.isfinite(image) for image in images]
     if invalid is not None:
         bad = [one | other for one, other in zip(bad, invalid, strict=True)]
-    if empty := [number for number, one in enumerate(bad, 1) if one.all()]:
-        raise InvalidInputError(
-            f"exposure {empty[0]} of {len(bad)} has no usable pixel: all are NaN, bad or "
-            "saturated; expected another saturation level, or the exposure left out"
-        )
+    _check_exposures(images, bad, settings.kernel)
     flat, noise = _flattened(images, bad)
     shifts = _shifts(flat, settings.largest_shift)
     significances, residuals, untold = [], [], []
@@ -143,6 +134,38 @@ def compare_exposures(
             residuals, significances, untold, strict=True
         )
     ]
+
+
+def _check_exposures(
+    images: Sequence[NDArray[np.float32]], bad: Sequence[NDArray[np.bool_]], least: int
+) -> None:
+    """Refuse exposures that cannot be compared, and say which of them is not like the first."""
+    if len(images) < 3:
+        raise InvalidInputError(
+            f"got {len(images)} exposure(s); expected three or more of one field and shape"
+        )
+    for number, (image, one_bad) in enumerate(zip(images, bad, strict=True), 1):
+        which = f"exposure {number} of {len(images)}"
+        if image.shape != images[0].shape:
+            raise InvalidInputError(
+                f"{which} has shape {image.shape}, the first has {images[0].shape}; expected "
+                "the same: cut them alike, or leave it out"
+            )
+        if min(image.shape) < least:
+            raise InvalidInputError(
+                f"{which} has shape {image.shape}; expected at least {least} px per side"
+            )
+        if one_bad.all():
+            raise InvalidInputError(
+                f"{which} has no usable pixel: all are NaN, bad or saturated; expected another "
+                "saturation level, or the exposure left out"
+            )
+        usable = image[~one_bad]
+        if usable.min() == usable.max():
+            raise InvalidInputError(
+                f"{which} holds the value {usable[0]:g} alone; expected an image of the sky: "
+                "leave it out"
+            )
 
 
 def _flattened(
