@@ -101,7 +101,7 @@ def _truth(options: argparse.Namespace) -> None:
 
 
 def _warn_of_odd(paths: Sequence[Path], counts: Sequence[int]) -> None:
-    """Warn of an exposure with far more or fewer CR pixels than the others: it may be unlike."""
+    """Warn of an exposure with far more or far fewer CR pixels: it may not be alike."""
     for number, (path, count) in enumerate(zip(paths, counts, strict=True)):
         others = float(np.median([*counts[:number], *counts[number + 1 :]]))
         if count > max(_ODD * others, others + _ODD_PIXELS):
