@@ -73,3 +73,12 @@ def test_a_file_that_was_cut_off_is_named(folder, capsys, whose):
     assert dataset(folder) == 3
     assert f"{path} is truncated: HDU 0" in capsys.readouterr().err
     assert not (folder / "set").exists() or not list((folder / "set").iterdir())
+
+
+def test_an_exposure_and_its_compressed_copy_are_not_two(folder, capsys):
+    """Both would have one mask, and one would be held out from what the other teaches."""
+    with fits.open(folder / "b.fits") as hdus:
+        hdus.writeto(folder / "b.fits.gz")
+    assert dataset(folder) == 3
+    assert f"several exposures in {folder} are named b, and so" in capsys.readouterr().err
+    assert not (folder / "set").exists()

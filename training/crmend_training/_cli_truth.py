@@ -39,7 +39,11 @@ def add_command(commands: argparse._SubParsersAction) -> None:
         "(default: as the profile says; generic: none); bad pixels take no part",
     )
     command.add_argument(
-        "--gain", type=positive_number, metavar="G", help="e- per unit (default 1)"
+        "--gain",
+        type=positive_number,
+        metavar="G",
+        help="e- per unit of the image, times the seconds where it is per second "
+        "(default 1, whatever the header says)",
     )
     command.add_argument(
         "--saturation",
@@ -97,17 +101,27 @@ def _truth(options: argparse.Namespace) -> None:
 
 
 def _warn_of_odd(paths: Sequence[Path], counts: Sequence[int]) -> None:
-    """Warn of an exposure with far more CR pixels than the others: it may not be alike."""
+    """Warn of an exposure with far more or far fewer CR pixels: it may not be alike."""
     for number, (path, count) in enumerate(zip(paths, counts, strict=True)):
         others = float(np.median([*counts[:number], *counts[number + 1 :]]))
         if count > max(_ODD * others, others + _ODD_PIXELS):
-            print(
-                f"warning: {path} has {count} CR pixels and the others have {others:g}; "
-                "expected about as many, unless it was exposed much longer: is it of another "
-                "field, turned or mirrored, or are there rings of false pixels round saturated "
-                "stars? Look at its mask, and make all masks again without an odd exposure",
-                file=sys.stderr,
+            reason = (
+                "longer: is it of another field, turned or mirrored, or are there rings of "
+                "false pixels round saturated stars? Look at its mask"
             )
+        elif others > max(_ODD * count, count + _ODD_PIXELS):
+            reason = (
+                "shorter: is it far noisier than the others, or of another field? Those may "
+                "then have false pixels: look at their masks"
+            )
+        else:
+            continue
+        print(
+            f"warning: {path} has {count} CR pixels and the others have {others:g}; expected "
+            f"about as many, unless it was exposed much {reason}, and make all masks again "
+            "without an odd exposure",
+            file=sys.stderr,
+        )
 
 
 def _read(path: Path, told: set[str], **reading: Any) -> Exposure:

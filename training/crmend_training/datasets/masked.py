@@ -107,6 +107,8 @@ def find_masked(folder: Path, masks: Path, reading: Reading) -> list[Masked]:
     ------
     FileNotFoundError
         There is no exposure, or one has no mask.
+    ValueError
+        Two exposures have one name.
     crmend.errors.CrmendError
         An exposure cannot be read.
     """
@@ -117,6 +119,12 @@ def find_masked(folder: Path, masks: Path, reading: Reading) -> list[Masked]:
     if not paths:
         raise FileNotFoundError(
             f"no exposure in {folder}; expected files that end in {', '.join(ENDINGS)}"
+        )
+    stems = [stem_of(path) for path in paths]
+    if twice := sorted({stem for stem in stems if stems.count(stem) > 1}):
+        raise ValueError(
+            f"several exposures in {folder} are named {', '.join(twice)}, and so share a mask; "
+            "expected different names: is one a compressed copy? Keep one of them"
         )
     found = {path: find_mask(path, masks) for path in paths}
     if lonely := [path.name for path, mask in found.items() if mask is None]:

@@ -2,10 +2,10 @@
 
 The third source of truth that the paper (section 2.1, with Chen et al. 2024) plans for orbit.
 Each exposure is compared with a model of itself: the others, moved onto it and scaled to its
-flux, their median (which no single cosmic ray survives), and that convolved with the kernel
-and set on the background that fit this exposure best (a kernel of free pixels, as Bramich
-2008 does for image subtraction).  What stands out of the noise, and does not do so at the
-same pixel in most exposures (a hot pixel), is a cosmic ray.
+flux, their median (of two that disagree, the lower: no single cosmic ray survives), and that
+convolved with the kernel and set on the background that fit this exposure best (a kernel of
+free pixels, as Bramich 2008 does for image subtraction).  What stands out of the noise, and
+does not do so at the same pixel in most exposures (a hot pixel), is a cosmic ray.
 
 The noise is measured, not computed: where the model has steep gradients its errors (of the
 kernel, of the shift) outweigh the photons', so the scatter of the residuals is taken in
@@ -29,6 +29,8 @@ _EIGHT = np.ones((3, 3), dtype=bool)
 _MAD = 1.4826
 _CLASSES = 12
 _FITTED = 40_000  # source pixels that decide a kernel, at most
+_STEEP = 3.0  # two that disagree by more than this times their step are no star (simulated)
+_KEPT = 0.3  # of the light: what a star is off by in a first fit and a cosmic ray is not (too)
 
 
 @dataclass(frozen=True)
@@ -107,37 +109,63 @@ def compare_exposures(
     Raises
     ------
     InvalidInputError
-        Fewer than three exposures, shapes that differ, or one without a usable pixel.
+        Fewer than three exposures, shapes that differ or are smaller than the kernel, or one
+        without a usable pixel, or of one value alone.
     """
     settings = settings or MultiExposureSettings()
-    shapes = {image.shape for image in images}
-    if len(images) < 3 or len(shapes) != 1:
-        raise InvalidInputError(
-            f"got {len(images)} exposure(s) of shapes {sorted(shapes)}; expected three or more "
-            "of one field and shape"
-        )
     bad = [~np.isfinite(image) for image in images]
     if invalid is not None:
         bad = [one | other for one, other in zip(bad, invalid, strict=True)]
-    if empty := [number for number, one in enumerate(bad, 1) if one.all()]:
-        raise InvalidInputError(
-            f"exposure {empty[0]} of {len(bad)} has no usable pixel: all are NaN, bad or "
-            "saturated; expected another saturation level, or the exposure left out"
-        )
+    _check_exposures(images, bad, settings.kernel)
     flat, noise = _flattened(images, bad)
     shifts = _shifts(flat, settings.largest_shift)
-    significances, residuals = [], []
+    significances, residuals, untold = [], [], []
     for k in range(len(images)):
-        residual, sigma = _against_others(k, flat, noise, bad, shifts, settings)
+        residual, sigma, bad_here = _against_others(k, flat, noise, bad, shifts, settings)
         residuals.append(residual)
-        significances.append(np.where(bad[k], 0.0, residual / sigma).astype(np.float32))
+        significances.append(np.where(bad_here, 0.0, residual / sigma).astype(np.float32))
+        untold.append(bad_here)
     standing = np.sum([s > settings.unsure for s in significances], axis=0)
     # One of three is more than a quarter, but what only one shows is no part of the chip.
     fixed = standing > max(1.0, settings.fixed * len(images))
     return [
-        _decide(residual, significance, one_bad, fixed, settings)
-        for residual, significance, one_bad in zip(residuals, significances, bad, strict=True)
+        _decide(residual, significance, bad_here, fixed, settings)
+        for residual, significance, bad_here in zip(
+            residuals, significances, untold, strict=True
+        )
     ]
+
+
+def _check_exposures(
+    images: Sequence[NDArray[np.float32]], bad: Sequence[NDArray[np.bool_]], least: int
+) -> None:
+    """Refuse exposures that cannot be compared, and say which of them is not like the first."""
+    if len(images) < 3:
+        raise InvalidInputError(
+            f"got {len(images)} exposure(s); expected three or more of one field and shape"
+        )
+    for number, (image, one_bad) in enumerate(zip(images, bad, strict=True), 1):
+        which = f"exposure {number} of {len(images)}"
+        if image.shape != images[0].shape:
+            raise InvalidInputError(
+                f"{which} has shape {image.shape}, the first has {images[0].shape}; expected "
+                "the same: cut them alike, or leave it out"
+            )
+        if min(image.shape) < least:
+            raise InvalidInputError(
+                f"{which} has shape {image.shape}; expected at least {least} px per side"
+            )
+        if one_bad.all():
+            raise InvalidInputError(
+                f"{which} has no usable pixel: all are NaN, bad or saturated; expected another "
+                "saturation level, or the exposure left out"
+            )
+        usable = image[~one_bad]
+        if usable.min() == usable.max():
+            raise InvalidInputError(
+                f"{which} holds the value {usable[0]:g} alone; expected an image of the sky: "
+                "leave it out"
+            )
 
 
 def _flattened(
@@ -196,8 +224,11 @@ def _against_others(
     bad: Sequence[NDArray[np.bool_]],
     shifts: Sequence[tuple[float, float]],
     settings: MultiExposureSettings,
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return the residual of exposure k against the others, and its noise."""
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_]]:
+    """Return the residual of exposure k against the others, its noise, and where it has none.
+
+    It has none where it is bad, or all others are or do not reach.
+    """
     moved = []
     for j in range(len(flat)):
         if j == k:
@@ -210,11 +241,24 @@ def _against_others(
     stack = np.stack(moved)
     empty = ~np.isfinite(stack).any(axis=0)
     stack[:, empty] = 0.0
-    reference = np.nanmedian(stack, axis=0).astype(np.float32)
+    reference = _typical(stack, noise[k])
     bad_here = bad[k] | empty
     model = _matched(flat[k], reference, bad_here, settings.kernel, noise[k])
     residual = np.where(bad_here, 0.0, flat[k] - model).astype(np.float32)
-    return residual, _noise_of(residual, model, noise[k], bad_here, settings)
+    return residual, _noise_of(residual, model, noise[k], bad_here, settings), bad_here
+
+
+def _typical(stack: NDArray[np.float32], noise: float) -> NDArray[np.float32]:
+    """Return the median of images that may hold NaN; of two that disagree, the lower one.
+
+    The median of two is their mean, in which half of any cosmic ray survives.  Two stars may
+    differ by as much as they are steep: by their PSF, and by how they were moved.
+    """
+    median, lower = np.nanmedian(stack, axis=0), np.nanmin(stack, axis=0)
+    steep = ndimage.maximum_filter(lower, 3) - ndimage.minimum_filter(lower, 3)
+    two = np.isfinite(stack).sum(axis=0) == 2
+    apart = 2.0 * (median - lower) > 5.0 * noise + _STEEP * steep
+    return np.where(two & apart, lower, median).astype(np.float32)
 
 
 def _flux_ratio(target: NDArray, image: NDArray, limit: float) -> float:
@@ -235,7 +279,8 @@ def _matched(
     """Return the reference convolved with the kernel, plus a sloping background, that fit.
 
     Least squares over all usable pixels, weighted with the noise and the model's photons,
-    and again without what stands out by more than 5 sigma: the cosmic rays.
+    and again without what stands out by more than 5 sigma and a share of the light: the
+    cosmic rays.  Cores of stars stay: a first fit that is off there would keep them out.
     """
     ny, nx = target.shape
     half = size // 2
@@ -255,14 +300,16 @@ def _matched(
     pixels = np.concatenate([pixels, sky[:: 1 + sky.size // (_FITTED // 4)]])
     design = np.stack([plane.reshape(-1)[pixels] for plane in planes]).astype(np.float64)
     values, weights = target.reshape(-1)[pixels].astype(np.float64), weight.reshape(-1)[pixels]
-    used = np.ones(values.size, bool)
+    light, used = reference.reshape(-1)[pixels], np.ones(values.size, bool)
     for _ in range(3):
         weighted = design[:, used] * weights[used]
         coefficients = np.linalg.lstsq(
             weighted @ design[:, used].T, weighted @ values[used], rcond=1e-10
         )[0]
-        pull = (values - coefficients @ design) * np.sqrt(weights)
-        used = np.abs(pull) < 5.0 * _MAD * max(float(np.median(np.abs(pull))), 1e-12)
+        residual = np.abs(values - coefficients @ design)
+        pull = residual * np.sqrt(weights)
+        used = pull < 5.0 * _MAD * max(float(np.median(pull)), 1e-12)
+        used |= residual < _KEPT * light
     return sum(c * plane for c, plane in zip(coefficients, planes, strict=True)).astype(
         np.float32
     )
@@ -311,7 +358,7 @@ def _decide(
     """Return mask and charge: seeds, grown over their neighbours, without fixed pixels.
 
     What touches a bad pixel may be what bled out of it, and near the borders the kernel saw a
-    mirror image: both are unsure.
+    mirror image: both are unsure, and so is what no other exposure shows.
     """
     border = np.ones(bad.shape, bool)
     half = settings.kernel // 2
