@@ -75,10 +75,11 @@ def own_error(
     off = far_off(pixels, own, _unused(pixels, masks))
     if off is not None:
         warnings.warn(
-            f"{name} gives errors of {off[0]:.3g} (median), and the noise measured on the image "
-            f"is {off[1]:.3g}; expected 1-sigma in the image's unit, the same within a factor of "
-            f"{SCALE_LIMIT:g}, else the result's error is wrong: pass np.sqrt(...) of variances, "
-            "1 / np.sqrt(...) of weights, or no errors, and the measured noise counts",
+            f"{name} gives errors of {off[0]:.3g} (median), and the noise measured on the "
+            f"image is {off[1]:.3g}; expected 1-sigma in the image's unit, the same within a "
+            f"factor of {SCALE_LIMIT:g}, else the result's error is wrong: pass np.sqrt(...) "
+            "of variances, 1 / np.sqrt(...) of weights, or no errors, and the measured noise "
+            "counts",
             CrmendWarning,
             stacklevel=3,
         )

@@ -88,8 +88,8 @@ def warn_of_digits(scale: Scale) -> None:
     if digit > scale.noise:
         warnings.warn(
             f"the noise of the image ({scale.noise:g}) is below one digit of float32 at its "
-            f"level ({digit:g} at {scale.background:g}), in which crmend works, so cosmic rays and "
-            "errors are lost in rounding: subtract the level first, as float64",
+            f"level ({digit:g} at {scale.background:g}), in which crmend works, so cosmic rays "
+            "and errors are lost in rounding: subtract the level first, as float64",
             CrmendWarning,
             stacklevel=4,
         )
