@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from crmend._fits_error import TO_ERROR
+from crmend._fits_error import SCALE_LIMIT, TO_ERROR, far_off
 from crmend._fits_planes import STATED_KINDS
 from crmend._fits_units import unit_factor
 from crmend._inputs import check_error, check_image, check_shape, check_unit
-from crmend.errors import InvalidInputError
+from crmend.errors import CrmendWarning, InvalidInputError
 
 
 def own_copy(image: ArrayLike, name: str = "image") -> NDArray[np.float32]:
@@ -58,6 +59,11 @@ def own_error(
     InvalidInputError
         They have another shape or unit than the image, or are below zero on pixels that are
         used; or the uncertainty of a CCDData does not say what it is.
+
+    Warns
+    -----
+    CrmendWarning
+        Their median is off the image's noise by more than a factor of 4.
     """
     check_unit(error, image, "error")
     name = "error" if error is not None else "image.uncertainty"
@@ -66,6 +72,17 @@ def own_error(
         return None
     own = own_plane(plane, pixels.shape, name)
     check_error(own, lambda: _unused(pixels, masks), name, "leave the errors out")
+    off = far_off(pixels, own, _unused(pixels, masks))
+    if off is not None:
+        warnings.warn(
+            f"{name} gives errors of {off[0]:.3g} (median), and the noise measured on the "
+            f"image is {off[1]:.3g}; expected 1-sigma in the image's unit, the same within a "
+            f"factor of {SCALE_LIMIT:g}, else the result's error is wrong: pass np.sqrt(...) "
+            "of variances, 1 / np.sqrt(...) of weights, or no errors, and the measured noise "
+            "counts",
+            CrmendWarning,
+            stacklevel=3,
+        )
     return own
 
 

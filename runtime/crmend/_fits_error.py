@@ -20,7 +20,7 @@ from crmend.flags import has_flag
 _NOISE_ROWS = 256
 # Errors may be off the measured noise by this factor: noise that drizzling correlates measures
 # up to three times too small, and crowded stars (47 Tuc, ACS/HRC) make it twice too large.
-_SCALE_LIMIT = 4.0
+SCALE_LIMIT = 4.0
 _SCALE_PIXELS = 256
 _MAD_OF_SIGMA = 0.6745  # of a normal distribution
 
@@ -70,9 +70,6 @@ def warn_of_scale(
 ) -> None:
     """Warn where the errors that a plane gave are far off the image's own noise.
 
-    Where they seem far off, the noise is measured once more, with a filter that spectra and
-    crowded stars raise less.
-
     Parameters
     ----------
     plane : Plane
@@ -87,24 +84,49 @@ def warn_of_scale(
     CrmendWarning
         If the median error of good pixels is off by more than a factor of 4.
     """
-    found = []
-    for pair in _median_and_noise(image, error, flag, bad_bits):
-        if _ratio(pair) <= _SCALE_LIMIT:
-            return
-        found.append(pair)
-    if not found:
+    bad = None if flag is None else has_flag(flag, bad_bits)
+    off = far_off(image, error, bad)
+    if off is None:
         return
-    median, noise = min(found, key=_ratio)
+    median, noise = off
     warnings.warn(
         f"{plane.path.name}: the {plane.kind} plane HDU {plane.index} "
         f"({plane.name or 'unnamed'}) gives errors of {median:.3g} (median), and the noise "
         f"measured on the image is {noise:.3g}; expected the same within a factor of "
-        f"{_SCALE_LIMIT:g}, else ERR is wrong: say what the plane holds, --plane error=..., "
+        f"{SCALE_LIMIT:g}, else ERR is wrong: say what the plane holds, --plane error=..., "
         "variance=... or weight=... (inverse variance; planes= in Python), or leave it out, "
         f"--plane {plane.kind}=none, and the measured noise counts",
         CrmendWarning,
         stacklevel=3,
     )
+
+
+def far_off(
+    image: NDArray[np.float32], error: NDArray[np.float32], bad: NDArray[np.bool_] | None
+) -> tuple[float, float] | None:
+    """Return the median error and the image's own noise, if one is far off the other.
+
+    Where they seem far off, the noise is measured once more, with a filter that spectra and
+    crowded stars raise less.
+
+    Parameters
+    ----------
+    image, error : (ny, nx) float32 arrays
+        In one unit.
+    bad : (ny, nx) bool array or None
+        True = leave the pixel out.
+
+    Returns
+    -------
+    tuple of float and float, or None
+        None = they agree within a factor of `SCALE_LIMIT`, or the pixels are too few.
+    """
+    found = []
+    for pair in _median_and_noise(image, error, bad):
+        if _ratio(pair) <= SCALE_LIMIT:
+            return None
+        found.append(pair)
+    return min(found, key=_ratio, default=None)
 
 
 def weight_to_error(weight: NDArray[Any]) -> NDArray[np.floating[Any]]:
@@ -152,19 +174,21 @@ def _row_step(image: NDArray[Any]) -> int:
 def _median_and_noise(
     image: NDArray[np.float32],
     error: NDArray[np.float32],
-    flag: NDArray[np.int32] | None,
-    bad_bits: int,
+    bad: NDArray[np.bool_] | None,
 ) -> Iterator[tuple[float, float]]:
     """Yield the median error of good pixels and their noise, measured in two ways.
 
     From differences between neighbours; from second differences along both axes, which smooth
     light along either raises less (Immerkaer 1996, CVIU 64, 300).  Of few pixels, nothing.
+    Errors of 0 count where there are hardly any others.
     """
     step = _row_step(image)
     rows = slice(1, -1, step)
-    good = np.isfinite(image[rows]) & np.isfinite(error[rows]) & (error[rows] > 0)
-    if flag is not None:
-        good &= ~has_flag(flag[rows], bad_bits)
+    good = np.isfinite(image[rows]) & np.isfinite(error[rows])
+    if bad is not None:
+        good &= ~bad[rows]
+    told = good & (error[rows] > 0)
+    good = told if np.count_nonzero(told) >= _SCALE_PIXELS else good
     if np.count_nonzero(good) < _SCALE_PIXELS:
         return
     median = float(np.median(error[rows][good]))
@@ -179,7 +203,7 @@ def _median_and_noise(
 
 def _ratio(pair: tuple[float, float]) -> float:
     """Return the larger number over the smaller."""
-    return max(pair) / max(min(pair), np.finfo(np.float64).tiny)
+    return max(pair) / min(pair) if min(pair) > 0.0 else math.inf
 
 
 def _every(step: int, plane: Plane) -> NDArray[Any]:

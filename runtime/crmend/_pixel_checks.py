@@ -1,4 +1,4 @@
-"""Warnings about pixels: most are excluded, many share one value, or digits are coarse."""
+"""Warnings about pixels: excluded ones, those of one value, coarse digits, alternating ones."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ _LEAST_REST = 0.01  # of the pixels; with fewer others the frame is constant, or
 _COMMON = 0.005  # pixels of another level of the same noise over those of this one, at least
 _NEXT = 1.5  # distance of such levels, over that of the closest two
 _COARSE = 0.5  # of the pixels; with so many the noise is far below a step
+_ALTERNATES = 1.5  # neighbours over pixels two apart; noise makes 1, blurred noise less
 _EXPECTED = 1 / 3  # pixels of the next level, over those of a Gaussian noise, at least
 
 
@@ -70,7 +71,7 @@ def warn_of_pixels(image: NDArray[np.float32], excluded: NDArray[np.bool_]) -> N
 
 
 def warn_of_digits(scale: Scale) -> None:
-    """Warn where the noise of a frame is below one digit, and one digit is taken for it.
+    """Warn where the noise of a frame is below one digit, its own or one of float32.
 
     Parameters
     ----------
@@ -80,8 +81,19 @@ def warn_of_digits(scale: Scale) -> None:
     Warns
     -----
     CrmendWarning
-        See `crmend._normalise.measure_scale`.
+        One digit is taken for the noise, see `crmend._normalise.measure_scale`; or the level
+        is so high that float32 rounds by more than the noise.
     """
+    digit = float(np.spacing(np.float32(abs(scale.background))))
+    if digit > scale.noise:
+        warnings.warn(
+            f"the noise of the image ({scale.noise:g}) is below one digit of float32 at its "
+            f"level ({digit:g} at {scale.background:g}), in which crmend works, so cosmic rays "
+            "and errors are lost in rounding: subtract the level first, as float64",
+            CrmendWarning,
+            stacklevel=4,
+        )
+        return
     if scale.digit:
         warnings.warn(
             f"the noise of the image is below one digit ({scale.noise:g}), since most "
@@ -92,6 +104,46 @@ def warn_of_digits(scale: Scale) -> None:
             CrmendWarning,
             stacklevel=4,
         )
+
+
+def warn_of_mosaic(image: NDArray[np.float32], excluded: NDArray[np.bool_]) -> None:
+    """Warn where neighbours differ by more than noise, and pixels two apart do not.
+
+    Parameters
+    ----------
+    image : (ny, nx) float32 array
+    excluded : (ny, nx) bool array
+        True = invalid or saturated.
+
+    Warns
+    -----
+    CrmendWarning
+        They do so along rows or columns, as in the raw frame of a colour camera.
+    """
+    step = max(1, -(-image.size // _SAMPLES))
+    for name, plane, bad in (
+        ("columns", image[::step], excluded[::step]),
+        ("rows", image[:, ::step].T, excluded[:, ::step].T),
+    ):
+        good = ~(bad[:, :-2] | bad[:, 1:-1] | bad[:, 2:])
+        if np.count_nonzero(good) < _LEAST_PIXELS:
+            continue
+        first, near, far = (
+            plane[:, i : plane.shape[1] - 2 + i][good].astype(np.float64) for i in range(3)
+        )
+        one, two = np.abs(near - first), np.abs(far - first)
+        # Means, since the median of coarse digits may be any; cut, as stars differ by more.
+        most = 3.0 * float(np.median(one))
+        if np.minimum(one, most).mean() > _ALTERNATES * np.minimum(two, most).mean():
+            warnings.warn(
+                f"{name} next to each other differ by more than those two apart, as hardly any "
+                "light does: pixels of a colour camera (split the frame into its colours), or "
+                "of two amplifiers by turns (subtract the level of each), hide cosmic rays and "
+                "may look like some",
+                CrmendWarning,
+                stacklevel=4,
+            )
+            return
 
 
 def filled_value(values: NDArray[np.float32]) -> tuple[float, float] | None:

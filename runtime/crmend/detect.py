@@ -26,7 +26,7 @@ from crmend._limits import Limits, choose_limits
 from crmend._line_noise import even_noise
 from crmend._lows import raise_lows
 from crmend._normalise import Scale, measure_scale
-from crmend._pixel_checks import warn_of_digits, warn_of_pixels
+from crmend._pixel_checks import warn_of_digits, warn_of_mosaic, warn_of_pixels
 from crmend._star_cores import check_star_cores
 from crmend._tiling import Progress, TileGrid, make_grid
 from crmend._views import RunGraph, in_views
@@ -153,8 +153,8 @@ def detect(
     -----
     CrmendWarning
         More than half of the pixels are excluded, many share one value that noise does not
-        explain, the noise is below one digit, or the image has filled areas or stars with flat
-        tops that nobody named.
+        explain, neighbours alternate, the noise is below one digit, or the image has filled
+        areas or stars with flat tops that nobody named.
     """
     pixels = check_image(image)
     bad = check_mask(invalid, pixels.shape, "invalid")
@@ -285,7 +285,7 @@ def detect_into(
     -----
     CrmendWarning
         More than half of the pixels are excluded, many share one value that noise does not
-        explain, or the noise is below one digit.
+        explain, neighbours alternate, or the noise is below one digit.
     """
     if excluded.all():
         raise InvalidInputError(
@@ -294,6 +294,7 @@ def detect_into(
         )
     check_callable(progress, "progress")
     warn_of_pixels(image, excluded)
+    warn_of_mosaic(image, excluded)
     scale = _measure(image, invalid, excluded, model, electrons_per_unit)
     if isinstance(scale, Scale):
         warn_of_digits(scale)

@@ -165,9 +165,10 @@ def clean(
     -----
     CrmendWarning
         The header says that the exposure has been cleaned before, its file has no flag plane,
-        most pixels are excluded, many share one value that noise does not explain, the noise is
-        below one digit, no source of the catalogue is on the image, or this has filled areas or
-        stars with flat tops that nobody named.
+        most pixels are excluded, many share one value that noise does not explain, neighbours
+        alternate, the noise is below one digit, `error` is far off the noise, no source of the
+        catalogue is on the image, or this has filled areas or stars with flat tops that nobody
+        named.
     """
     options = CleanOptions(
         detector, model, threshold, seed_threshold, target_precision, quality, views,

@@ -29,6 +29,9 @@ BAND_ROWS = 512
 """Rows that are searched at once, so that a full frame needs no copy of itself."""
 
 _OVERLAP_ROWS = 192
+# Share of the light they lie in that makes sources of their own: sep's, and where one source
+# has more pixels than `_LARGE` (a galaxy that fills the frame), whose clusters have far less.
+_CONTRAST, _FINE_CONTRAST, _LARGE = 5e-3, 5e-5, 10_000
 _MAX_SUB_OBJECTS = 65_536
 # Positions beyond this are no pixels of any frame.
 _FAR = 1e9
@@ -264,19 +267,23 @@ def _extract(
     The buffers are settings of the whole process: they are put back afterwards.
     """
     pixstack, sub_objects = sep.get_extract_pixstack(), sep.get_sub_object_limit()
-    deblend_levels = 32
+    deblend_levels, contrast = 32, _CONTRAST
     try:
         while True:
             try:
-                return np.asarray(
+                objects = np.asarray(
                     sep.extract(
                         band,
                         threshold,
                         mask=mask,
                         minarea=MIN_EXTENT,
                         deblend_nthresh=deblend_levels,
+                        deblend_cont=contrast,
                     )
                 )
+                if contrast == _FINE_CONTRAST or objects["npix"].max(initial=0) <= _LARGE:
+                    return objects
+                contrast = _FINE_CONTRAST
             except Exception as error:  # sep raises no narrower class
                 if "pixel buffer" in str(error) and sep.get_extract_pixstack() < band.size:
                     sep.set_extract_pixstack(min(8 * sep.get_extract_pixstack(), band.size))

@@ -7,6 +7,7 @@ import pytest
 from astropy.io import fits
 from astropy.nddata import CCDData, InverseVariance, StdDevUncertainty, VarianceUncertainty
 
+import crmend
 from crmend.errors import CrmendWarning, FileFormatError, InvalidInputError
 from crmend.exposure import read_exposure, write_exposure
 
@@ -163,6 +164,7 @@ def sky(noise=11.4, shape=(50, 60)):
         ("WHT", 1e-5, "weight", 316),
         ("ERR", 130.0, "error", 130),
         ("VAR", 11.4**4, "variance", 130),
+        ("ERR", 0.0, "error", 0),
     ],
 )
 def test_errors_far_off_the_noise(level1, name, value, kind, error):
@@ -243,3 +245,29 @@ def test_errors_below_zero_are_refused(level1, flag):
 def test_errors_below_zero_are_kept_where_nothing_is_used(level1, keywords, flag):
     exposure = read_exposure(with_negative(level1, keywords, flag))
     np.testing.assert_array_equal(exposure.error[0, :3], [-1.0, 0.0, 2.0])
+
+
+@pytest.mark.parametrize("value", [130.0, 0.3, 0.0])
+def test_errors_of_arrays_far_off_the_noise(value):
+    error = np.full((50, 60), value)
+    match = rf"^error gives errors of {value:g} .* is 11.*expected 1-sigma .*np.sqrt"
+    for work in (crmend.clean, inpainted):
+        with pytest.warns(CrmendWarning, match=match):
+            result = work(sky(), error=error, model="generic")
+        assert result.error[0, 0] == np.float32(value)
+    with pytest.warns(CrmendWarning, match=r"^image\.uncertainty gives errors of"):
+        crmend.clean(
+            CCDData(sky(), unit="adu", uncertainty=StdDevUncertainty(error)), model="generic"
+        )
+
+
+def test_errors_of_arrays_near_the_noise():
+    error = np.full((50, 60), 11.4 * 2)
+    error[:40] = 0.0
+    image = sky()
+    image[0, :5], error[1, :5] = np.nan, np.nan
+    assert crmend.clean(image, error=error, model="generic").error[-1, -1] == np.float32(22.8)
+
+
+def inpainted(image, **options):
+    return crmend.inpaint(image, image > 940.0, **options)

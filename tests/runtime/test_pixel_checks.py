@@ -7,7 +7,7 @@ import pytest
 
 import crmend
 from crmend._normalise import measure_scale
-from crmend._pixel_checks import filled_value, warn_of_digits, warn_of_pixels
+from crmend._pixel_checks import filled_value, warn_of_digits, warn_of_mosaic, warn_of_pixels
 from crmend.errors import CrmendWarning
 
 SHAPE = (200, 300)
@@ -141,3 +141,63 @@ def test_digits_coarser_than_the_noise_are_said_once():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         warn_of_digits(measure_scale(np.round(sky(2.0)), np.zeros(SHAPE, np.bool_)))
+
+
+# --- digits of float32 ------------------------------------------------------------------
+
+
+def test_a_level_that_float32_rounds_by_more_than_the_noise():
+    image = sky().astype(np.float64)
+    with pytest.warns(CrmendWarning, match=r"below one digit of float32 .*\(64 at 1e\+09\)"):
+        crmend.detect(image + 1e9, model="generic")
+    crmend.detect(image + 1e7, model="generic")  # rounded to 1, a quarter of the noise
+
+
+# --- neighbours that alternate ----------------------------------------------------------
+
+
+def alternating(step, both=True):
+    """Return a sky of 100 whose every other column (and row) is higher."""
+    y, x = np.indices(SHAPE)
+    return sky() + np.float32(step) * ((x % 2) + (y % 2) * both).astype(np.float32)
+
+
+@pytest.mark.parametrize("both", [True, False])
+@pytest.mark.parametrize("turned", [True, False])
+def test_neighbours_that_alternate(both, turned):
+    image = alternating(20.0, both)
+    image = np.ascontiguousarray(image.T) if turned else image
+    name = "rows" if turned and not both else "columns"
+    with pytest.warns(CrmendWarning, match=rf"^{name} next to each other .* colour camera"):
+        crmend.detect(image, model="generic")
+
+
+def stripes(pitch):
+    """Return traces of fibres so many pixels apart."""
+    light = 500.0 * np.sin(np.pi * np.arange(SHAPE[1]) / pitch) ** 2
+    return (sky() + light).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        sky(), alternating(2.0), np.round(sky(0.3)), np.round(sky(0.8)), np.zeros_like(sky()),
+        np.random.default_rng(1).poisson(0.1, SHAPE).astype(np.float32),
+        stripes(3), stripes(4), stripes(5), sky()[:2], sky()[:, :1], sky()[:8, :8],
+        sky() + np.float32(50.0) * np.arange(SHAPE[1], dtype=np.float32),
+        sky() + np.random.default_rng(1).normal(0.0, 100.0, SHAPE[1]).astype(np.float32),
+    ],
+)  # fmt: skip
+def test_other_frames_do_not_alternate(image):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warn_of_mosaic(image, np.zeros(image.shape, np.bool_))
+
+
+def test_bad_pixels_do_not_alternate():
+    image = alternating(0.0)
+    excluded = np.indices(SHAPE)[1] % 2 == 1
+    image[excluded] = np.nan
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warn_of_mosaic(image, excluded)

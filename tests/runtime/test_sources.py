@@ -305,3 +305,16 @@ def test_text_that_is_no_text(tmp_path):
 def test_positions_far_from_any_pixel_are_left_out(write_table):
     path = write_table(x=[1e300, -1e20, np.inf, 3.0], y=[1.0, 2.0, 3.0, 4.0])
     np.testing.assert_array_equal(read_catalog(path).x, [3.0])
+
+
+def test_clusters_on_a_galaxy_that_fills_the_frame():
+    """Each has less than a thousandth of its light, and 20 noises and more at its peak."""
+    y, x = np.indices((300, 300))
+    image = np.random.default_rng(3).normal(100.0, 10.0, (300, 300))
+    image += 4e3 / (1.0 + (np.hypot(x - 150, y - 150) / 12.0) ** 2)
+    places = [(60 + 36 * i, 60 + 36 * j) for i in range(6) for j in range(6) if i not in (2, 3)]
+    for cx, cy in places:
+        image += 400.0 * np.exp(-((x - cx) ** 2 + (y - cy) ** 2) / 2.5)
+    found = find_sources(image.astype(np.float32))
+    near = [np.hypot(found.x - cx, found.y - cy).min() < 2.0 for cx, cy in places]
+    assert np.mean(near) > 0.9
