@@ -35,7 +35,7 @@ from crmend._inputs import (
 )
 from crmend._kernels import MIN_GOOD, SKY_GOOD
 from crmend._lines import fill_lines
-from crmend._normalise import measure_scale
+from crmend._normalise import measure_least_scale
 from crmend._sky import STRUCTURE_ABOVE, fill_sky
 from crmend._targets import find_targets
 from crmend._tiling import Progress
@@ -296,7 +296,7 @@ def inpaint_into(
     """
     seconds: dict[str, float] = {}
     with stopwatch(seconds, "median"):
-        scale = measure_scale(image, excluded | cr_mask)
+        scale = measure_least_scale(image, excluded | cr_mask)
         flat = np.flatnonzero(cr_mask)
         observed = image.flat[flat]
         observed[invalid.flat[flat] | ~np.isfinite(observed)] = np.nan
@@ -385,7 +385,7 @@ def raised_error(
 
 def flat_error(image: NDArray[np.float32], unusable: NDArray[np.bool_]) -> NDArray[np.float32]:
     """Return an error plane for an image without one: its background noise everywhere."""
-    return np.full(image.shape, measure_scale(image, unusable).noise, dtype=np.float32)
+    return np.full(image.shape, measure_least_scale(image, unusable).noise, dtype=np.float32)
 
 
 @contextmanager

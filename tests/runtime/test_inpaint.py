@@ -371,3 +371,19 @@ def test_output_that_is_not_finite_leaves_the_median(scene):
     assert np.isfinite(done.image[cr_mask]).all()
     assert (done.method[61, 68:74] == MEDIAN).all()
     assert (done.image[61, 68:74] == np.float32(3.0e38)).all()
+
+
+def test_spectra_along_columns_are_mended_as_along_rows():
+    rng = np.random.default_rng(12)
+    traces = 5e3 * np.exp(-0.5 * ((np.arange(160) % 12 - 6) / 1.6) ** 2)
+    image = rng.normal(100.0 + traces, 5.0, (150, 160)).astype(np.float32)
+    cr_mask = rng.random(image.shape) < 0.01
+    hit = np.where(cr_mask, image + np.float32(1e4), image)
+    along, turned = (
+        crmend.inpaint(one, mask, model="tiny")
+        for one, mask in ((hit, cr_mask), (hit.T, cr_mask.T))
+    )
+    assert along.error == pytest.approx(turned.error.T, rel=0.2)
+    assert np.median(along.error) == pytest.approx(5.0, rel=0.05)
+    miss = np.abs(along.image - image)[cr_mask]
+    assert np.median(miss) < 15.0

@@ -5,6 +5,7 @@ import pytest
 
 from crmend._normalise import (
     Scale,
+    measure_least_scale,
     measure_scale,
     to_detect_input,
     to_noise_units,
@@ -118,6 +119,21 @@ def test_equal_neighbours_alone_are_no_digits():
     image[:100] = np.random.default_rng(3).normal(100.0, 5.0, (100, 300))
     assert measure_scale(image, image == 0.0).noise == pytest.approx(5.0, rel=0.02)
     assert measure_scale(image, valid(image)).noise < 20.0
+
+
+def test_spectra_along_either_axis_have_one_noise(noise):
+    columns = np.arange(noise.shape[1])
+    traces = (200.0 * np.exp(-0.5 * ((columns % 8 - 4) / 1.5) ** 2)).astype(np.float32)
+    image = noise + traces
+    assert measure_scale(image, valid(image)).noise > 20.0
+    along, turned = (measure_least_scale(one, valid(one)) for one in (image, image.T))
+    assert along == turned == measure_scale(image.T, valid(image.T))
+    assert along.noise == pytest.approx(5.0, rel=0.03)
+
+
+def test_noise_without_a_direction_is_measured_along_rows(noise):
+    for image in (noise, noise.T):
+        assert measure_least_scale(image, valid(image)) == measure_scale(image, valid(image))
 
 
 @pytest.mark.parametrize("value", [0.0, 7.0, -3.0])
