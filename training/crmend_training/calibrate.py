@@ -41,7 +41,7 @@ with the frames (0.34 to 0.51 for three networks that hardly differ)."""
 SEEDS = tuple(round(0.05 * n, 2) for n in range(11, 20))
 """Seed thresholds that are tried."""
 
-LOST_TO_SEED = 0.0002
+LOST_TO_SEED = 0.0003
 """Recall that a seed threshold may cost.  Higher ones would spare more stars and hot pixels,
 but drop whole faint tracks too, which then pass for sources."""
 
