@@ -131,6 +131,14 @@ def test_spectra_along_either_axis_have_one_noise(noise):
     assert along.noise == pytest.approx(5.0, rel=0.03)
 
 
+@pytest.mark.parametrize("shape", [(1, 300), (300, 1), (1, 1), (2, 2)])
+def test_lines_and_points_have_one_noise(noise, shape):
+    image = noise[: shape[0], : shape[1]].copy()
+    scales = [measure_least_scale(image, valid(image)), measure_scale(image, valid(image))]
+    assert scales[0].noise > 0
+    assert scales[0] == scales[1] or shape == (2, 2)
+
+
 def test_noise_without_a_direction_is_measured_along_rows(noise):
     for image in (noise, noise.T):
         assert measure_least_scale(image, valid(image)) == measure_scale(image, valid(image))
