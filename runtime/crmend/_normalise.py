@@ -28,6 +28,8 @@ _CLIP_SIGMA = 3.0
 _CLIPPED_STD = 0.98658
 MAD_TO_SIGMA = 1.482602
 _QUANTUM = 1e-3
+# Noise along columns over that along rows (assumed): from where on it counts, and from where on
+# a quick look at so many pixels, right to half a percent, finds it worth measuring.
 _CLEARLY, _SEEMS = 0.9, 0.95
 _QUICK_SAMPLES = 500_000
 _OUTLIERS, _GAP = 0.05, 0.05
