@@ -129,7 +129,13 @@ def _made_with(recipe: Recipe, options: argparse.Namespace, frames: int) -> dict
         "settings": recipe.dataset.get(options.kind, {}),
         "generic": dataclasses.asdict(recipe.generic),
         "zoo": dataclasses.asdict(recipe.dataset.get("zoo", ZooSection())),
-        "reading": [options.instrument, options.plane, options.gain],
+        "reading": [
+            options.instrument,
+            options.plane,
+            options.gain,
+            options.bad_flags,
+            options.saturation,
+        ],
     }
     parsed: dict[str, Any] = json.loads(json.dumps(made_with))
     return parsed

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from crmend._cli_options import contradiction, plane, positive_number
+from crmend._cli_options import contradiction, flag_bits, plane, positive_number
 from crmend_training.datasets.masked import Masked, Reading, find_masked
 
 
@@ -25,10 +25,16 @@ def add_options(command: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--gain", type=positive_number, metavar="G", help="e-/ADU, instead of the header's"
     )
+    group.add_argument(
+        "--saturation",
+        type=positive_number,
+        metavar="LEVEL",
+        help="in the files' unit, instead of the header's; saturated pixels take no part",
+    )
 
 
 def add_reading(group: argparse._ActionsContainer, default: str) -> None:
-    """Add ``--instrument``, with the default that its help names, and ``--plane``."""
+    """Add ``--instrument``, whose help names the default, ``--plane`` and ``--bad-flags``."""
     group.add_argument(
         "--instrument",
         metavar="NAME",
@@ -42,11 +48,21 @@ def add_reading(group: argparse._ActionsContainer, default: str) -> None:
         metavar="KIND=NAME",
         help="as in crmend clean, such as flag=MASK or image=2; may be repeated",
     )
+    group.add_argument(
+        "--bad-flags",
+        type=flag_bits,
+        metavar="BITS",
+        help="bits of the flag plane that mark bad pixels, such as 1,4,64, or any "
+        "(default: as the profile says; generic: none); bad pixels take no part",
+    )
 
 
 def find(folder: str, options: argparse.Namespace) -> tuple[list[Masked], Reading]:
     """Return the exposures with masks that the options name, and how they are read."""
-    reading = Reading(options.instrument, dict(options.plane), options.gain)
+    reading = Reading(
+        options.instrument, dict(options.plane), options.gain, options.bad_flags,
+        options.saturation,
+    )  # fmt: skip
     return find_masked(Path(folder), Path(options.masks), reading), reading
 
 
@@ -64,6 +80,8 @@ def check(options: argparse.Namespace) -> None:
         "--instrument": options.instrument,
         "--plane": options.plane,
         "--gain": options.gain,
+        "--bad-flags": options.bad_flags,
+        "--saturation": options.saturation,
     }
     for name, value in given.items():
         if value and options.masks is None:

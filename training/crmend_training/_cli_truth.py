@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from astropy.io import fits
 
-from crmend._cli_options import contradiction, flag_bits, positive_number
+from crmend._cli_options import contradiction, positive_number
 from crmend.errors import CrmendWarning, UntrainedWarning
 from crmend.exposure import Exposure, count_extvers, list_extvers, read_exposure
 from crmend_training import _cli_masked, datasets
@@ -31,13 +31,6 @@ def add_command(commands: argparse._SubParsersAction) -> None:
     command = commands.add_parser("truth", help="CR truth from exposures of one field")
     command.add_argument("exposures", nargs="+", help="three or more FITS files")
     _cli_masked.add_reading(command, "generic, which reads any 2-D image")
-    command.add_argument(
-        "--bad-flags",
-        type=flag_bits,
-        metavar="BITS",
-        help="bits of the flag plane that mark bad pixels, such as 1,4,64, or any "
-        "(default: as the profile says; generic: none); bad pixels take no part",
-    )
     command.add_argument(
         "--gain",
         type=positive_number,

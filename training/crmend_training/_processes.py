@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 from crmend._signals import ENDING
+from crmend_training._script import show_briefly
 
 
 @contextmanager
@@ -23,7 +24,7 @@ def workers(jobs: int) -> Iterator[ProcessPoolExecutor]:
     """
     hook = threading.excepthook
     try:
-        with ProcessPoolExecutor(jobs, initializer=_end_quietly) as pool:
+        with ProcessPoolExecutor(jobs, initializer=_prepare) as pool:
             try:
                 yield pool
             except BaseException:
@@ -42,7 +43,9 @@ def _say_nothing(_: threading.ExceptHookArgs) -> None:
     pass
 
 
-def _end_quietly() -> None:
+def _prepare() -> None:
+    """End quietly on signals, and tell warnings as the program itself does."""
+    show_briefly()
     for number in (signal.SIGINT, *ENDING):
         # What nohup and others let a process ignore stays ignored.
         if signal.getsignal(number) != signal.SIG_IGN:

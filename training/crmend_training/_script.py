@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import argparse
 import sys
+import warnings
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor
 from pathlib import Path
+from typing import Any
 
 from crmend._signals import Terminated, ending_signals
 from crmend.cli import INTERRUPTED, UNEXPECTED
-from crmend.errors import CrmendError
+from crmend.errors import CrmendError, CrmendWarning
 
 INPUT = 3
 """Exit code where something given cannot be used."""
@@ -35,7 +37,8 @@ def end_of(main: Callable[[], int | None], name: str) -> int:
     that ends the program one and 128 plus its number.
     """
     try:
-        with ending_signals():
+        with warnings.catch_warnings(), ending_signals():
+            show_briefly()
             return main() or 0
     except Terminated as error:
         text, code = "terminated", 128 + error.number
@@ -49,6 +52,19 @@ def end_of(main: Callable[[], int | None], name: str) -> int:
         text, code = _described(error), INPUT
     print(f"{name}: {' '.join(text.split())}", file=sys.stderr)  # noqa: T201
     return code
+
+
+def show_briefly() -> None:
+    """Show each `CrmendWarning` as a line of its own on stderr, from now on."""
+    usual = warnings.showwarning
+
+    def show(message: Warning | str, category: type[Warning], *rest: Any, **more: Any) -> None:
+        if issubclass(category, CrmendWarning):
+            print(f"warning: {' '.join(str(message).split())}", file=sys.stderr)  # noqa: T201
+        else:
+            usual(message, category, *rest, **more)
+
+    warnings.showwarning = show
 
 
 def _described(error: Exception) -> str:

@@ -22,7 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crmend._fits import check_complete, open_fits
-from crmend.errors import CrmendWarning
+from crmend._implied import Usable, judge_exposure, judge_pixels
+from crmend.errors import CrmendWarning, UntrainedWarning
 from crmend.exposure import list_extvers, read_exposure
 from crmend_training.datasets.fields import Place, place_of
 from crmend_training.datasets.frames import Frame, make_frame
@@ -49,11 +50,17 @@ class Reading:
         Kind of plane to its EXTNAME or HDU number; None = left out.
     gain : float or None
         [e-/ADU], where a profile asks for it and the header lacks it.
+    bad_flags : int, "any" or None
+        Bits of the flag plane that mark bad pixels; None = the profile's.
+    saturation : float or None
+        In the image's unit, instead of the header's.
     """
 
     instrument: str | None = None
     planes: Mapping[str, str | None] = field(default_factory=dict)
     gain: float | None = None
+    bad_flags: int | str | None = None
+    saturation: float | None = None
 
 
 @dataclass(frozen=True)
@@ -153,23 +160,29 @@ def load_masked(one: Masked, reading: Reading) -> Frame:
     Raises
     ------
     ValueError
-        The mask does not fit the image, or cannot be a mask.
+        The mask does not fit the image, or cannot be a mask; flags of an array are asked for.
     crmend.errors.CrmendError
         The exposure cannot be read.
+
+    Warns
+    -----
+    crmend.errors.CrmendWarning
+        What `crmend.read_exposure` warns of, and `crmend.detect` of pixels that nobody named;
+        not that no network was trained for the instrument.
     """
-    if _ending(one.exposure) == ".npy":
-        image, place = _load_array(one.exposure).astype(np.float32), Place()
-        invalid, saturated = ~np.isfinite(image), np.zeros(image.shape, bool)
-    else:
-        with warnings.catch_warnings():
-            # Whether a network suits the instrument is what training is about to change.
-            warnings.simplefilter("ignore", CrmendWarning)
+    with _named_warnings(one):
+        if _ending(one.exposure) == ".npy":
+            image, place = _load_array(one.exposure).astype(np.float32), Place()
+            usable = _judge_array(image, one, reading)
+        else:
             exposure = read_exposure(
                 one.exposure, instrument=reading.instrument, extver=one.chip,
-                gain=reading.gain, planes=reading.planes,
+                gain=reading.gain, saturation=reading.saturation,
+                planes=reading.planes, bad_flags=reading.bad_flags,
             )  # fmt: skip
-        image, invalid, saturated = exposure.image, exposure.invalid, exposure.saturated
-        place = place_of(exposure.header, image.shape)
+            image, place = exposure.image, place_of(exposure.header, exposure.image.shape)
+            usable = judge_exposure(exposure)
+    invalid, saturated = usable.invalid, usable.excluded & ~usable.invalid
     mask, unsure = read_mask(one)
     for what, plane in (("mask", mask), ("plane of unsure pixels", unsure)):
         if plane is not None and plane.shape != image.shape:
@@ -181,6 +194,33 @@ def load_masked(one: Masked, reading: Reading) -> Frame:
     cr = np.where(mask, np.float32(np.inf), np.float32(0.0))
     frame = make_frame(image, invalid, saturated, cr, one.name)
     return replace(frame, unsure=unsure, place=place)
+
+
+@contextmanager
+def _named_warnings(one: Masked) -> Iterator[None]:
+    """Put the exposure's name before warnings that do not say it.
+
+    Whether a network suits the instrument is what training is about to change.
+    """
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", CrmendWarning)
+        warnings.simplefilter("ignore", UntrainedWarning)
+        yield
+    for warning in caught:
+        text = str(warning.message)
+        named = text if text.startswith(one.exposure.name) else f"{one.name}: {text}"
+        warnings.warn(named, warning.category, stacklevel=2)
+
+
+def _judge_array(image: NDArray[np.float32], one: Masked, reading: Reading) -> Usable:
+    """Return which pixels of an array cannot be used."""
+    if reading.bad_flags is not None:
+        raise ValueError(
+            f"{one.exposure} is an array and has no flag plane for bad_flags (--bad-flags); "
+            "leave that out, and set bad pixels to NaN"
+        )
+    level = reading.saturation
+    return judge_pixels(image, ~np.isfinite(image), None if level is None else image >= level)
 
 
 def _ending(path: Path) -> str:
