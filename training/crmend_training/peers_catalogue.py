@@ -85,6 +85,8 @@ _TUNED = "settings of the validation frames; read noise, saturation, PSF given"
 DETECTION = (
     Peer("crmend own pack", "detect", OWN, note="pack of the frame's detector, its default"),
     Peer("crmend generic", "detect", OWN, note="pack generic, its default"),
+    Peer("crmend own pack, one view", "detect", OWN, note="its default, sees the frame once"),
+    Peer("crmend generic, one view", "detect", OWN, note="its default, sees the frame once"),
     Peer("crmend own pack, reference", "detect", OWN, note="DeepCR of the frame's detector"),
     Peer("crmend generic, reference", "detect", OWN, note="DeepCR of the pack generic"),
     *(

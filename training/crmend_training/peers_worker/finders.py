@@ -27,6 +27,9 @@ Its package names four of them; the others lie beside as files."""
 COSMIC_CONN_MODELS = ("ground_imaging", "NRES", "HST_ACS_WFC")
 """Cosmic-CoNN's published networks, as its user guide names them."""
 
+_ONE_VIEW = "one view"
+"""What the name of a method of ours says where its network sees the frame once."""
+
 
 @dataclass(frozen=True, eq=False)
 class WorkFrame:
@@ -118,10 +121,11 @@ def _load_crmend(variant: str, frame: WorkFrame) -> Callable[..., np.ndarray]:
     import crmend
     from crmend.models import choose_model
 
-    # Without a quality the network that the card names as its default.
-    pack, _, quality = variant.partition(", ")
+    pack, _, way = variant.partition(", ")
     where = (None, "generic") if pack == "generic" else (frame.detector, None)
-    model = choose_model(*where, "detect", threads=frame.threads, quality=quality or None)
+    # Without a quality the network that the card names as its default, and its views.
+    quality, views = {"": (None, None), _ONE_VIEW: (None, 1)}.get(way, (way, None))
+    model = choose_model(*where, "detect", threads=frame.threads, quality=quality)
 
     def find(frame: WorkFrame) -> np.ndarray:
         return crmend.detect(
@@ -129,6 +133,7 @@ def _load_crmend(variant: str, frame: WorkFrame) -> Callable[..., np.ndarray]:
             model=model,
             invalid=frame.invalid,
             saturated=frame.saturated,
+            views=views,
             star_cores=False,
         ).cr_probability
 
