@@ -9,8 +9,8 @@ from astropy.io import fits
 
 pytest.importorskip("torch")  # the command of the training subpackage needs it
 
-from crmend_training import cli  # noqa: E402
-from crmend_training.datasets import Reading, find_masked, load_masked  # noqa: E402
+from crmend_training import cli
+from crmend_training.datasets import Reading, find_masked, load_masked
 
 SIZE, FLAGGED, BAD = 128, (30, 40), 16
 GAP = np.s_[80:110, 80:110]
