@@ -230,14 +230,15 @@ def _sources(tables: Tables, frames: str) -> list[Bar]:
         )
     ]
     for name, words in (("spurious", "in all"), ("near", "at a CR")):
-        mended, masked = (by_method[method][name] for method in ("mended", "masked"))
+        methods = ("mended", "masked", "CR-free")
+        mended, masked, floor = (by_method[method][name] for method in methods)
         bars.append(
             Bar(
                 "Table 1",
                 f"spurious detections {words}, mended",
                 "no more than masked",
                 "not given",
-                f"{mended} (masked: {masked})",
+                f"{mended} (masked: {masked}; without any CR {floor})",
                 frames,
                 _verdict(float(mended), mended <= masked, enough),
             )
@@ -248,19 +249,18 @@ def _sources(tables: Tables, frames: str) -> list[Bar]:
 def _distributions(tables: Tables) -> list[Bar]:
     bars = []
     for kind in ("galaxy", "star"):
-        row = next(
-            row
-            for row in tables["figure7_ssim"]
-            if row["type"] == kind and row["method"] == "mended"
-        )
-        value = row["SSIM"]
+        by_method = {
+            row["method"]: row for row in tables["figure7_ssim"] if row["type"] == kind
+        }
+        row = by_method["mended"]
+        value, ceiling = row["SSIM"], by_method["CR-free"]["SSIM"]
         bars.append(
             Bar(
                 "Figure 7",
                 f"SSIM of the magnitude distribution, {_PLURAL[kind]}",
                 f"≥ {paper.SSIM[kind]}",
                 f"{paper.SSIM[kind]} (detector 08)",
-                number(value, ".3f"),
+                f"{number(value, '.3f')} (without any CR {number(ceiling, '.3f')})",
                 f"{row['n']} sources of all detectors",
                 _verdict(value, value >= paper.SSIM[kind], row["n"] >= LEAST_FOR_SSIM),
             )
