@@ -170,7 +170,7 @@ def _along_edges(values: NDArray[np.float32]) -> NDArray[np.float32]:
     the rim is theirs, and they count as their own level.  Across an edge that is not sharp, as
     of a field stop out of focus, it follows the values closely.
     """
-    levels = grey_opening(uniform_filter(values, _BOX), _SOURCE)
+    levels: NDArray[np.float32] = grey_opening(uniform_filter(values, _BOX), _SOURCE)
     low, high = minimum_filter(levels, _BOX + 2), maximum_filter(levels, _BOX + 2)
     step, close = high - low, uniform_filter(values, 3)
     sharp = step > 0.5 * _EDGE
