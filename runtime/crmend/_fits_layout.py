@@ -242,10 +242,13 @@ def _warn_of_unknown(content: FileHeaders, instrument: Instrument, used: list[Pl
     left = [p for p in planes if p.index not in taken and len(p.shape) == 2]
     if not left:
         return
+    stem, index = image.name.rstrip("0123456789"), left[0].index
+    alike = stem.isalpha() and any(p.name.rstrip("0123456789") == stem for p in left)
+    every = f"; with {stem!r} all so named and numbered are chips" if alike else ""
     warnings.warn(
         f"{content.path.name}: HDU {image.index} ({image.name or 'unnamed'}) is taken as the "
         f"image, and the other planes of unknown kind are left as they are: {_listed(left)}; "
-        f"choose with planes={{'image': '{left[0].index}'}} (--plane image={left[0].index})",
+        f"choose with planes={{'image': '{index}'}} (--plane image={index}){every}",
         CrmendWarning,
         stacklevel=3,
     )

@@ -131,7 +131,7 @@ def scan(path: Path) -> FileHeaders:
 
 
 def classify(planes: Iterable[Plane], instrument: Instrument) -> list[Plane]:
-    """Return the planes with kind (and version, for names like SCI2) filled in."""
+    """Return the planes with kind (and version, for names like SCI2 or DET11.SCI) filled in."""
     result = []
     for plane in planes:
         numbered = re.fullmatch(r"([A-Z]+)[ _,-]?(\d+)", plane.name)
@@ -141,6 +141,26 @@ def classify(planes: Iterable[Plane], instrument: Instrument) -> list[Plane]:
             kind = kind_of(numbered.group(1), instrument)
             version = int(numbered.group(2)) if kind else version
         result.append(replace(plane, kind=kind, version=version))
+    return _of_named_chips(result, instrument)
+
+
+def _of_named_chips(planes: list[Plane], instrument: Instrument) -> list[Plane]:
+    """Return planes of which those named CHIP.SCI, CHIP.RMS … have kind and version, too.
+
+    Euclid names them so (1-1.E.SCI, DET11.DQ).  The version counts the chips in the file's
+    order.  Where an image has a plain name, or the caller's, other chips are left alone.
+    """
+    chips: dict[str, int] = {}
+    whole = any(plane.kind == "image" for plane in planes)
+    result = []
+    for plane in planes:
+        chip, _, name = plane.name.rpartition(".")
+        kind = plane.kind or kind_of(name, instrument)
+        if chip and kind and (plane.kind or not (whole and kind == "image")):
+            number = chips.setdefault(chip, len(chips) + 1)
+            result.append(replace(plane, kind=kind, version=number))
+        else:
+            result.append(plane)
     return result
 
 

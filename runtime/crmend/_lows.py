@@ -51,8 +51,14 @@ _BOX = 7
 _SOURCE = 25
 """What is bright and narrower than that is a source, not the other side of an edge [px]."""
 
-_WIDE, _SHARE = 4, 0.9
+_WIDE, _SHARE = 4, 0.65
 """A sharp edge holds such a share of its step within so many pixels."""
+
+_BESIDE, _ALONG = 3, 15
+_BETWEEN, _CROSSED = 3.0, 0.1
+"""An edge crosses pixels where more than such a share of those next to it (in boxes of so many
+pixels across and along it) is so far from the levels of both sides [noise].  A cosmic ray is a
+smaller share."""
 
 _BEYOND = 3.0  # beyond the levels around, values count so far in such a box [noise]
 _ALIKE = 5  # px
@@ -160,28 +166,55 @@ def _along_edges(values: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return the level around each pixel, without sources.
 
     At an edge that is sharp it is that of one side or the other: what lies between would be a
-    rim along the edge, brighter or fainter than either side.  Across one that is not, as of a
-    field stop out of focus, it follows the values closely.
+    rim along the edge, brighter or fainter than either side; where the edge crosses pixels,
+    the rim is theirs, and they count as their own level.  Across an edge that is not sharp, as
+    of a field stop out of focus, it follows the values closely.
     """
-    levels = grey_opening(uniform_filter(values, _BOX), _SOURCE)
+    levels: NDArray[np.float32] = grey_opening(uniform_filter(values, _BOX), _SOURCE)
     low, high = minimum_filter(levels, _BOX + 2), maximum_filter(levels, _BOX + 2)
     step, close = high - low, uniform_filter(values, 3)
     sharp = step > 0.5 * _EDGE
-    soft = sharp & (maximum_filter(_change(close), _BOX + 2) < _SHARE * step)
-    found: NDArray[np.float32] = np.where(
-        sharp, np.where(2 * levels > low + high, high, low), levels
+    if not sharp.any():
+        return levels
+    base = grey_opening(close, _SOURCE)
+    change, upper = _change(base), 2 * levels > low + high
+    soft = sharp & (maximum_filter(change, _BOX + 2) < _SHARE * step)
+    # Of pixels that an edge crosses only what is brighter than its upper side stands out.
+    crossed = sharp & ~soft & (change > 0.5 * _EDGE) & _half_lit(values, low, high, upper)
+    found: NDArray[np.float32] = np.select(
+        (crossed, soft, sharp & upper, sharp),
+        (np.clip(values, low, high), base, high, low),
+        levels,
     )
-    if soft.any():
-        found = np.where(soft, grey_opening(close, _SOURCE), found)
+    return found
+
+
+def _half_lit(
+    values: NDArray[np.float32],
+    low: NDArray[np.float32],
+    high: NDArray[np.float32],
+    upper: NDArray[np.bool_],
+) -> NDArray[np.bool_]:
+    """Say where the pixels along an edge belong to neither side of it.
+
+    So it is along a round or tilted edge, and one that falls over two or three pixels, not
+    where one amplifier ends and the next begins.
+    """
+    border = maximum_filter(upper, _BESIDE) & ~minimum_filter(upper, _BESIDE)
+    between = border & (values > low + _BETWEEN) & (values < high - _BETWEEN)
+    share = uniform_filter(between.astype(np.float32), _ALONG)
+    found: NDArray[np.bool_] = share > _CROSSED * uniform_filter(
+        border.astype(np.float32), _ALONG
+    )
     return found
 
 
 def _change(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return by how much values change along rows or columns within `_WIDE` px of each."""
+    """Return by how much values change within `_WIDE` px of each, in the steepest direction."""
     change, half = np.zeros_like(values), _WIDE // 2
     for axis in (0, 1):
         along, inside = values.swapaxes(0, axis), change.swapaxes(0, axis)[half:-half]
-        np.maximum(inside, np.abs(along[_WIDE:] - along[:-_WIDE]), out=inside)
+        np.hypot(inside, along[_WIDE:] - along[:-_WIDE], out=inside)
     return change
 
 

@@ -211,6 +211,46 @@ def test_chips_numbered_in_their_names(level1, image):
     np.testing.assert_array_equal(second.flag, FLAG * 2)
 
 
+def test_chips_named_before_a_dot(level1, image):
+    # As Euclid does; the flags of the second chip are missing, those of the third are its own.
+    path = level1(
+        [
+            ("1-1.E.SCI", image),
+            ("1-1.E.RMS", image * 0 + 2),
+            ("1-1.E.FLG", FLAG.astype("i4")),
+            ("1-1.F.SCI", image * 2),
+            ("1-1.F.RMS", image * 0 + 3),
+            ("1-1.G.SCI", image * 3),
+            ("1-1.G.STAT", image * 0 + 16),
+            ("1-1.G.FLG", FLAG.astype("i4") * 2),
+        ]
+    )
+    assert count_extvers(path, instrument="generic") == 3
+    for chip, flag in ((1, FLAG), (2, None), (3, FLAG * 2)):
+        with pytest.warns(CrmendWarning):
+            exposure = read_exposure(path, instrument="generic", extver=chip)
+        np.testing.assert_array_equal(exposure.image, image * chip)
+        np.testing.assert_array_equal(exposure.error, np.full(image.shape, chip + 1.0))
+        if flag is None:
+            assert exposure.flag is None
+        else:
+            np.testing.assert_array_equal(exposure.flag, flag)
+    with pytest.warns(CrmendWarning):
+        one = read_exposure(path, instrument="generic", planes={"image": "1-1.G.SCI"})
+    np.testing.assert_array_equal(one.error, np.full(image.shape, 4.0))
+    np.testing.assert_array_equal(one.flag, FLAG * 2)
+
+
+def test_numbered_images_of_another_name_are_offered_together(level1, image):
+    path = level1([("IM1", image), ("IM2", image * 2)])
+    with pytest.warns(CrmendWarning) as caught:
+        read_exposure(path, instrument="generic")
+    assert any("with 'IM' all so named" in str(one.message) for one in caught)
+    with pytest.warns(CrmendWarning):
+        second = read_exposure(path, instrument="generic", planes={"image": "IM"}, extver=2)
+    np.testing.assert_array_equal(second.image, image * 2)
+
+
 def test_single_chip_with_another_extver(level1, image):
     hdu = fits.ImageHDU(image)
     hdu.header["EXTVER"] = 2

@@ -154,6 +154,25 @@ def test_an_edge_that_is_not_sharp_makes_no_ridge(sky):
     assert np.count_nonzero(mask) < 150
 
 
+@pytest.mark.parametrize("width", [0.1, 0.5, 1.0])
+def test_an_edge_that_crosses_pixels_makes_no_chain_of_them(width):
+    # A field stop in focus, or nearly so: its edge falls over one to five pixels.
+    rng = np.random.default_rng(2)
+    y, x = np.mgrid[: SHAPE[0], : SHAPE[1]]
+    inside = 1.0 / (
+        1.0 + np.exp(np.clip((np.hypot(y - 150, x - 160) - 140.0) / width, -90, 90))
+    )
+    image = rng.poisson(3000.0 * inside) + rng.normal(0.0, NOISE, SHAPE)
+    # Some pixels inside of the edge, and some beyond it.
+    image[150, 22:26] += 1000.0
+    image[294:298, 163] += 1000.0
+    mask = crmend.detect(image, model="generic", views=1).cr_mask
+    assert mask[150, 23:26].all()
+    assert mask[295:298, 163].all()
+    # Where each pixel has the level of one side or the other, it is 46 to 1,315.
+    assert np.count_nonzero(mask) < 25
+
+
 def test_gaps_at_tilted_edges_hold_nothing_and_make_no_cosmic_rays(sky):
     y, x = np.mgrid[: SHAPE[0], : SHAPE[1]]
     gap = np.abs(x - 100 - 0.07 * y) < 12
