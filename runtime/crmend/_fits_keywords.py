@@ -33,8 +33,6 @@ _PER_PIXEL = re.compile(
 _LOGARITHM = re.compile(
     r"(?<![a-z])(?:(?:m|ab|st|vega)?mag(?:s|nitudes?)?|dex|db|log(?:10)?)(?![a-z])"
 )
-_MOSAIC_KEYWORDS = ("BAYERPAT", "COLORTYP", "CFAPAT", "BAYER")
-_MOSAICS = {"RGGB", "BGGR", "GRBG", "GBRG"}
 _UNITS = {
     "gain": "e-/ADU",
     "read_noise": "e-",
@@ -243,28 +241,6 @@ def _expected(value: Any, *, numbers: bool) -> str | None:
     return "a number above 0" if wrong and numbers else None
 
 
-def warn_of_mosaic(header: fits.Header, file_name: str) -> None:
-    """Warn where a header says that neighbouring pixels see different colours.
-
-    Warns
-    -----
-    CrmendWarning
-        It names one of the four orders of a Bayer mosaic.
-    """
-    named = ((key, header.get(key)) for key in _MOSAIC_KEYWORDS)
-    found = [(key, value) for key, value in named if _is_mosaic(value)]
-    if not found:
-        return
-    key, value = found[0]
-    warnings.warn(
-        f"{file_name} is a raw colour frame ({key} = {value!r}), expected one colour: the "
-        "networks take the steps between colours for structure; split it into its four "
-        f"colour planes first, and leave {key} out of their headers",
-        CrmendWarning,
-        stacklevel=3,
-    )
-
-
 def written_unit(header: fits.Header, instrument: Instrument) -> str:
     """Return the unit that a header names, as written, or an empty string."""
     texts = (str(header.get(key, "")).strip() for key in instrument.keywords["unit"])
@@ -301,10 +277,6 @@ def first_positive(header: fits.Header, keys: Iterable[str]) -> float | None:
     """Return the first keyword's value that is a finite number above zero."""
     values = (_number(read_value(header, key)) for key in keys)
     return next((value for value in values if value is not None and value > 0), None)
-
-
-def _is_mosaic(value: Any) -> bool:
-    return isinstance(value, str) and value.strip().upper() in _MOSAICS
 
 
 def _electrons_per_unit(

@@ -23,7 +23,6 @@ from crmend._fits_keywords import (
     find_band,
     find_calibration,
     find_detector,
-    warn_of_mosaic,
     written_unit,
 )
 from crmend._fits_layout import Layout, find_chips, locate
@@ -38,6 +37,7 @@ from crmend._fits_output import (
     write_flag,
 )
 from crmend._fits_planes import Extra, Plane, scan
+from crmend._fits_values import warn_of_values
 from crmend._fits_write import check_output
 from crmend._inputs import check_error, check_path
 from crmend._instruments import Instrument, load_instrument, match_instrument
@@ -221,8 +221,8 @@ def read_exposure(
     CrmendWarning
         If the file holds more chips and `extver` is None, a flag file is missing, flag or
         error planes belong to none of the images, images without a known name are left
-        alone, a keyword cannot be parsed, one names a mosaic of colours, or errors are far
-        off the image's noise.
+        alone, a keyword cannot be parsed, one names a mosaic of colours or asinh magnitudes, or
+        errors are far off the image's noise.
     """
     path = check_path(path)
     known = Known(gain, read_noise, exposure_time, saturation)
@@ -238,7 +238,7 @@ def read_exposure(
     header = merged_header(content.primary, layout.image.header)
     wanted = [key for keys in profile.keywords.values() for key in keys]
     values = readable(header, wanted, path.name)
-    warn_of_mosaic(values, path.name)
+    warn_of_values(values, path.name)
     name = find_detector(values, profile, path.name, detector)
     calibration = find_calibration(values, profile, path.name, known)
     if not profile.trained:

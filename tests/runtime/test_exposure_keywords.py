@@ -348,3 +348,23 @@ def test_a_mosaic_of_colours_is_said(level1, key, value, mosaic):
         assert "split it into its four colour planes first" in said[0]
     else:
         assert said == []
+
+
+@pytest.mark.parametrize(
+    ("keywords", "asinh"),
+    [
+        ({"BSOFTEN": 4.2, "BOFFSET": 0.5}, True),
+        ({"BSOFTEN": 4.2}, False),
+        ({"BSOFTEN": "NaN", "BOFFSET": "NaN"}, False),
+    ],
+)
+def test_asinh_magnitudes_are_said(level1, keywords, asinh):
+    path = level1(keywords=keywords)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        read_exposure(path)
+    said = [str(warning.message) for warning in caught]
+    assert len(said) == asinh
+    if asinh:
+        assert said[0].startswith("frame_L1.fits has BSOFTEN = 4.2 and BOFFSET = 0.5")
+        assert "BOFFSET + 2 BSOFTEN sinh(0.4 ln(10) v)" in said[0]
