@@ -13,6 +13,7 @@ from crmend._fits import open_bytes, open_fits
 from crmend._fits_planes import Extra, name_and_version
 from crmend._fits_raw import FITS_BLOCK
 from crmend._fits_write import copy_bytes
+from crmend._shared_files import locked, unchanged
 from crmend.errors import CrmendWarning, FileFormatError
 
 
@@ -30,7 +31,7 @@ def append_extras(path: Path, extras: Iterable[Extra], written: set[tuple[str, i
     Raises
     ------
     FileFormatError
-        An input has other HDUs than when it was read.
+        An input has other HDUs than when it was read, or changes meanwhile.
 
     Warns
     -----
@@ -49,7 +50,8 @@ def append_extras(path: Path, extras: Iterable[Extra], written: set[tuple[str, i
         carried.setdefault(extra.path, []).append(extra)
     with path.open("ab") as out:
         for source, wanted in carried.items():
-            _copy_hdus(source, sorted(wanted, key=lambda extra: extra.index), out)
+            with locked(source), unchanged(source):
+                _copy_hdus(source, sorted(wanted, key=lambda extra: extra.index), out)
     if left:
         names = ", ".join(f"{extra.path.name} {extra.label}" for extra in left)
         warnings.warn(
