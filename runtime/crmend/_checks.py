@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from crmend._arrays import own_copy, own_plane
+from crmend._fits_header import read_value
 from crmend._fits_layout import sibling_path
 from crmend._fits_planes import kind_of
 from crmend._inputs import check_error, check_shape, check_unit
@@ -71,9 +72,9 @@ def warn_if_cleaned(exposure: Exposure) -> None:
     CrmendWarning
         It did.
     """
-    before = exposure.header.get("CRMVERS")
-    if before is None:
+    if "CRMVERS" not in exposure.header:
         return
+    before = read_value(exposure.header, "CRMVERS") or "of unknown version"
     name = "the exposure" if exposure.path is None else exposure.path.name
     warnings.warn(
         f"{name} was cleaned before, by crmend {before} (CRMVERS): its mended pixels now count "

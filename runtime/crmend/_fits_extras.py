@@ -7,11 +7,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import IO
 
+from astropy.io import fits
+
 from crmend._fits import open_bytes, open_fits
-from crmend._fits_planes import Extra
+from crmend._fits_planes import Extra, name_and_version
 from crmend._fits_raw import FITS_BLOCK
 from crmend._fits_write import copy_bytes
-from crmend.errors import CrmendWarning
+from crmend._shared_files import locked, unchanged
+from crmend.errors import CrmendWarning, FileFormatError
 
 
 def append_extras(path: Path, extras: Iterable[Extra], written: set[tuple[str, int]]) -> None:
@@ -25,13 +28,18 @@ def append_extras(path: Path, extras: Iterable[Extra], written: set[tuple[str, i
     written : set of (str, int)
         EXTNAME and EXTVER of what the file holds; no two HDUs may share them.
 
+    Raises
+    ------
+    FileFormatError
+        An input has other HDUs than when it was read, or changes meanwhile.
+
     Warns
     -----
     CrmendWarning
         If one cannot be carried.
     """
     taken = set(written)
-    carried: dict[Path, list[int]] = {}
+    carried: dict[Path, list[Extra]] = {}
     left = []
     for extra in extras:
         key = (extra.name, extra.version)
@@ -39,10 +47,11 @@ def append_extras(path: Path, extras: Iterable[Extra], written: set[tuple[str, i
             left.append(extra)
             continue
         taken |= {key} if extra.name else set()
-        carried.setdefault(extra.path, []).append(extra.index)
+        carried.setdefault(extra.path, []).append(extra)
     with path.open("ab") as out:
-        for source, indices in carried.items():
-            _copy_hdus(source, sorted(indices), out)
+        for source, wanted in carried.items():
+            with locked(source), unchanged(source):
+                _copy_hdus(source, sorted(wanted, key=lambda extra: extra.index), out)
     if left:
         names = ", ".join(f"{extra.path.name} {extra.label}" for extra in left)
         warnings.warn(
@@ -53,11 +62,19 @@ def append_extras(path: Path, extras: Iterable[Extra], written: set[tuple[str, i
         )
 
 
-def _copy_hdus(source: Path, indices: list[int], out: IO[bytes]) -> None:
-    """Copy whole HDUs of a file."""
+def _copy_hdus(source: Path, wanted: list[Extra], out: IO[bytes]) -> None:
+    """Copy whole HDUs of a file, if they are still those that were seen when it was read."""
     with open_fits(source, disable_image_compression=True) as hdus:
-        places = [hdus[index].fileinfo() for index in indices]
-        sizes = [hdus[index].size for index in indices]
+        for extra in wanted:
+            header = hdus[extra.index].header if extra.index < len(hdus) else fits.Header()
+            if name_and_version(source, header) != (extra.name, extra.version):
+                raise FileFormatError(
+                    f"{source} has changed since it was read: {extra.label} of EXTVER "
+                    f"{extra.version} is no longer there, expected the same HDUs; run again "
+                    "when nobody writes to it"
+                )
+        places = [hdus[extra.index].fileinfo() for extra in wanted]
+        sizes = [hdus[extra.index].size for extra in wanted]
     with open_bytes(source) as stream:
         for place, size in zip(places, sizes, strict=True):
             stream.seek(place["hdrLoc"])

@@ -74,6 +74,8 @@ def wcs_header(header: fits.Header) -> fits.Header:
 def drop_unwritable(header: fits.Header) -> None:
     """Remove cards that FITS does not allow and astropy does not write, in place.
 
+    Control characters elsewhere, in comments say, become blanks; astropy would write them.
+
     Warns
     -----
     CrmendWarning
@@ -82,10 +84,15 @@ def drop_unwritable(header: fits.Header) -> None:
     lost = []
     for index, card in reversed(list(enumerate(header.cards))):
         try:
-            str(card)
+            image = str(card)
         except (ValueError, fits.VerifyError):
             lost.append(card.keyword)
             del header[index]
+            continue
+        if not image.isprintable():
+            blanked = "".join(c if c.isprintable() else " " for c in image)
+            del header[index]
+            header.insert(index, fits.Card.fromstring(blanked))
     if lost:
         warnings.warn(
             f"not carried over to the output: the header card(s) {', '.join(sorted(lost))} "

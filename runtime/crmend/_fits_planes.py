@@ -126,7 +126,7 @@ def scan(path: Path) -> FileHeaders:
             if hdu.is_image and hdu.header.get("NAXIS", 0) > 0:
                 planes.append(_plane(path, index, hdu))
             else:
-                others.append(Extra(path, index, *_name_and_version(path, hdu.header)))
+                others.append(Extra(path, index, *name_and_version(path, hdu.header)))
     return FileHeaders(path, primary, tuple(planes), tuple(others))
 
 
@@ -218,7 +218,7 @@ def pick(planes: Iterable[Plane], kinds: tuple[str, ...], version: int) -> Plane
 def _plane(path: Path, index: int, hdu: Any) -> Plane:
     """Describe one image HDU."""
     header = hdu.header
-    name, version = _name_and_version(path, header)
+    name, version = name_and_version(path, header)
     shape = tuple(int(header[f"NAXIS{axis}"]) for axis in range(header["NAXIS"], 0, -1))
     while len(shape) > 2 and shape[0] == 1:
         shape = shape[1:]
@@ -234,7 +234,7 @@ def _plane(path: Path, index: int, hdu: Any) -> Plane:
     )
 
 
-def _name_and_version(path: Path, header: fits.Header) -> tuple[str, int]:
+def name_and_version(path: Path, header: fits.Header) -> tuple[str, int]:
     """Return EXTNAME in upper case, empty if there is none, and EXTVER."""
     values = readable(header, ("EXTNAME", "EXTVER"), path.name)
     name = str(values.get("EXTNAME", "")).strip().upper()

@@ -24,6 +24,7 @@ from crmend._fits_checksum import CHECKSUMS, has_checksums, write_checksums
 from crmend._fits_header import drop_unwritable, header_bytes
 from crmend._fits_planes import Plane
 from crmend._fits_write import atomic_output, copy_bytes, write_blocks, write_packed
+from crmend._shared_files import locked, unchanged
 
 _COPY_BYTES = 2**20
 
@@ -43,7 +44,7 @@ def or_into_flag_planes(chips: Sequence[tuple[Plane, NDArray[np.bool_]]], bit: i
     OutputError
         If the file cannot be rewritten; it is then as before.
     FileFormatError
-        If a plane does not hold flags.
+        If a plane does not hold flags, or if the file changes meanwhile.
     """
     target = chips[0][0].path.resolve()
     gzipped = is_gzipped(target)
@@ -52,7 +53,11 @@ def or_into_flag_planes(chips: Sequence[tuple[Plane, NDArray[np.bool_]]], bit: i
         # Chips may share one plane of a sibling file.
         known = masks.get(plane.index)
         masks[plane.index] = cr_mask if known is None else cr_mask | known
-    with atomic_output(target, overwrite=True, gzipped=gzipped, owned_as=target) as temporary:
+    with (
+        locked(target),
+        atomic_output(target, overwrite=True, gzipped=gzipped, owned_as=target) as temporary,
+        unchanged(target),
+    ):
         with open_fits(target, disable_image_compression=True) as hdus:
             places = {index: hdus[index].fileinfo() for index in masks}
             # The header of an image in a table does not tell.

@@ -278,6 +278,16 @@ def test_a_cleaned_file_again(crmend_cli, noisy, tmp_path, command):
     assert again.err == f"crmend: warning: {warning}\n"
 
 
+def test_a_cleaned_file_whose_version_cannot_be_parsed(crmend_cli, noisy, tmp_path):
+    path = noisy(keywords={"CRMVERS": 12345678})
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"            12345678", b"a version           "))
+    done = crmend_cli("clean", path, "-o", tmp_path / "out.fits", "--json", *TINY)
+    assert done.code == 0
+    assert "was cleaned before, by crmend of unknown version" in done.err
+    assert fits.getheader(tmp_path / "out.fits")["CRMVERS"] == done.json["chips"][0]["version"]
+
+
 @pytest.mark.parametrize("command", ["clean", "detect"])
 def test_an_output_folder_that_is_missing_is_no_file_name(crmend_cli, noisy, tmp_path, command):
     # With --overwrite the results of a whole night would end in one file.

@@ -9,7 +9,7 @@ import pytest
 from astropy.io import fits
 from astropy.wcs import WCS
 
-from crmend.errors import CrmendWarning
+from crmend.errors import CrmendWarning, FileFormatError
 from crmend.exposure import (
     Corrected,
     read_exposure,
@@ -165,6 +165,15 @@ def test_two_files_into_one(tmp_path, level1, image):
     with pytest.warns(CrmendWarning, match=r"not carried .*: b.fits HDU 2 \(MAP\);"):
         write_exposures(tmp_path / "out.fits", [(first, None), (second, None)])
     np.testing.assert_array_equal(fits.getdata(tmp_path / "out.fits", "MAP"), image)
+
+
+@pytest.mark.parametrize("names", [("CAT", "SCI", "MAP"), ("SCI", "MAP"), ("SCI",)])
+def test_an_input_that_changed_meanwhile_is_refused(tmp_path, level1, image, names):
+    exposure = read_exposure(level1([("SCI", image), ("MAP", image * 2), ("CAT", image * 3)]))
+    level1([(name, image) for name in names])
+    with pytest.raises(FileFormatError, match=r"HDU \d \((MAP|CAT)\) of EXTVER 1 is no longer"):
+        write_exposure(tmp_path / "out.fits", exposure)
+    assert [path.name for path in tmp_path.iterdir()] == ["frame_L1.fits"]
 
 
 def test_exposures_without_a_file(tmp_path, level1, image):

@@ -148,3 +148,19 @@ def test_control_characters_in_the_primary_and_the_flag_plane(tmp_path, level1, 
     with pytest.warns(CrmendWarning, match="SPOILED with a tab"):
         update_flags(path, exposure, np.ones((3, 4), np.bool_))
     np.testing.assert_array_equal(fits.getdata(path, "FLAG"), 1 << 20)
+
+
+@pytest.mark.parametrize(
+    ("card", "expected"),
+    [
+        ("SPOILED = 'low     '           / of\tC\0\0", "SPOILED = 'low     '           / of C"),
+        ("HISTORY a\tb\0", "HISTORY a b"),
+    ],
+)
+@pytest.mark.filterwarnings("error")
+def test_control_characters_of_comments_become_blanks(tmp_path, spoiled, card, expected):
+    path = spoil(spoiled(card, keywords={"OBSERVER": "me"}), card, keyword="OBSERVER")
+    write_exposure(tmp_path / "out.fits", read_exposure(path))
+    with fits.open(tmp_path / "out.fits") as hdus:
+        assert [str(hdu.header).count(f"{expected:<80}") for hdu in hdus] == [1, 1]
+        hdus.verify("exception")

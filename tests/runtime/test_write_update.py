@@ -3,11 +3,13 @@
 import gzip
 import os
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 from astropy.io import fits
 
+from crmend import _fits_update
 from crmend._fits_checksum import CHECKSUMS, write_checksums
 from crmend._fits_header import header_bytes, plane_header
 from crmend._fits_write import write_blocks
@@ -251,3 +253,33 @@ def test_full_disk_leaves_the_file_as_it_was(small_disk, level1, image):
         update_flags(copy, read_exposure(copy), np.ones(wide.shape, bool))
     assert copy.read_bytes() == path.read_bytes()
     assert [p.name for p in small_disk.iterdir()] == ["a.fits"]
+
+
+# --- others write to the file, too --------------------------------------------------
+
+
+def test_updates_at_the_same_time_lose_nothing(level1, image):
+    pytest.importorskip("fcntl")
+    path = level1(three_planes(image, FLAG.astype("u2")))
+    before, exposure = hdu_bytes(path), read_exposure(path)
+    masks = [np.arange(12).reshape(3, 4) == pixel for pixel in range(12)]
+    with ThreadPoolExecutor(12) as pool:
+        list(pool.map(lambda mask: update_flags(path, exposure, mask), masks))
+    np.testing.assert_array_equal(fits.getdata(path, "FLAG"), FLAG | 1 << 20)
+    after = hdu_bytes(path)
+    assert [i for i in range(5) if before[i] != after[i]] == [3]
+
+
+def test_a_file_that_another_program_replaces_meanwhile(level1, image, monkeypatch):
+    path = level1(three_planes(image, FLAG.astype("u2")))
+    exposure = read_exposure(path)
+
+    def write(stream, blocks):
+        write_blocks(stream, blocks)
+        path.write_bytes(b"of another program")
+
+    monkeypatch.setattr(_fits_update, "write_blocks", write)
+    with pytest.raises(FileFormatError, match="has changed while it was copied"):
+        update_flags(path, exposure, MASK)
+    assert path.read_bytes() == b"of another program"
+    assert [file.name for file in path.parent.iterdir()] == ["frame_L1.fits"]
