@@ -50,7 +50,7 @@ def append_extras(path: Path, extras: Iterable[Extra], written: set[tuple[str, i
         carried.setdefault(extra.path, []).append(extra)
     with path.open("ab") as out:
         for source, wanted in carried.items():
-            with locked(source), unchanged(source):
+            with locked(source, to_write=False), unchanged(source):
                 _copy_hdus(source, sorted(wanted, key=lambda extra: extra.index), out)
     if left:
         names = ", ".join(f"{extra.path.name} {extra.label}" for extra in left)

@@ -54,7 +54,7 @@ def or_into_flag_planes(chips: Sequence[tuple[Plane, NDArray[np.bool_]]], bit: i
         known = masks.get(plane.index)
         masks[plane.index] = cr_mask if known is None else cr_mask | known
     with (
-        locked(target),
+        locked(target, to_write=True),
         atomic_output(target, overwrite=True, gzipped=gzipped, owned_as=target) as temporary,
         unchanged(target),
     ):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,11 +17,22 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 
+_PATIENCE, _PAUSE = 60.0, 0.02
+"""How long a lock is waited for, and between two looks [s].  Nobody writes for so long: then
+another program holds it for reasons of its own, or for ever."""
+
+
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Let no other process or thread into such a block with the same file, if it can be locked.
+def locked(path: Path, *, to_write: bool) -> Iterator[None]:
+    """Let no other process or thread write to a file meanwhile, if it can be locked.
 
     Some systems know no locks: that nothing goes wrong there is up to `unchanged`.
+
+    Parameters
+    ----------
+    path : Path
+    to_write : bool
+        Let nobody in who reads, either.
 
     Raises
     ------
@@ -30,20 +42,35 @@ def locked(path: Path) -> Iterator[None]:
     if fcntl is None:
         yield
         return
+    until = time.monotonic() + _PATIENCE
     while True:
         check_exists(path)
-        # NFS gives such locks to writers only.
-        way = os.O_RDWR if os.access(path, os.W_OK) else os.O_RDONLY
-        descriptor = os.open(path, way)
+        # NFS gives locks that nobody shares to writers only.
+        writes = to_write and os.access(path, os.W_OK)
+        descriptor = os.open(path, os.O_RDWR if writes else os.O_RDONLY)
         try:
-            with suppress(OSError):
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            _lock(descriptor, fcntl.LOCK_EX if to_write else fcntl.LOCK_SH, until)
             # Whoever had the lock may have put another file in place.
             if path.exists() and os.path.samestat(os.fstat(descriptor), path.stat()):
                 yield
                 return
         finally:
             os.close(descriptor)
+
+
+def _lock(descriptor: int, way: int, until: float) -> None:
+    """Wait for a lock, but no longer than until then; go on without where there are none."""
+    while True:
+        try:
+            fcntl.flock(descriptor, way | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > until:
+                return
+            time.sleep(_PAUSE)
+        except OSError:
+            return
+        else:
+            return
 
 
 @contextmanager

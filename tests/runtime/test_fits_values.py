@@ -1,5 +1,6 @@
 """Pixel values that a careless conversion loses."""
 
+import astropy
 import numpy as np
 import pytest
 from astropy.io import fits
@@ -8,6 +9,7 @@ from crmend.exposure import read_exposure
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*no network was trained")
 NOISE = 5e-21
+OLD = int(astropy.__version__.partition(".")[0]) < 8
 
 
 @pytest.fixture
@@ -31,7 +33,15 @@ def test_blank_in_unsigned_images(level1, packed):
     np.testing.assert_array_equal(exposure.flag, [[0, 1], [2, 65535]])
 
 
-@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize(
+    "packed",
+    [
+        False,
+        pytest.param(
+            True, marks=pytest.mark.skipif(OLD, reason="astropy before 8 cannot unpack these")
+        ),
+    ],
+)
 def test_unsigned_64_bit(level1, packed):
     values = np.array([[0, 1, 500], [2**40, 2**63 + 2**50, 9]], np.uint64)
     hdu = fits.CompImageHDU(values, compression_type="GZIP_1") if packed else None

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from crmend import _fits_update
+from crmend import _fits_update, _shared_files
 from crmend._fits_checksum import CHECKSUMS, write_checksums
 from crmend._fits_header import header_bytes, plane_header
 from crmend._fits_write import write_blocks
@@ -283,3 +283,16 @@ def test_a_file_that_another_program_replaces_meanwhile(level1, image, monkeypat
         update_flags(path, exposure, MASK)
     assert path.read_bytes() == b"of another program"
     assert [file.name for file in path.parent.iterdir()] == ["frame_L1.fits"]
+
+
+def test_a_lock_that_another_program_keeps_is_not_waited_for_for_ever(
+    level1, image, monkeypatch
+):
+    fcntl = pytest.importorskip("fcntl")
+    monkeypatch.setattr(_shared_files, "_PATIENCE", 0.1)
+    path = level1(three_planes(image, FLAG.astype("i4")))
+    exposure = read_exposure(path)
+    with path.open("rb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        update_flags(path, exposure, MASK)
+    np.testing.assert_array_equal(fits.getdata(path, "FLAG"), FLAG | MASK.astype("i4") << 20)
