@@ -27,6 +27,7 @@ from crmend.errors import CrmendWarning, UntrainedWarning
 from crmend.exposure import list_extvers, read_exposure
 from crmend_training.datasets.fields import Place, place_of
 from crmend_training.datasets.frames import Frame, make_frame
+from crmend_training.datasets.mask_places import doubtful_share
 
 ENDINGS = (".fits", ".fits.fz", ".fits.gz", ".fit", ".fit.gz", ".fts", ".npy")
 """Endings of exposures and masks."""
@@ -168,7 +169,8 @@ def load_masked(one: Masked, reading: Reading) -> Frame:
     -----
     crmend.errors.CrmendWarning
         What `crmend.read_exposure` warns of, and `crmend.detect` of pixels that nobody named;
-        not that no network was trained for the instrument.
+        not that no network was trained for the instrument.  That the mask seems not to lie on
+        the exposure's cosmic rays.
     """
     with _named_warnings(one):
         if _ending(one.exposure) == ".npy":
@@ -192,8 +194,23 @@ def load_masked(one: Masked, reading: Reading) -> Frame:
                 "overscan included"
             )
     cr = np.where(mask, np.float32(np.inf), np.float32(0.0))
-    frame = make_frame(image, invalid, saturated, cr, one.name)
-    return replace(frame, unsure=unsure, place=place)
+    made = make_frame(image, invalid, saturated, cr, one.name)
+    frame = replace(made, unsure=unsure, place=place)
+    _warn_of_place(frame, one)
+    return frame
+
+
+def _warn_of_place(frame: Frame, one: Masked) -> None:
+    """Warn of a mask that marks what looks like the pixels around it."""
+    share = doubtful_share(frame.image, (frame.cr > 0.0) & ~frame.ignore)
+    if share is not None:
+        warnings.warn(
+            f"{one.name}: of the groups of pixels that {one.mask} marks {share:.0%} stand out "
+            "of what is around them; expected nearly all. Is it shifted, mirrored or turned, "
+            "or the mask of another exposure or chip?",
+            CrmendWarning,
+            stacklevel=3,
+        )
 
 
 @contextmanager
