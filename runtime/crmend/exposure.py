@@ -46,8 +46,8 @@ from crmend.flags import has_flag
 
 __all__ = [
     "Corrected", "Exposure", "ResultPlanes", "check_output", "count_extvers", "list_extvers",
-    "read_exposure", "source_files", "update_all_flags", "update_flags", "write_exposure",
-    "write_exposures", "write_flag",
+    "list_images", "read_exposure", "source_files", "update_all_flags", "update_flags",
+    "write_exposure", "write_exposures", "write_flag",
 ]  # fmt: skip
 
 

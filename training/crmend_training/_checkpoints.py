@@ -120,7 +120,7 @@ def write_checkpoint(state: Mapping[str, Any], path: Path) -> None:
     ValueError
         A weight is not finite: such a network says nothing, and what `path` held stays.
     """
-    weights = state["state_dict"]
+    weights = state.get("state_dict", {})
     if bad := [name for name, weight in weights.items() if not weight.isfinite().all()]:
         raise ValueError(
             f"{len(bad)} of {len(weights)} weights for {path} are not finite, such as "
