@@ -46,8 +46,8 @@ from crmend.flags import has_flag
 
 __all__ = [
     "Corrected", "Exposure", "ResultPlanes", "check_output", "count_extvers", "list_extvers",
-    "read_exposure", "source_files", "update_all_flags", "update_flags", "write_exposure",
-    "write_exposures", "write_flag",
+    "list_images", "read_exposure", "source_files", "update_all_flags", "update_flags",
+    "write_exposure", "write_exposures", "write_flag",
 ]  # fmt: skip
 
 
@@ -311,10 +311,21 @@ def list_extvers(
 
     `read_exposure` counts chips in this order, from 1.  Raises as `count_extvers`.
     """
+    images = list_images(path, instrument=instrument, planes=planes)
+    return tuple(image.version for image in images)
+
+
+def list_images(
+    path: str | Path,
+    *,
+    instrument: str | Path | Instrument | None = None,
+    planes: Mapping[str, str | int | None] | None = None,
+) -> tuple[Plane, ...]:
+    """Return the image plane of each chip, in the order of `list_extvers`."""
     path = check_path(path)
     content = scan(path)
     profile = _profile(instrument, content.identity(), path.name, planes)
-    return tuple(chip.version for chip in find_chips(content, profile))
+    return tuple(find_chips(content, profile))
 
 
 def _profile(

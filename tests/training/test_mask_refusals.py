@@ -8,8 +8,9 @@ from astropy.io import fits
 
 pytest.importorskip("torch")
 
+from crmend.errors import CrmendWarning
 from crmend_training import _training, cli, compare_models
-from crmend_training.datasets import Reading, find_masked
+from crmend_training.datasets import Reading, find_masked, load_masked
 
 
 @pytest.fixture
@@ -51,6 +52,33 @@ def test_a_set_whose_masks_hold_no_cosmic_ray_says_so(folder, capsys):
     (folder / "set" / "set.json").unlink()
     assert dataset(folder) == 0
     assert "warning" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("how", ["right", "mirrored", "shifted"])
+def test_a_mask_that_does_not_lie_on_cosmic_rays_is_doubted(folder, rng, how):
+    hit = rng.random((64, 64)) < 0.01
+    marked = {"right": hit, "mirrored": hit[::-1], "shifted": np.roll(hit, 4, axis=1)}[how]
+    with fits.open(folder / "b.fits", mode="update") as hdus:
+        hdus[0].data[hit] += 400.0
+        hdus["CRTRUTH"].data = marked.astype(np.uint8)
+    reading = Reading("generic")
+    one = find_masked(folder, folder, reading)[1]
+    if how == "right":
+        load_masked(one, reading)
+        return
+    with pytest.warns(CrmendWarning, match="b: of the groups of pixels .* marks .% stand out"):
+        load_masked(one, reading)
+
+
+def test_a_set_of_other_exposures_is_not_complete(folder, capsys):
+    again = ["--masks", str(folder), "--instrument", "generic", "--resume"]
+    again += ["--recipe", str(folder / "recipe.toml"), "--out", str(folder / "set")]
+    assert dataset(folder) == 0
+    assert cli.main(["dataset", "detect", str(folder), *again]) == 0
+    assert "is complete" in capsys.readouterr().out
+    (folder / "b.fits").rename(folder / "d.fits")
+    assert cli.main(["dataset", "detect", str(folder), *again]) == 3
+    assert "made of other exposures: it has b where c is now" in capsys.readouterr().err
 
 
 def test_exposures_of_which_no_pixel_takes_part_are_told(folder):

@@ -33,6 +33,27 @@ def test_masks_go_by_the_extver_of_chips_else_by_their_order(tmp_path, rng, extv
     assert [np.argwhere(frame.unsure).tolist() for frame in frames] == [[[0, 8]], [[1, 8]]]
 
 
+@pytest.mark.parametrize("named", [True, False])
+def test_masks_without_extver_follow_one_another_as_the_chips_do(tmp_path, rng, named):
+    """The exposure's chips are SCI,3, SCI,1 and SCI,2; crmend counts them by EXTVER."""
+    planes, masks, unsure = [fits.PrimaryHDU()], [fits.PrimaryHDU()], []
+    for ver in (3, 1, 2):
+        image = rng.normal(500.0, 10.0, (SIZE, SIZE)).astype(np.float32)
+        planes.append(fits.ImageHDU(image, name="SCI", ver=ver))
+        mask = np.zeros((SIZE, SIZE), np.uint8)
+        mask[ver, 7] = 1
+        masks.append(fits.ImageHDU(mask, name="CRTRUTH", ver=10 * ver if named else 1))
+        unsure.append(fits.ImageHDU(np.roll(mask, 1), name="UNSURE"))
+    fits.HDUList(planes).writeto(tmp_path / "three.fits")
+    fits.HDUList(masks + unsure).writeto(tmp_path / "three_crtruth.fits")
+    frames = [load_masked(one, GENERIC) for one in find_masked(tmp_path, tmp_path, GENERIC)]
+    hits = [np.argwhere(frame.cr > 0).tolist() for frame in frames]
+    assert hits == [[[1, 7]], [[2, 7]], [[3, 7]]]
+    assert [np.argwhere(frame.unsure).tolist() for frame in frames] == [
+        [[row, 8]] for row in (1, 2, 3)
+    ]
+
+
 def test_names_of_masks_may_be_in_capitals(tmp_path, rng):
     image = rng.normal(500.0, 10.0, (SIZE, SIZE)).astype(np.float32)
     fits.writeto(tmp_path / "Aa.FITS", image)

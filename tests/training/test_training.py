@@ -195,6 +195,9 @@ def test_bundled_recipes_parse_and_a_wrong_name_lists_them():
         recipe.load_recipe("base_inpaint").settings("teacher")
     with pytest.raises(FileNotFoundError, match=r"smoke\.toml"):
         recipe.load_recipe("no-such-recipe")
+    assert recipe.load_recipe("smoke.toml") == recipe.load_recipe("smoke")
+    with pytest.raises(FileNotFoundError, match=r"'nowhere/smoke\.toml' is no file \(now in"):
+        recipe.load_recipe("nowhere/smoke.toml")
     with pytest.raises(ValueError, match="not a number and one of"):
         recipe.parse_time("soon")
 

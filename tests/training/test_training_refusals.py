@@ -161,14 +161,62 @@ def test_a_set_of_another_kind_is_not_broken_and_not_read(sets):
         datasets.load_column(sets / "detect", "inpaint/image")
 
 
-def test_a_set_that_was_not_finished_is_not_complete(sets):
-    def interrupted():
-        yield datasets.generic_frame(1, (128, 128))
-        raise KeyboardInterrupt
+def interrupted():
+    yield datasets.generic_frame(1, (128, 128))
+    raise KeyboardInterrupt
 
+
+def test_a_set_that_was_not_finished_is_not_complete(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        datasets.build_detection_set(interrupted(), tmp_path / "set", stamp=128)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_set_stays_until_the_one_that_replaces_it_is_complete(sets):
+    before = {path: path.read_bytes() for path in sets.rglob("*") if path.is_file()}
+    image = datasets.load_column(sets / "detect", "detect/image")
+    first = image[0]
     with pytest.raises(KeyboardInterrupt):
         datasets.build_detection_set(interrupted(), sets / "detect", stamp=128)
-    assert not (sets / "detect" / "set.json").exists()
+    assert {path: path.read_bytes() for path in sets.rglob("*") if path.is_file()} == before
+    frames = [datasets.generic_frame(seed, (64, 64)) for seed in (8, 9)]
+    datasets.build_detection_set(frames, sets / "detect", stamp=64)
+    assert len(datasets.load_column(sets / "detect", "detect/image")) == 2
+    assert (image[0] == first).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"normalisation": "minmax-v0"}, "has format and normalisation (2, 'minmax-v0')"),
+        ({"format": 9}, "has format and normalisation (9, "),
+        ({"counts": {"detect/mask": 7}}, "rows, set.json says 7); make the set anew"),
+        ({"frames": None}, "set.json is not what `crmend-train dataset` writes (it lacks"),
+    ],
+)
+def test_a_set_that_networks_are_not_fed_with_is_refused(
+    tiny, tmp_path, capsys, change, message
+):
+    path, train = tiny
+    place = tmp_path / "set" / "set.json"
+    info = json.loads(place.read_text()) | change
+    place.write_text(json.dumps({key: info[key] for key in info if info[key] is not None}))
+    assert train() == 3
+    assert message in capsys.readouterr().err
+    make = ["dataset", "detect", "--recipe", str(path), "--jobs", "1", "--overwrite"]
+    assert cli.main([*make, "--out", str(tmp_path / "set")]) == 0
+    assert train() == 0
+
+
+def test_a_training_that_ran_away_leaves_the_checkpoint_of_before(tiny, tmp_path, capsys):
+    path, train = tiny
+    assert train() == 0
+    before = (tmp_path / "run" / "checkpoint.pt").read_bytes()
+    path.write_text(TINY.replace("steps = 1", "steps = 9").replace("2e-3", "1e30"))
+    assert train("--resume") == 3
+    assert "not finite" in (told := capsys.readouterr().err)
+    assert "lower the rate in the recipe" in told
+    assert (tmp_path / "run" / "checkpoint.pt").read_bytes() == before
 
 
 @pytest.mark.parametrize(

@@ -113,7 +113,20 @@ def network_of(saved: Mapping[str, Any]) -> nn.Module:
 
 
 def write_checkpoint(state: Mapping[str, Any], path: Path) -> None:
-    """Write what a checkpoint holds, whole or not at all."""
+    """Write what a checkpoint holds, whole or not at all.
+
+    Raises
+    ------
+    ValueError
+        A weight is not finite: such a network says nothing, and what `path` held stays.
+    """
+    weights = state.get("state_dict", {})
+    if bad := [name for name, weight in weights.items() if not weight.isfinite().all()]:
+        raise ValueError(
+            f"{len(bad)} of {len(weights)} weights for {path} are not finite, such as "
+            f"{bad[0]}; the training ran away, and nothing is written: lower the rate in the "
+            "recipe"
+        )
     content = io.BytesIO()
     # Of a full disk torch itself says nothing that anybody understands.
     whole = {key: _shared(part, {}) if key == "info" else part for key, part in state.items()}

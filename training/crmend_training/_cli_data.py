@@ -90,11 +90,12 @@ def _dataset(options: argparse.Namespace) -> None:
     if options.recipe is None:
         raise ValueError(f"dataset {options.kind} needs --recipe")
     recipe = load_recipe(options.recipe)
+    names = [read.name for _, (read, *_) in tasks]
     tasks += _drawn_tasks(recipe, options.kind)
     made_with = _made_with(recipe, options, len(tasks))
     if options.resume and (Path(options.out) / "set.json").is_file():
         # It is written last.
-        datasets.check_made_with(Path(options.out), made_with)
+        datasets.check_made_with(Path(options.out), made_with, names)
         print(f"{options.out} is complete")
         return
     refuse_existing(Path(options.out) / "set.json", options)

@@ -148,8 +148,8 @@ def _check_resumed(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]
             )
     if "initial" in now and now["initial"] != before.get("initial"):
         raise ValueError(
-            f"{path} did not start from the weights of --from; leave that out to go on, or "
-            "give another --out"
+            f"{path} did not start from the weights of --from; give those of before to go on, "
+            "or another --out"
         )
 
 

@@ -112,7 +112,9 @@ class Recipe:
 
 
 def load_recipe(name: str) -> Recipe:
-    """Read a recipe by path, or by the name of a bundled one.
+    """Read a recipe by path, or by the name of a bundled one, with or without its ending.
+
+    A path that is no file is never a bundled one, whose settings are not those of a copy.
 
     Raises
     ------
@@ -127,9 +129,12 @@ def load_recipe(name: str) -> Recipe:
     else:
         bundled = resources.files("crmend_training.recipes")
         candidate = bundled / f"{path.stem}.toml"
-        if not candidate.is_file():
+        if str(name) not in (path.stem, candidate.name) or not candidate.is_file():
             known = sorted(f.name for f in bundled.iterdir() if f.name.endswith(".toml"))
-            raise FileNotFoundError(f"recipe {name!r} is no file and not one of {known}")
+            raise FileNotFoundError(
+                f"recipe {str(name)!r} is no file (now in {Path.cwd()}) and not one of "
+                f"{known}; expected the path of a file, or one of these names"
+            )
         content = candidate.read_bytes()
     try:
         return _parsed(path.stem, tomllib.loads(content.decode()))

@@ -2,11 +2,11 @@
 
 Nothing here knows the simulator, but for `generic_frame` and `zoo_frame`: the pairs may come
 from it, from the official simulation or from orbit.  Read in this order: `frames` and `fields`
-(pairs in memory, and which of them share a piece of sky), `masked` (exposures of any instrument
-with masks, for detection alone), `compact` and `storage` (the files of a set), `joining`
-(several sets as one), `detection` (paper, section 2.1), `inpainting` (2.2), `science` with
-`science_files` and `science_rays` (2.3), `loader` (batches ahead of the network), `harvest` and
-`multi_exposure` (truth from dark frames and from repeated exposures).
+(pairs in memory, and which of them share a piece of sky), `masked` and `mask_places` (exposures
+of any instrument with masks, for detection alone), `compact` and `storage` (the files of a
+set), `joining` (several sets as one), `detection` (paper, section 2.1), `inpainting` (2.2),
+`science` with `science_files` and `science_rays` (2.3), `loader` (batches ahead of the
+network), `harvest` and `multi_exposure` (truth from dark frames and from repeated exposures).
 
 A data set is a folder of ``.npy`` arrays, read through memory maps, beside a ``set.json``:
 

@@ -68,6 +68,11 @@ class Pair:
     catalog: Path | None = None
 
     @property
+    def name(self) -> str:
+        """Return the name of its frame."""
+        return self.level1.stem
+
+    @property
     def detector(self) -> int:
         """Number of the chip, from the file's name.
 
@@ -213,7 +218,7 @@ def load_frame(pair: Pair) -> Frame:
         exposure.invalid,
         exposure.saturated,
         cr,
-        pair.level1.stem,
+        pair.name,
         None if pair.clean is None else read_image(pair.clean),
     )
     return replace(frame, place=place_of(exposure.header, exposure.image.shape))

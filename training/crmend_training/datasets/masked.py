@@ -24,9 +24,10 @@ from numpy.typing import NDArray
 from crmend._fits import check_complete, open_fits
 from crmend._implied import Usable, judge_exposure, judge_pixels
 from crmend.errors import CrmendWarning, UntrainedWarning
-from crmend.exposure import list_extvers, read_exposure
+from crmend.exposure import list_images, read_exposure
 from crmend_training.datasets.fields import Place, place_of
 from crmend_training.datasets.frames import Frame, make_frame
+from crmend_training.datasets.mask_places import doubtful_share
 
 ENDINGS = (".fits", ".fits.fz", ".fits.gz", ".fit", ".fit.gz", ".fts", ".npy")
 """Endings of exposures and masks."""
@@ -74,12 +75,15 @@ class Masked:
         From 1.
     extvers : tuple of int
         EXTVER of every chip of the exposure.
+    place : int
+        Of the chip among those of the file as they follow one another, from 0.
     """
 
     exposure: Path
     mask: Path
     chip: int = 1
     extvers: tuple[int, ...] = (1,)
+    place: int = 0
 
     @property
     def chips(self) -> int:
@@ -143,11 +147,10 @@ def find_masked(folder: Path, masks: Path, reading: Reading) -> list[Masked]:
             "these exposures elsewhere"
         )
     return [
-        Masked(path, mask, chip, extvers)
+        one
         for path, mask in found.items()
         if mask is not None
-        for extvers in [_extvers(path, reading)]
-        for chip in range(1, len(extvers) + 1)
+        for one in _chips(path, mask, reading)
     ]
 
 
@@ -168,7 +171,8 @@ def load_masked(one: Masked, reading: Reading) -> Frame:
     -----
     crmend.errors.CrmendWarning
         What `crmend.read_exposure` warns of, and `crmend.detect` of pixels that nobody named;
-        not that no network was trained for the instrument.
+        not that no network was trained for the instrument.  That the mask seems not to lie on
+        the exposure's cosmic rays.
     """
     with _named_warnings(one):
         if _ending(one.exposure) == ".npy":
@@ -192,8 +196,23 @@ def load_masked(one: Masked, reading: Reading) -> Frame:
                 "overscan included"
             )
     cr = np.where(mask, np.float32(np.inf), np.float32(0.0))
-    frame = make_frame(image, invalid, saturated, cr, one.name)
-    return replace(frame, unsure=unsure, place=place)
+    made = make_frame(image, invalid, saturated, cr, one.name)
+    frame = replace(made, unsure=unsure, place=place)
+    _warn_of_place(frame, one)
+    return frame
+
+
+def _warn_of_place(frame: Frame, one: Masked) -> None:
+    """Warn of a mask that marks what looks like the pixels around it."""
+    share = doubtful_share(frame.image, (frame.cr > 0.0) & ~frame.ignore)
+    if share is not None:
+        warnings.warn(
+            f"{one.name}: of the groups of pixels that {one.mask} marks {share:.0%} stand out "
+            "of what is around them; expected nearly all. Is it shifted, mirrored or turned, "
+            "or the mask of another exposure or chip?",
+            CrmendWarning,
+            stacklevel=3,
+        )
 
 
 @contextmanager
@@ -261,10 +280,17 @@ def _companion(
     return None
 
 
-def _extvers(path: Path, reading: Reading) -> tuple[int, ...]:
+def _chips(path: Path, mask: Path, reading: Reading) -> list[Masked]:
+    """Return every chip of an exposure with its mask."""
     if _ending(path) == ".npy":
-        return (1,)
-    return list_extvers(path, instrument=reading.instrument, planes=reading.planes)
+        return [Masked(path, mask)]
+    images = list_images(path, instrument=reading.instrument, planes=reading.planes)
+    extvers = tuple(image.version for image in images)
+    followed = sorted(image.index for image in images)
+    return [
+        Masked(path, mask, chip, extvers, followed.index(image.index))
+        for chip, image in enumerate(images, start=1)
+    ]
 
 
 def read_mask(one: Masked) -> tuple[NDArray[np.bool_], NDArray[np.bool_] | None]:
@@ -312,25 +338,28 @@ def _open(path: Path) -> Iterator[Any]:
 def _planes(hdus: Any, one: Masked) -> tuple[NDArray[Any] | None, NDArray[Any] | None]:
     """Return the mask and the unsure pixels of a chip, None where there are none.
 
-    By EXTVER where every chip has a mask of its own, else in their order.  In a mask's own
-    file without these names the only image is the mask.
+    By EXTVER where every chip has a mask of its own, else in the order of EXTVER, or of the
+    file where that repeats.  In a mask's own file without these names the only image is the
+    mask.
     """
     truths, unsure = ([h for h in hdus if h.name == name] for name in (TRUTH, UNSURE))
     truths, unsure = ([h for h in found if h.data is not None] for found in (truths, unsure))
     extvers = [hdu.ver for hdu in truths]
     extver = one.extvers[one.chip - 1]
-    if set(one.extvers) <= set(extvers) and len(set(extvers)) == len(extvers):
-        truth = truths[extvers.index(extver)]
+    differ = len(set(extvers)) == len(extvers)
+    if differ and set(one.extvers) <= set(extvers):
+        number = extvers.index(extver)
     elif len(truths) == one.chips:
-        truth = truths[one.chip - 1]
+        number = extvers.index(sorted(extvers)[one.chip - 1]) if differ else one.place
     elif truths or unsure or one.chips > 1 or one.mask == one.exposure:
         return None, None
     else:
         images = (_two_axes(hdu.data) for hdu in hdus if hdu.data is not None)
         return next((image for image in images if image.ndim == 2), None), None
+    truth = truths[number]
     same = [hdu for hdu in unsure if hdu.ver == truth.ver]
     if len(same) != 1:
-        same = unsure[one.chip - 1 :] if len(unsure) == one.chips else []
+        same = unsure[number:] if len(unsure) == one.chips else []
     return _two_axes(truth.data), _two_axes(same[0].data) if same else None
 
 

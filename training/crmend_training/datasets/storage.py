@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -31,8 +31,8 @@ class SetWriter:
     Parameters
     ----------
     folder : Path
-        Made where it does not exist; a set of the same columns is overwritten.  After an
-        error nothing of the new set stays.
+        Made where it does not exist; a set of the same columns is replaced when the new one
+        is complete.  After an error that one stays, and nothing of the new one.
     columns : mapping of str to (coding, dtype)
         `PLAIN` columns are stored as `dtype`; for the other codings it is ignored.
 
@@ -44,7 +44,7 @@ class SetWriter:
 
     def __init__(self, folder: Path, columns: Mapping[str, tuple[str, Any]]):
         self.folder = Path(folder)
-        _make_room(self.folder, columns)
+        _check_room(self.folder, columns)
         self.columns = {name: _Column(self.folder, name, *how) for name, how in columns.items()}
         self.names: list[str] = []
         self.places: list[Place] = []
@@ -95,33 +95,53 @@ class SetWriter:
         }
         if made_with is not None:
             info["made_with"] = dict(made_with)
+        # It says that a set is complete: gone before the first column changes, back at the end.
+        (self.folder / "set.json").unlink(missing_ok=True)
+        for column in self.columns.values():
+            column.keep()
         with whole_file(self.folder / "set.json") as temporary:
             temporary.write_text(json.dumps(info, indent=1) + "\n")
         return info
 
 
-def _make_room(folder: Path, columns: Mapping[str, Any]) -> None:
-    """Take away what says that a set is complete, or refuse to break a set of another kind."""
-    path = folder / "set.json"
-    if path.is_file():
+def _check_room(folder: Path, columns: Mapping[str, Any]) -> None:
+    """Refuse to break a set of another kind; a damaged one may be replaced."""
+    others: set[str] = set()
+    with suppress(ValueError, FileNotFoundError):
         others = set(load_info(folder).get("columns", columns)) - set(columns)
-        if others:
-            raise ValueError(
-                f"{folder} holds a set of {', '.join(sorted(others))}; expected a folder for "
-                "each set"
-            )
-        path.unlink()
+    if others:
+        raise ValueError(
+            f"{folder} holds a set of {', '.join(sorted(others))}; expected a folder for "
+            "each set"
+        )
 
 
-def check_made_with(folder: Path, made_with: Mapping[str, Any]) -> None:
+def check_made_with(
+    folder: Path, made_with: Mapping[str, Any], names: Sequence[str] = ()
+) -> None:
     """Refuse a complete set that was made with other settings; older sets do not say theirs.
+
+    Parameters
+    ----------
+    folder : Path
+    made_with : mapping
+        As for `SetWriter.finish`.
+    names : sequence of str
+        Of the first frames, which are read from files.
 
     Raises
     ------
     ValueError
         Something differs.
     """
-    before = load_info(folder).get("made_with", made_with)
+    info = load_info(folder)
+    for now, name in zip(names, info["frames"], strict=False):
+        if now != name:
+            raise ValueError(
+                f"{folder} was made of other exposures: it has {name} where {now} is now; make "
+                "it anew with --overwrite, or give another --out"
+            )
+    before = info.get("made_with", made_with)
     for key, value in made_with.items():
         if before.get(key) != value:
             raise ValueError(
@@ -131,10 +151,11 @@ def check_made_with(folder: Path, made_with: Mapping[str, Any]) -> None:
 
 
 class _Column:
-    """One ``.npy`` file that grows along its first axis."""
+    """One ``.npy`` file that grows along its first axis, under another name until kept."""
 
     def __init__(self, folder: Path, name: str, coding: str, dtype: Any):
         self.path = folder / f"{name}.npy"
+        self.draft = self.path.with_suffix(".draft")
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.coding = coding
         self.dtype = np.dtype({ASINH: np.int16, BITS: np.uint8}.get(coding, dtype))
@@ -174,13 +195,17 @@ class _Column:
             self.file.close()
             self.file = None
 
+    def keep(self) -> None:
+        """Give what was written its name; who reads the file of before goes on with that."""
+        self.draft.replace(self.path)
+
     def discard(self) -> None:
         """Take away what was written, and the column's folder if nothing else is in it."""
         with suppress(OSError):
             if self.file is not None:
                 self.file.close()
         if self.shape is not None:
-            self.path.unlink(missing_ok=True)
+            self.draft.unlink(missing_ok=True)
         with suppress(OSError):
             self.path.parent.rmdir()
 
@@ -189,12 +214,12 @@ class _Column:
         return f"{self.coding} {self.dtype.str} {(self.count, *(self.shape or ()))}"
 
     def hash_into(self, digest: Any) -> None:
-        with self.path.open("rb") as file:
+        with self.draft.open("rb") as file:
             while block := file.read(_BLOCK):
                 digest.update(block)
 
     def _open(self) -> None:
-        self.file = self.path.open("wb")
+        self.file = self.draft.open("wb")
         self._header()
 
     def _header(self) -> None:
@@ -216,10 +241,16 @@ def load_column(folder: Path, column: str) -> Any:
     Raises
     ------
     ValueError
-        The set has no such column, or its file is damaged.
+        The set has no such column, its file is damaged, or another version made the set.
     """
     folder = Path(folder)
     info = load_info(folder) if (folder / "set.json").is_file() else {}
+    made = info.get("format", FORMAT), info.get("normalisation", _normalise.NAME)
+    if made[0] not in (1, FORMAT) or made[1] != _normalise.NAME:
+        raise ValueError(
+            f"{folder} has format and normalisation {made}, networks are fed with "
+            f"{(FORMAT, _normalise.NAME)}; make the set anew"
+        )
     if column not in info.get("columns", {column: PLAIN}):
         raise ValueError(
             f"{folder} is a set of {', '.join(info['columns'])}; expected one with {column}: "
@@ -231,6 +262,11 @@ def load_column(folder: Path, column: str) -> Any:
         stored = np.load(path, mmap_mode="r")
     except (ValueError, EOFError) as error:
         raise ValueError(f"{path} is damaged ({error}); make the set anew") from error
+    if len(stored) != (count := info.get("counts", {}).get(column, len(stored))):
+        raise ValueError(
+            f"{path} is damaged (it has {len(stored)} rows, set.json says {count}); make the "
+            "set anew"
+        )
     # Views, since indexing a numpy.memmap costs more than reading the crop does.
     if coding == ASINH:
         return compact.CodedColumn(stored.view(np.ndarray))
@@ -252,12 +288,19 @@ def load_info(folder: Path) -> dict:
     path = Path(folder) / "set.json"
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing; make it with `crmend-train dataset`")
+    lacking = {"format", "normalisation", "frames", "counts", "fingerprint"}
     try:
         info: dict = json.loads(path.read_text())
-    except ValueError as error:
+        lacking -= set(info)
+    except (ValueError, TypeError) as error:
         raise ValueError(
             f"{path} is not what `crmend-train dataset` writes ({error}); make the set anew"
         ) from error
+    if lacking:
+        raise ValueError(
+            f"{path} is not what `crmend-train dataset` writes (it lacks "
+            f"{', '.join(sorted(lacking))}); make the set anew"
+        )
     return info
 
 
