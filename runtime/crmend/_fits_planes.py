@@ -141,7 +141,24 @@ def classify(planes: Iterable[Plane], instrument: Instrument) -> list[Plane]:
             kind = kind_of(numbered.group(1), instrument)
             version = int(numbered.group(2)) if kind else version
         result.append(replace(plane, kind=kind, version=version))
-    return _of_named_chips(result, instrument)
+    return _in_order_of_images(_of_named_chips(result, instrument))
+
+
+def _in_order_of_images(planes: list[Plane]) -> list[Plane]:
+    """Return planes of which those without versions have that of the image of their place.
+
+    Where images say SCI,3 SCI,1 SCI,2 the first FLAG of three that have no EXTVER is that of
+    SCI,3.
+    """
+    images = [plane.version for plane in planes if plane.kind == "image"]
+    if len(set(images)) < len(images):
+        return planes  # All are counted.
+    versions: dict[int, int] = {}
+    for kind in {plane.kind for plane in planes} - {"image", None}:
+        own = [plane for plane in planes if plane.kind == kind]
+        if len({plane.version for plane in own}) < len(own) == len(images):
+            versions |= {p.index: image for p, image in zip(own, images, strict=True)}
+    return [replace(p, version=versions.get(p.index, p.version)) for p in planes]
 
 
 def _of_named_chips(planes: list[Plane], instrument: Instrument) -> list[Plane]:

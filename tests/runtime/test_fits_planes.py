@@ -48,6 +48,24 @@ def test_several_planes_for_one_image(level1, image):
 
 
 @untrained
+@pytest.mark.parametrize("numbers", [(None, None, None), (3, 1, 2)])
+def test_planes_without_a_version_are_those_of_the_images_in_their_order(
+    level1, image, numbers
+):
+    order = (3, 1, 2)
+    images = [("SCI", versioned(image + version, version)) for version in order]
+    flags = [
+        ("FLAG", versioned(np.full((3, 4), version, np.int32), number))
+        for version, number in zip(order, numbers, strict=True)
+    ]
+    path = level1(images + flags)
+    for chip in (1, 2, 3):
+        exposure = read_exposure(path, instrument="generic", extver=chip)
+        np.testing.assert_array_equal(exposure.image, image + chip)
+        np.testing.assert_array_equal(exposure.flag, np.full((3, 4), chip))
+
+
+@untrained
 @pytest.mark.parametrize("planes", [{"flag": "2"}, {"flag": "WHT"}])
 def test_a_plane_is_what_the_caller_calls_it(level1, image, planes):
     path = level1([("SCI", image), ("WHT", FLAG), ("MODEL", image)])
