@@ -103,7 +103,7 @@ class Mending:
     sources : SourceCatalog
         The stars and galaxies that were looked at.
     sources_touched : int
-        Those that mend at least one pixel.
+        Those with cosmic-ray pixels: a cutout of each went through the network.
     seconds : dict
         Wall time of the stages ``median``, ``sources`` and ``network``.
     """
