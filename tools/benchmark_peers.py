@@ -156,7 +156,7 @@ def simulated_pairs(
         tuning = peers_frames.simulate_frames(folder, "validation", most, VALIDATION_SIZE)
     else:
         tuning = datasets.find_pairs(options.validation)
-    return peers_frames.spread(pairs, options.frames), peers_frames.spread(tuning, most)
+    return datasets.few_of(pairs, options.frames), datasets.few_of(tuning, most)
 
 
 def run_real(

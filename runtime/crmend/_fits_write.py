@@ -274,7 +274,7 @@ def output_path(name: str | Path) -> Path:
     Raises
     ------
     OutputError
-        The name is ``-``, or ends in a slash, which `Path` drops: a folder is meant.
+        The name is ``-``, or empty or ends in a slash, which `Path` drops: a folder is meant.
     InvalidInputError
         It is no path.
     """
@@ -284,9 +284,9 @@ def output_path(name: str | Path) -> Path:
             "the output is -, which stands for standard output, expected a file name: results "
             "are written to files only, so name one (./- for a file of that name)"
         )
-    if name and os.path.basename(name) in ("", "."):
+    if os.path.basename(name) in ("", "."):
         if path.is_dir():
-            raise _names_folder(name)
+            raise _names_folder(name or path)
         raise OutputError(
             f"the output {name} ends like a folder, and there is none of that name, expected "
             "one that exists, or a file name: make the folder first, or leave the end out"

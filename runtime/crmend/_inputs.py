@@ -62,10 +62,9 @@ def check_image(image: ArrayLike, name: str = "image") -> NDArray[np.float32]:
             f"{name} has dtype {array.dtype}; expected real numbers (integers or floats)"
         )
     with np.errstate(over="ignore"):
-        if isinstance(array, np.ma.MaskedArray):
-            pixels = np.ma.filled(array.astype(np.float32), np.nan)
-        else:
-            pixels = np.ascontiguousarray(array, dtype=np.float32)
+        masked = isinstance(array, np.ma.MaskedArray)
+        plain = np.ma.filled(array.astype(np.float32), np.nan) if masked else array
+        pixels = np.ascontiguousarray(plain, dtype=np.float32)
     if array.dtype.kind == "f" and array.dtype.itemsize > pixels.dtype.itemsize:
         _check_range(np.asarray(array), pixels, name)
     return pixels
@@ -108,19 +107,21 @@ def check_path(path: str | Path) -> Path:
     Raises
     ------
     InvalidInputError
-        It is neither text nor a path: an open file, say.
+        It is neither text nor a path: an open file, say; or no system has such names.
     """
     if not isinstance(path, str | os.PathLike):
         raise InvalidInputError(
             f"path is a {type(path).__name__}; expected the name of a file (str or Path)"
         )
+    if "\0" in str(path):
+        raise InvalidInputError(f"path is {str(path)!r}; expected a name without null bytes")
     return Path(path)
 
 
 def check_mask(
     mask: ArrayLike | None, shape: tuple[int, ...], name: str
 ) -> NDArray[np.bool_] | None:
-    """Return a mask as bool; None stays None.
+    """Return a mask as bool, C-contiguous; None stays None.
 
     Parameters
     ----------
@@ -130,6 +131,11 @@ def check_mask(
         Of the image.
     name : str
         For messages.
+
+    Returns
+    -------
+    (ny, nx) bool array or None
+        The caller's own array where it is such already, so never to be written to.
 
     Raises
     ------
@@ -145,7 +151,8 @@ def check_mask(
             f"{name} has dtype {array.dtype}; expected bool (True = marked): convert it with "
             ".astype(bool)"
         )
-    return array if array.dtype == np.bool_ else array != 0
+    # Compiled loops take other layouts too, but are compiled once more for each.
+    return np.ascontiguousarray(array, dtype=np.bool_)
 
 
 def check_shape(array: NDArray[Any], shape: tuple[int, ...], name: str) -> None:

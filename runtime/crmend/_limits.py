@@ -88,7 +88,8 @@ def choose_limits(
 
 def _threshold_for(graph: GraphCard, target_precision: float) -> float:
     """Return the threshold that the card's curve has for a precision."""
-    if not isinstance(target_precision, float | int | np.integer | np.floating):
+    number = isinstance(target_precision, float | int | np.integer | np.floating)
+    if not number or isinstance(target_precision, bool):
         raise InvalidInputError(
             f"target_precision is {target_precision!r}; expected a number between 0 and 1"
         )

@@ -32,13 +32,13 @@ _QUANTUM = 1e-3
 # a quick look at so many pixels, right to half a percent, finds it worth measuring.
 _CLEARLY, _SEEMS = 0.9, 0.95
 _QUICK_SAMPLES = 500_000
-_OUTLIERS, _GAP = 0.05, 0.05
 # Coarse digits: so many deviations beyond 6 sigma, and so few of them between 3 and 6 (of a
 # Gaussian 0.27 % lie there, of frames full of stars half as many as beyond).
-_EQUAL, _LEAST_DIGITS = 0.6, 5
+_OUTLIERS, _GAP = 0.05, 0.05
 # Digits more than twice as coarse as the noise: more than this share of neighbours are equal,
 # and so many different values at least are multiples of one step (assumed).  Where photons are
 # counted there may be fewer: whole numbers, or three levels in a row.
+_EQUAL, _LEAST_DIGITS = 0.6, 5
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,8 @@ def _is_pack(folder: Path) -> bool:
 def _pack_folder(pack: str) -> Path:
     """Find a pack by its name."""
     for root in _roots():
-        if pack and Path(pack).name == pack and _is_pack(root / pack):
+        named = isinstance(pack, str) and pack and Path(pack).name == pack
+        if named and _is_pack(root / pack):
             return root / pack
     places = " and ".join(str(root) for root in _roots())
     raise ModelError(

@@ -40,7 +40,8 @@ class Provenance:
     sources_touched : int or None
         Sources that hold cosmic-ray pixels; None = nothing was mended.
     pixels_network, pixels_median : int or None
-        Pixels mended by the network, and by medians or means of the sky; None likewise.
+        Pixels mended by the network, and by medians, means of the sky or along lines; None
+        likewise.
     seconds : float
         Wall time from image to result.
     saturation_found : float or None

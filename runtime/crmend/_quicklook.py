@@ -15,12 +15,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from crmend._normalise import Scale
-
-MEDIAN, NETWORK = 1, 2
-"""Values of the method map: how a cosmic-ray pixel was mended."""
-
-CUTOUT = 64
-"""Side of a cutout [px]."""
+from crmend.cutouts import CUTOUT
+from crmend.inpaint import MEDIAN, NETWORK
 
 _PANEL = 480  # side of a panel of the whole frame [screen px]
 _ZOOM = 236  # side of a panel of a cutout [screen px]
@@ -129,10 +125,9 @@ def _heading(draw: ImageDraw.ImageDraw, chip: Chip) -> None:
     draw.text((_MARGIN, _MARGIN - 6), chip.title, fill=_INK, font=_font(26))
     for number, fact in enumerate(chip.facts):
         draw.text((_MARGIN, _MARGIN + 30 + 24 * number), fact, fill=_FAINT, font=_font(17))
-    x = _WIDTH - _MARGIN
+    x = _WIDTH - _MARGIN - 200
     for method, label in ((NETWORK, "mended by the network"), (MEDIAN, "mended by the median")):
         y = _MARGIN + (0 if method == NETWORK else 26)
-        x = _WIDTH - _MARGIN - 200
         draw.rectangle((x, y, x + 14, y + 14), fill=_COLOURS[method])
         draw.text((x + 22, y - 3), label, fill=_INK, font=_font(17))
 

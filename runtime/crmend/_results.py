@@ -27,7 +27,7 @@ class Stats:
         Pixels on the cores of stars that the image's PSF made cosmic rays, and those that it
         freed of being one; None = no star was judged.
     sources_found, sources_touched : int
-        Stars and galaxies, and those of them that the network mended pixels for.
+        Stars and galaxies, and those of them with cosmic-ray pixels.
     pixels_network, pixels_median : int
         Pixels mended by the network, and by the adaptive median, a mean of the sky or a line.
     seconds : mapping

@@ -153,8 +153,9 @@ def detect(
     -----
     CrmendWarning
         More than half of the pixels are excluded, many share one value that noise does not
-        explain, neighbours alternate, the noise is below one digit, or the image has filled
-        areas or stars with flat tops that nobody named.
+        explain, neighbours alternate, the noise is below one digit, the uncertainty of a
+        CCDData is far off it, or the image has filled areas or stars with flat tops that nobody
+        named.
     """
     pixels = check_image(image)
     bad = check_mask(invalid, pixels.shape, "invalid")

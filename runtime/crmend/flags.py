@@ -95,8 +95,8 @@ def to_int32(flag: NDArray[Any]) -> NDArray[np.int32]:
     """Return a flag plane as a new native int32 array with the same bits.
 
     Signed 8- and 16-bit planes are taken as bit patterns (−32768 is bit 15, nothing
-    else); 32-bit unsigned planes keep all 32 bits.  Planes stored as floating point are
-    accepted when every value is a whole number.
+    else); unsigned planes, and wider ones whose values fit, keep all 32 bits.  Planes stored as
+    floating point are accepted when every value is a whole number.
 
     Raises
     ------
@@ -118,13 +118,15 @@ def to_int32(flag: NDArray[Any]) -> NDArray[np.int32]:
         return values.astype(np.uint32).view(np.int32)
     if kind == "f" or size == 8:
         _check_whole(values)
+        values = values.astype(np.int64)
     return values.astype(np.int32)
 
 
 def _check_whole(values: NDArray[Any]) -> None:
-    """Raise unless every value is a whole number that int32 can hold."""
-    limits = np.iinfo(np.int32)
-    good = (values >= limits.min) & (values <= limits.max)
+    """Raise unless every value is a whole number of 32 bits, with a sign or without."""
+    # Of numpy, since float16 would have to hold what Python's numbers are.
+    low, end = np.float64(-(2**31)), np.float64(2**32)
+    good = (values >= low) & (values < end)
     if values.dtype.kind == "f":
         good &= values == np.floor(values)
     if not good.all():

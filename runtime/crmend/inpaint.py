@@ -27,12 +27,7 @@ from crmend._cutout_network import BELOW, run_network
 from crmend._gaps import median_fill
 from crmend._holes import fill_holes
 from crmend._implied import judge_pixels
-from crmend._inputs import (
-    check_callable,
-    check_count,
-    check_flag,
-    check_mask,
-)
+from crmend._inputs import check_callable, check_count, check_flag, check_mask
 from crmend._kernels import MIN_GOOD, SKY_GOOD
 from crmend._lines import fill_lines
 from crmend._normalise import measure_least_scale
@@ -108,7 +103,7 @@ class Mending:
     sources : SourceCatalog
         The stars and galaxies that were looked at.
     sources_touched : int
-        Those that mend at least one pixel.
+        Those with cosmic-ray pixels: a cutout of each went through the network.
     seconds : dict
         Wall time of the stages ``median``, ``sources`` and ``network``.
     """
@@ -204,6 +199,12 @@ def inpaint(
     UnknownDetectorError, ModelError, DeviceError, MissingRuntimeError, OutOfMemoryError
         No such detector; no such pack, or a damaged one; no CUDA; no onnxruntime; not enough
         memory for it.
+
+    Warns
+    -----
+    CrmendWarning
+        The errors are far off the noise, or the image has filled areas or stars with flat tops
+        that nobody named.
     """
     mended = own_copy(image)
     mask = check_mask(cr_mask, mended.shape, "cr_mask")

@@ -56,7 +56,7 @@ class SourceCatalog:
     peak : (n,) float64 array
         Highest pixel above the background, in the image's unit.
 
-    What a catalogue read from a file does not give is NaN.
+    What a table does not give is NaN, and so are its axes that are not above 0.
     """
 
     x: NDArray[np.float64]
@@ -360,6 +360,9 @@ def _catalog_of_table(
         values[name] = np.full(x.size, np.nan) if numbers is None else numbers
         if found is not None and found.lower() == "theta_image":
             values[name] = np.deg2rad(values[name])
+    for name in ("a", "b"):
+        # Such as -99 for what was not measured.
+        values[name] = np.where(values[name] > 0.0, values[name], np.nan)
     kept = np.flatnonzero(_on_a_frame(x, y))
     kept = kept[np.lexsort((x[kept], y[kept]))]
     values = {name: array[kept] for name, array in values.items()}

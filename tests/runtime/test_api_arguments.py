@@ -128,7 +128,7 @@ def test_a_pack_that_is_for_any_detector_has_none(image):
         crmend.detect(image, model="")
 
 
-@pytest.mark.parametrize("precision", ["abc", "0.5", [0.9], np.array([0.5, 0.9]), 1j])
+@pytest.mark.parametrize("precision", ["abc", "0.5", [0.9], np.array([0.5, 0.9]), 1j, True])
 def test_target_precision_is_a_number(image, precision):
     with pytest.raises(InvalidInputError, match=r"target_precision is .*expected a number"):
         crmend.detect(image, model="tiny", target_precision=precision)

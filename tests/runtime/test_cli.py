@@ -58,8 +58,11 @@ def test_only_flagged_pixels_differ_and_no_other_flag_is_lost(crmend_cli, noisy,
     np.testing.assert_array_equal(after["ERR", 1][~cr_mask], 1.0)
 
 
-def test_json_is_one_object_that_agrees_with_the_file(crmend_cli, noisy, tmp_path):
-    done = crmend_cli("clean", noisy(), "-o", tmp_path / "out.fits", "--json", *TINY)
+@pytest.mark.parametrize(("words", "seconds"), [((), 150.0), (("--exposure-time", "75"), 75.0)])
+def test_json_is_one_object_that_agrees_with_the_file(
+    crmend_cli, noisy, tmp_path, words, seconds
+):
+    done = crmend_cli("clean", noisy(), "-o", tmp_path / "out.fits", "--json", *TINY, *words)
     (chip,) = done.json["chips"]
     cr_mask = (planes(tmp_path / "out.fits")["FLAG", 1] & CR_BIT) != 0
     assert chip["cr_pixels"] == cr_mask.sum()
@@ -67,9 +70,8 @@ def test_json_is_one_object_that_agrees_with_the_file(crmend_cli, noisy, tmp_pat
     assert chip["cr_fraction"] == pytest.approx(cr_mask.mean())
     assert chip["detect_model"] == "tiny/detect"
     assert (chip["detector"], chip["band"], chip["threshold"]) == ("8", "g", 0.99)
-    # 10 µm pixels, 150 s.
-    area = 72 * 90 * 1e-6
-    assert chip["cr_rate"] == pytest.approx(chip["cr_events"] / area / 150.0)
+    area = 72 * 90 * 1e-6  # pixels of 10 µm
+    assert chip["cr_rate"] == pytest.approx(chip["cr_events"] / area / seconds)
     assert set(chip["seconds_per_stage"]) >= {"read", "detect", "median", "sources", "network"}
     nothing = {"flag": None, "quicklook": None, "updated": None}
     assert done.json["outputs"] == {"corrected": str(tmp_path / "out.fits"), **nothing}

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from crmend.errors import InvalidInputError
-from crmend.flags import CR_BIT, has_flag, set_flag
+from crmend.flags import CR_BIT, has_flag, set_flag, to_int32
 
 
 def test_cr_bit_is_the_papers():
@@ -35,6 +35,18 @@ def test_unsigned_32_keeps_the_top_bit():
     assert int(result.view(np.uint32)[0, 0]) == 2**31 + 1 + 2**20
 
 
+@pytest.mark.parametrize("dtype", ["u4", "i8", ">u8", "f8"])
+def test_wider_planes_keep_the_top_bit(dtype):
+    result = to_int32(np.array([[2**31 + 1, 2**32 - 1, 8]], dtype))
+    np.testing.assert_array_equal(result.view(np.uint32), [[2**31 + 1, 2**32 - 1, 8]])
+
+
+@pytest.mark.parametrize("dtype", ["i8", "u8", "f4", "f8"])
+def test_no_bit_is_lost_in_silence(dtype):
+    with pytest.raises(InvalidInputError, match="at most 32 bits"):
+        to_int32(np.array([[2**32]], dtype))
+
+
 def test_has_flag_takes_several_bits():
     flag = np.array([[0, 1, 2, 4, 3, 1048577]], np.int32)
     np.testing.assert_array_equal(has_flag(flag, 3), [[False, True, True, False, True, True]])
@@ -64,6 +76,7 @@ def test_floats_have_no_bits():
         has_flag(np.zeros((2, 2)), 1)
 
 
-def test_whole_floats_are_accepted():
-    result = set_flag(np.array([[8.0, 0.0]], np.float32), np.array([[True, False]]))
+@pytest.mark.parametrize("dtype", ["f2", "f4", "f8"])
+def test_whole_floats_are_accepted(dtype):
+    result = set_flag(np.array([[8.0, 0.0]], dtype), np.array([[True, False]]))
     np.testing.assert_array_equal(result, [[1048584, 0]])

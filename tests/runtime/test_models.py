@@ -78,7 +78,7 @@ def test_a_pack_of_several_detectors_needs_one(packs):
         models.load_card("tiny_chips")
 
 
-@pytest.mark.parametrize("name", ["absent", "", "../packs/tiny", "."])
+@pytest.mark.parametrize("name", ["absent", "", "../packs/tiny", ".", 3, None])
 def test_an_unknown_pack_names_the_known_ones(packs, name):
     with pytest.raises(ModelError, match=r"no model pack .*tiny"):
         models.load_card(name)

@@ -170,6 +170,14 @@ def test_catalog_of_sextractor_counts_from_one_and_in_degrees(write_table):
     assert catalog.theta[0] == pytest.approx(np.pi / 2)
 
 
+def test_sizes_that_are_none_are_not_known(write_table):
+    x = [1.0, 2.0, 3.0]
+    path = write_table(x=x, y=x, A_IMAGE=[-99.0, 0.0, 2.5], B_IMAGE=[-99.0, 1.0, np.nan])
+    catalog = read_catalog(path)
+    np.testing.assert_array_equal(catalog.a, [np.nan, np.nan, 2.5])
+    np.testing.assert_array_equal(catalog.b, [np.nan, 1.0, np.nan])
+
+
 def test_catalog_with_sky_coordinates_uses_the_wcs(write_table, header):
     path = write_table(RA=[150.0, 150.0], DEC=[2.0, 2.0 + 3.0 / 3600])
     catalog = read_catalog(path, header)

@@ -145,7 +145,7 @@ def _kind(stage: str) -> str:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="crmend-train", description="Simulate, build data sets, train, export, evaluate."
+        prog="crmend-train", description="Simulate, build data sets, train, export, validate."
     )
     # Both import packages come from one distribution.
     parser.add_argument(

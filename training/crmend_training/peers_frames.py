@@ -205,13 +205,6 @@ def _check_same(level1: Path, config: simulate.SimulationConfig) -> None:
         )
 
 
-def spread(pairs: Sequence, most: int | None) -> list:
-    """Return so many items at most, evenly chosen."""
-    if most is None or most >= len(pairs):
-        return list(pairs)
-    return [pairs[k] for k in np.linspace(0, len(pairs) - 1, most).astype(int)]
-
-
 # --- real -----------------------------------------------------------------------------
 
 

@@ -1,4 +1,4 @@
-"""Train the detection network (DeepCR) on a data set of `crmend_training.datasets`."""
+"""Train a detection network on a data set of `crmend_training.datasets`."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ class DetectRecipe:
     offset : float
         The background estimate is moved by up to so many sigma.
     border : float
-        Share of the crops that end like a frame: beyond one side the inside is mirrored, as
-        the runtime's tiles do it, and takes no part in the loss.
+        Share of the crops that end like a frame: beyond one side the inside is mirrored, and
+        takes no part in the loss.
     hard : float
         Share of the crops from stamps on which the network did badly lately: of eight drawn
         at random, the one with the largest loss when it was last seen.

@@ -14,7 +14,7 @@ A data set is a folder of ``.npy`` arrays, read through memory maps, beside a ``
 array            shape, dtype as loaded       content
 ================ ============================ ===========================================
 detect/image     (n, s, s) float32            Level 1 in noise units (background removed)
-detect/mask      (n, s, s) bool               True = CR > 1 e- (paper, section 2.1)
+detect/mask      (n, s, s) bool               True = CR > `Frame.label`; of CSST 1 e- (2.1)
 detect/ignore    (n, s, s) bool               True = bad, hot, saturated, NaN or unsure
 detect/frame     (n,) int32                   index into ``frames`` of ``set.json``
 inpaint/image    (m, 64, 64) float32          CR-free cutouts on sources, noise units
