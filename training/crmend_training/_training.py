@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 from crmend_training import datasets
 from crmend_training._checkpoints import read_checkpoint, write_checkpoint
-from crmend_training._machine import device_for_training, fast_bfloat16, keep_memory
+from crmend_training._machine import device_for_training, fast_bfloat16
+from crmend_training._memory import keep_memory
 from crmend_training.networks import build
 from crmend_training.widening import widen
 

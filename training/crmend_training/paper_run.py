@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from crmend.models import load_card
 from crmend_training import simulate
+from crmend_training._memory import keep_memory
 from crmend_training.datasets import Pair, find_pairs
 from crmend_training.mending_frames import read_frame
 from crmend_training.paper_frames import measure_frame
@@ -279,11 +280,12 @@ def _holds(path: Path | None, expected: dict[str, Any]) -> bool:
 
 def _run_all(jobs: list[Job], processes: int) -> Iterable[str]:
     if processes == 1 or len(jobs) < 2:
+        keep_memory()
         yield from map(run_job, jobs)
         return
     # Threads of onnxruntime and numba do not survive a fork.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, mp_context=context) as pool:
+    with ProcessPoolExecutor(processes, context, keep_memory) as pool:
         yield from pool.map(run_job, jobs)
 
 
