@@ -75,9 +75,9 @@ def _truth(options: argparse.Namespace) -> None:
     reading = chosen | {"gain": options.gain, "bad_flags": options.bad_flags}
     limit = np.inf if options.saturation is None else options.saturation
     settings = MultiExposureSettings(gain=options.gain or 1.0)
-    masks, told = [], set()
+    masks = []
     for chip in range(1, chips.pop() + 1):
-        exposures = [_read(path, told, extver=chip, **reading) for path in paths]
+        exposures = [_read(path, extver=chip, **reading) for path in paths]
         masks.append(
             compare_exposures(
                 [e.image for e in exposures],
@@ -117,21 +117,12 @@ def _warn_of_odd(paths: Sequence[Path], counts: Sequence[int]) -> None:
         )
 
 
-def _read(path: Path, told: set[str], **reading: Any) -> Exposure:
-    """Read a chip, and tell what its reader warns of, each warning once.
-
-    Whether a network suits the instrument does not matter here.
-    """
-    with warnings.catch_warnings(record=True) as caught:
+def _read(path: Path, **reading: Any) -> Exposure:
+    """Read a chip; whether a network suits the instrument does not matter here."""
+    with warnings.catch_warnings():
         warnings.simplefilter("always", CrmendWarning)
         warnings.simplefilter("ignore", UntrainedWarning)
-        exposure = read_exposure(path, **reading)
-    for warning in caught:
-        text = " ".join(str(warning.message).split())
-        if text not in told:
-            print(f"warning: {text}", file=sys.stderr)
-            told.add(text)
-    return exposure
+        return read_exposure(path, **reading)
 
 
 def _write_truth(path: Path, extvers: Sequence[int], chips: Sequence[Comparison]) -> None:

@@ -55,14 +55,16 @@ def end_of(main: Callable[[], int | None], name: str) -> int:
 
 
 def show_briefly() -> None:
-    """Show each `CrmendWarning` as a line of its own on stderr, from now on."""
-    usual = warnings.showwarning
+    """Show each `CrmendWarning` once, as a line of its own on stderr, from now on."""
+    usual, shown = warnings.showwarning, set[str]()
 
     def show(message: Warning | str, category: type[Warning], *rest: Any, **more: Any) -> None:
-        if issubclass(category, CrmendWarning):
-            print(f"warning: {' '.join(str(message).split())}", file=sys.stderr)  # noqa: T201
-        else:
+        line = " ".join(str(message).split())
+        if not issubclass(category, CrmendWarning):
             usual(message, category, *rest, **more)
+        elif line not in shown:
+            shown.add(line)
+            print(f"warning: {line}", file=sys.stderr)  # noqa: T201
 
     warnings.showwarning = show
 
