@@ -174,6 +174,10 @@ def stratum_result(scores: StratumScores) -> dict[str, Any]:
                 }
                 for name, tally in sorted(tallies.items())
             },
+            "events": {
+                name: {"total": tally.events.total, "missed": tally.events.missed}
+                for name, tally in sorted(tallies.items())
+            },
         }
     return {"laws": scores.laws, "shape": scores.shape, "notes": scores.notes} | qualities
 

@@ -22,8 +22,9 @@ def scene(cr, error=1.0, saturated=None, catalog=None):
     cr = np.asarray(cr, np.float32)
     full = np.zeros(cr.shape, bool) if saturated is None else saturated
     exposure = SimpleNamespace(
-        error=np.full(cr.shape, error, np.float32), electrons_per_unit=2.0, saturated=full
-    )
+        error=np.full(cr.shape, error, np.float32), electrons_per_unit=2.0, saturated=full,
+        invalid=np.zeros(cr.shape, bool),
+    )  # fmt: skip
     return detection.Scene(exposure, cr, full, detection.track_pixels(cr), catalog)
 
 

@@ -1,5 +1,6 @@
 """README's figures: from the tools' own CSV files, through the one that is kept, to tables."""
 
+import json
 import runpy
 import sys
 from pathlib import Path
@@ -157,7 +158,8 @@ def test_detection_writes_its_figures(frames, tmp_path, monkeypatch):
     assert run_tool(monkeypatch, "evaluate_detection", "--paper", frames, *options) == 0
     found = figures_of(out)
     assert list(found) == [
-        f"detection/{frames.name}/fast/{name}" for name in ("recall", "ece", "falls", "cores")
+        f"detection/{frames.name}/fast/{name}"
+        for name in ("recall", "ece", "falls", "events", "cores")
     ]
     recall = found[f"detection/{frames.name}/fast/recall"]
     assert recall.command == (
@@ -170,6 +172,12 @@ def test_detection_writes_its_figures(frames, tmp_path, monkeypatch):
     cells = [cell.strip() for cell in line.split("|")]
     values = recall.figure.replace(" %", "").split(" and ")
     assert [value.split(" ± ")[0] for value in values] == cells[4:6]
+    rows = json.loads((out / "report.json").read_text())["frames"]["paper"]["fast"]["events"]
+    counts = [sum(sum(row[key]) for row in rows.values()) for key in ("missed", "total")]
+    assert found[f"detection/{frames.name}/fast/events"].figure == "{:,} of {:,}".format(
+        *counts
+    )
+    assert counts[1] > 0
     assert 50.0 < float(cells[4]) < 100.0
 
 

@@ -24,6 +24,7 @@ import crmend
 from crmend.exposure import Exposure, read_exposure
 from crmend.models import Model
 from crmend_training import calibrate, datasets, evaluate
+from crmend_training.evaluate_events import EventCounts, sky_noise
 from crmend_training.evaluate_lookalikes import MAGNITUDES, load_detector, star_cores
 from crmend_training.simulate import BANDS, DETECTOR_BANDS
 
@@ -132,6 +133,8 @@ class Tally:
         `SIGNAL_TO_NOISE`.
     total, found : (2, m) arrays
         CR pixels, and those found, of `SHAPES` per bin of `INTENSITIES`.
+    events : EventCounts
+        Cosmic rays, and those that the mask misses altogether.
     stars, wrong_stars, lone_stars : (k,) arrays
         Unsaturated stars of the catalogue, down to its faintest, those flagged without a CR
         there, and those of them in groups without any, per bin of
@@ -149,6 +152,7 @@ class Tally:
     missed: NDArray[np.float64] = field(default_factory=_per_noise)
     total: NDArray[np.float64] = field(default_factory=_per_charge)
     found: NDArray[np.float64] = field(default_factory=_per_charge)
+    events: EventCounts = field(default_factory=EventCounts)
     stars: NDArray[np.float64] = field(default_factory=_per_magnitude)
     wrong_stars: NDArray[np.float64] = field(default_factory=_per_magnitude)
     lone_stars: NDArray[np.float64] = field(default_factory=_per_magnitude)
@@ -166,6 +170,7 @@ class Tally:
         self.scores.append(evaluate.mask_scores(found.cr_mask, scene.cr, scene.ignore))
         self._add_missed(scene, found.cr_mask)
         self._add_intensities(scene, found.cr_mask)
+        self.events.add(found.cr_mask, scene.cr, scene.ignore, sky_noise(scene.exposure))
         if scene.catalog is not None:
             saturated = scene.exposure.saturated
             counts = star_cores(scene.catalog, found.cr_mask, scene.cr, saturated, scene.limit)
@@ -225,7 +230,7 @@ def pooled_tally(tallies: Iterable[Tally]) -> Tally:
     for tally in every:
         pooled.scores += tally.scores
         for name in (
-            "frames", "pixels", "cr_pixels", "bright", "missed", "total", "found",
+            "frames", "pixels", "cr_pixels", "bright", "missed", "total", "found", "events",
             *STAR_COUNTS,
         ):  # fmt: skip
             setattr(pooled, name, getattr(pooled, name) + getattr(tally, name))

@@ -22,6 +22,7 @@ from crmend_training.evaluate_detection import (
     pooled_tally,
     teacher_rows,
 )
+from crmend_training.evaluate_events import LEAST, EventCounts, size_names
 from crmend_training.evaluate_lookalikes import (
     CLASSES,
     MAGNITUDES,
@@ -82,7 +83,8 @@ def frames_text(name: str, scores: StratumScores) -> str:
         parts += [f"### {name}: quality {quality}\n", detection_table(tallies)]
         if scores.teacher:
             parts += [teacher_table(teacher_rows(scores, quality))]
-        parts += [missed_table(pooled_tally(tallies.values()))]
+        every = pooled_tally(tallies.values())
+        parts += [missed_table(every), events_table(every.events)]
         parts += [intensity_text(tallies), reliability_table(tallies)]
     return "\n".join(parts)
 
@@ -136,6 +138,23 @@ def missed_table(tally: Tally) -> str:
         "photon noise of the cosmic ray too), all detectors:\n\n"
     )
     return intro + table(["S/N", *noise_bins()], lines)
+
+
+def events_table(counts: EventCounts) -> str:
+    """Return the cosmic rays by size, and those without a flagged pixel."""
+    missed = [*counts.missed, counts.missed.sum()]
+    total = [*counts.total, counts.total.sum()]
+    lines = [
+        ["cosmic rays", *map(int, total)],
+        ["without a flagged pixel", *map(int, missed)],
+        ["%", *(percent(v, 3) for v in _ratio(np.array(missed), np.array(total)))],
+    ]
+    intro = (
+        f"Cosmic rays of more than {LEAST:g} noises of the sky by their pixels above "
+        f"{evaluate.RECALL_ABOVE:g} e-, and those missed altogether, which pass for sources, "
+        "all detectors:\n\n"
+    )
+    return intro + table(["pixels", *size_names(), "**all**"], lines)
 
 
 def intensity_text(tallies: Mapping[str, Tally]) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 from crmend._cards import ModelCard
 from crmend_training import evaluate
 from crmend_training.evaluate_detection import StratumScores, Tally, largest_drop, pooled_tally
+from crmend_training.evaluate_events import LEAST
 from crmend_training.evaluate_lookalikes import CLASSES, NEW_HOT, ZooTally, pooled_zoo
 from crmend_training.measured import COST, DETECTION, MENDING, PAPER, Figure
 from crmend_training.mending_science import OURS
@@ -28,7 +29,7 @@ PEER = "5×5 median"
 
 
 def of_stratum(folder: str, scores: StratumScores) -> list[Figure]:
-    """Return recall, precision, calibration, falls and star cores of a folder of frames."""
+    """Return recall, precision, calibration, falls, events and star cores of frames."""
     figures = []
     for quality, tallies in scores.ours.items():
         frames = sum(tally.frames for tally in tallies.values())
@@ -58,6 +59,8 @@ def _stratum_figures(tallies: Mapping[str, Tally]) -> list[tuple[str, str, str]]
         ("ece", "expected calibration error, the largest of a detector", f"{error:.4f}"),
         ("falls", "largest fall of recall where charge grows above 20 e-, in points",
          f"{100 * falls[worst]:.2f} (detector {worst}; above 1 on {several} of {len(falls)})"),
+        ("events", f"cosmic rays of more than {LEAST:g} noises without any flagged pixel",
+         _of(every.events.missed, every.events.total)),
         ("cores", "unsaturated stars of any magnitude, core flagged without a CR there; "
          "those without any CR in the flagged group; those above their band's limit",
          f"{_of(every.wrong_stars, every.stars)}; {int(every.lone_stars.sum())}; "
