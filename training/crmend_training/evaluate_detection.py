@@ -24,7 +24,7 @@ import crmend
 from crmend.exposure import Exposure, read_exposure
 from crmend.models import Model
 from crmend_training import calibrate, datasets, evaluate
-from crmend_training.evaluate_events import EventCounts, sky_noise
+from crmend_training.evaluate_events import EventCounts, sky_error
 from crmend_training.evaluate_lookalikes import MAGNITUDES, load_detector, star_cores
 from crmend_training.simulate import BANDS, DETECTOR_BANDS
 
@@ -170,7 +170,7 @@ class Tally:
         self.scores.append(evaluate.mask_scores(found.cr_mask, scene.cr, scene.ignore))
         self._add_missed(scene, found.cr_mask)
         self._add_intensities(scene, found.cr_mask)
-        self.events.add(found.cr_mask, scene.cr, scene.ignore, sky_noise(scene.exposure))
+        self.events.add(found.cr_mask, scene.cr, scene.ignore, sky_error(scene.exposure))
         if scene.catalog is not None:
             saturated = scene.exposure.saturated
             counts = star_cores(scene.catalog, found.cr_mask, scene.cr, saturated, scene.limit)

@@ -16,8 +16,8 @@ SIZES = (1, 2, 4, 7)
 """Smallest numbers of pixels above `evaluate.RECALL_ABOVE` of each bin of cosmic rays."""
 
 LEAST = 15.0
-"""Cosmic rays of less charge than so many of the frame's noises are left out: of those hardly
-any passes for a source of five connected pixels."""
+"""Cosmic rays of less charge than so many of the frame's noises are left out; assumed, about
+what a source of five connected pixels at 3 noises each holds."""
 
 _EIGHT = np.ones((3, 3), dtype=bool)
 
@@ -62,7 +62,7 @@ class EventCounts:
         mask, cr, ignore : (ny, nx) arrays
             True = flagged; truth [e-/px]; True = takes no part.
         noise : float
-            Of the frame's sky [e-], see `sky_noise`.
+            Of the frame's sky [e-], see `sky_error`.
         """
         labels, count = ndimage.label(cr > evaluate.RECALL_ABOVE, _EIGHT)
         touched = labels > 0
@@ -71,7 +71,7 @@ class EventCounts:
             np.bincount(where, values, minlength=count + 1)
             for values in (None, cr[touched], ignore[touched], mask[touched])
         )
-        kept = (size > 0) & (charge > LEAST * noise) & (out == 0)
+        kept = (charge > LEAST * noise) & (out == 0)
         for counts, chosen in ((self.total, kept), (self.missed, kept & (hit == 0))):
             bins = np.digitize(size[chosen], SIZES) - 1
             counts += np.bincount(bins, minlength=len(SIZES))
@@ -81,7 +81,7 @@ class EventCounts:
         return EventCounts(self.total + other.total, self.missed + other.missed)
 
 
-def sky_noise(exposure: Exposure) -> float:
+def sky_error(exposure: Exposure) -> float:
     """Return the error of a sky pixel [e-]: the median of the error plane; NaN without one."""
     if exposure.error is None or exposure.electrons_per_unit is None:
         return float("nan")

@@ -142,12 +142,11 @@ def missed_table(tally: Tally) -> str:
 
 def events_table(counts: EventCounts) -> str:
     """Return the cosmic rays by size, and those without a flagged pixel."""
-    missed = [*counts.missed, counts.missed.sum()]
-    total = [*counts.total, counts.total.sum()]
+    total, missed = (np.append(n, n.sum()) for n in (counts.total, counts.missed))
     lines = [
         ["cosmic rays", *map(int, total)],
         ["without a flagged pixel", *map(int, missed)],
-        ["%", *(percent(v, 3) for v in _ratio(np.array(missed), np.array(total)))],
+        ["%", *(percent(v, 3) for v in _ratio(missed, total))],
     ]
     intro = (
         f"Cosmic rays of more than {LEAST:g} noises of the sky by their pixels above "
