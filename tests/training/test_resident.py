@@ -222,3 +222,16 @@ def test_hot_pixels_are_single_and_no_cosmic_rays(tmp_path, resident):
     mean = 0.5 * (most - fewest) / np.log(most / fewest)
     assert hot.mean() == pytest.approx(mean, rel=0.25)
     assert hot.any(axis=(1, 2)).mean() == pytest.approx(0.25, abs=0.05)
+
+
+@pytest.mark.parametrize("resident", [True, False])
+@pytest.mark.parametrize("cr", [0.0, 50.0])
+def test_hot_pixels_that_stay_away_from_cosmic_rays(tmp_path, resident, cr):
+    folder = flat_set(tmp_path / "set", cr, cr)
+    batches = make(folder, frames=[0], hot=1.0, hot_alone=True, batch=64)
+    if not resident:
+        batches = train_detect.DetectBatches(folder, [0], batches.recipe)
+    image, mask, _ = batches.draw(np.random.default_rng(1))
+    assert bool(mask.any()) == bool(cr)
+    added = in_noise_units(image) - cr
+    assert (added > 0.1).any() == (not cr)

@@ -52,6 +52,9 @@ def test_a_training_is_neither_overwritten_nor_resumed_with_other_data(tiny, tmp
     path.write_text(TINY.replace("seed = 1", "seed = 2"))
     assert train("--resume") == 3
     assert "was trained with seed 1, now it is 2" in capsys.readouterr().err
+    path.write_text(TINY.replace("batch = 2", "batch = 4"))
+    assert train("--resume") == 3
+    assert "was trained with batch 2, now it is 4" in capsys.readouterr().err
     path.write_text(TINY)
     assert train("--resume", "--from", str(tmp_path / "run" / "final.pt")) == 3
     assert "did not start from the weights of --from" in capsys.readouterr().err

@@ -80,12 +80,12 @@ def read_checkpoint(path: Path, known: Sequence[str] = FINDERS + MENDERS) -> dic
     FileNotFoundError
         There is no such file.
     ValueError
-        It is no checkpoint, or one of another network.
+        It is no checkpoint, one of another network, or one of weights that are not finite.
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist; expected a checkpoint")
     try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=False)
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         check_config(state["config"], known)
         missing = {"state_dict", "info"} - set(state)
     except _NO_CHECKPOINT as error:
@@ -97,7 +97,52 @@ def read_checkpoint(path: Path, known: Sequence[str] = FINDERS + MENDERS) -> dic
         raise ValueError(f"{path}: {error}") from error
     if missing:
         raise ValueError(f"{path} lacks {', '.join(sorted(missing))}; expected a checkpoint")
+    if bad := _not_finite(state["state_dict"]):
+        raise ValueError(
+            f"{path}: {len(bad)} of {len(state['state_dict'])} weights are not finite, such as "
+            f"{bad[0]}; expected a network that says something"
+        )
     return state
+
+
+def _not_finite(weights: Mapping[str, torch.Tensor]) -> list[str]:
+    return [name for name, weight in weights.items() if not weight.isfinite().all()]
+
+
+def check_resumed(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Refuse to go on where data, settings or first weights are not those of a checkpoint.
+
+    Parameters
+    ----------
+    path : Path
+        The checkpoint, for messages.
+    before, now : mapping
+        What it says of its training, and what that of now says.
+
+    Raises
+    ------
+    ValueError
+        They differ in what a training must not change on its way.
+    """
+    for key in ("data_fingerprint", "seed"):
+        if key in now and now[key] != before.get(key):
+            raise ValueError(
+                f"{path} was trained with {key} {before.get(key)}, now it is {now[key]}; give "
+                "the data set and recipe of before, or another --out"
+            )
+    if "initial" in now and now["initial"] != before.get("initial"):
+        raise ValueError(
+            f"{path} did not start from the weights of --from; give those of before to go on, "
+            "or another --out"
+        )
+    earlier = before.get("settings", {})  # Checkpoints of before 2026-11-29 hold none.
+    for key, value in now.get("settings", {}).items():
+        if key in earlier and earlier[key] != value:
+            raise ValueError(
+                f"{path} was trained with {key} {earlier[key]}, now it is {value}; give the "
+                "recipe of before (steps, budget and rate may change), or another --out with "
+                "--from"
+            )
 
 
 def network_of(saved: Mapping[str, Any]) -> nn.Module:
@@ -121,7 +166,7 @@ def write_checkpoint(state: Mapping[str, Any], path: Path) -> None:
         A weight is not finite: such a network says nothing, and what `path` held stays.
     """
     weights = state.get("state_dict", {})
-    if bad := [name for name, weight in weights.items() if not weight.isfinite().all()]:
+    if bad := _not_finite(weights):
         raise ValueError(
             f"{len(bad)} of {len(weights)} weights for {path} are not finite, such as "
             f"{bad[0]}; the training ran away, and nothing is written: lower the rate in the "

@@ -82,8 +82,9 @@ def _train(options: argparse.Namespace) -> None:
     )
     if not stage.startswith("fine_"):
         info = train(paths, settings, schedule).record
-        # Whole family trees, which stand in the checkpoint.
-        told = {key: info[key] for key in info if key not in ("initial", "teachers")}
+        # Whole family trees, and the recipe again, which stand in the checkpoint.
+        left = ("initial", "teachers", "settings")
+        told = {key: info[key] for key in info if key not in left}
         print(json.dumps(told, indent=1))
         return
     detectors = _training.detectors_of(paths.folder)

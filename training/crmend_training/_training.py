@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from crmend_training import datasets
-from crmend_training._checkpoints import read_checkpoint, write_checkpoint
+from crmend_training._checkpoints import check_resumed, read_checkpoint, write_checkpoint
 from crmend_training._machine import device_for_training, fast_bfloat16
 from crmend_training._memory import keep_memory
 from crmend_training.networks import build
@@ -130,28 +131,13 @@ def start(
                 f"{resume} holds final weights and nothing to go on from; start from them with "
                 "--from, in another --out"
             )
-        _check_resumed(resume, state["info"], run.info)
+        check_resumed(resume, state["info"], run.info)
         run.info = state["info"] | run.info
         network.load_state_dict(state["state_dict"])
         optimiser.load_state_dict(state["optimiser"])
         run.rng.bit_generator.state = state["rng"]
         run.step, run.elapsed, run.history = state["step"], state["elapsed"], state["history"]
     return run
-
-
-def _check_resumed(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Refuse to go on where data, seed or first weights are not those of the checkpoint."""
-    for key in ("data_fingerprint", "seed"):
-        if key in now and now[key] != before.get(key):
-            raise ValueError(
-                f"{path} was trained with {key} {before.get(key)}, now it is {now[key]}; give "
-                "the data set and recipe of before, or another --out"
-            )
-    if "initial" in now and now["initial"] != before.get("initial"):
-        raise ValueError(
-            f"{path} did not start from the weights of --from; give those of before to go on, "
-            "or another --out"
-        )
 
 
 def _load_matching(network: nn.Module, weights: dict[str, Tensor]) -> None:
@@ -219,6 +205,12 @@ def detectors_of(folder: Path) -> list[str]:
     return sorted({match[1] for match in found if match})
 
 
+def _settings_of(recipe: Any) -> dict[str, Any]:
+    """Return what decides what a network learns, but for what is checked by itself."""
+    free = ("config", "seed", "resident")
+    return {k: v for k, v in dataclasses.asdict(recipe).items() if k not in free}
+
+
 def start_on(paths: Paths, recipe: Any, batches: Callable[..., Any]) -> tuple[Run, Any, Any]:
     """Start a run on a data set; return it with its training and its held-out batches.
 
@@ -242,7 +234,11 @@ def start_on(paths: Paths, recipe: Any, batches: Callable[..., Any]) -> tuple[Ru
     run = start(
         recipe.config,
         recipe.seed,
-        {"data_fingerprint": info["fingerprint"], "seed": recipe.seed}
+        {
+            "data_fingerprint": info["fingerprint"],
+            "seed": recipe.seed,
+            "settings": _settings_of(recipe),
+        }
         | ({"recipe": paths.recipe} if paths.recipe else {}),
         paths.out / "checkpoint.pt" if paths.resume else None,
         paths.initial,

@@ -100,7 +100,10 @@ class ResidentBatches:
         if recipe.lines:
             image, mask = self._with_lines(image, mask, row, column)
         if self.hot is not None:
-            image = image + self._windows(self.hot, recipe.hot, row, column)
+            added = self._windows(self.hot, recipe.hot, row, column)
+            if recipe.hot_alone:
+                added = torch.where(mask.any(dim=(1, 2), keepdim=True), 0.0, added)
+            image = image + added
         noise = self._log_uniform(recipe.noise_range, count)
         offset = (recipe.offset * (2.0 * self._uniform(count) - 1.0))[:, None, None]
         image = torch.asinh((image - offset) / noise / _normalise.SOFTENING)

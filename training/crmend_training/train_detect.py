@@ -83,6 +83,9 @@ class DetectRecipe:
     hot : float
         Share of the crops to which single hot pixels are added that no flag names and that are
         no cosmic rays (`augmentation.hot_pixels`).
+    hot_alone : bool
+        Only to crops that hold no cosmic ray: beside others one pixel may be one, too, and
+        which it is cannot be seen.
     resident : bool or None
         Keep the set where the network is and draw the crops there (`resident`); None = on a
         GPU.
@@ -108,6 +111,7 @@ class DetectRecipe:
     straight: float = 0.0
     lines: float = 0.0
     hot: float = 0.0
+    hot_alone: bool = False
     resident: bool | None = None
 
     def __post_init__(self) -> None:
@@ -198,7 +202,7 @@ class DetectBatches:
             image, mask = augmentation.with_sharp_events(image, mask, kind, label, rng)
         if rng.random() < recipe.lines:
             image, mask = augmentation.with_line(image, mask, rng)
-        if rng.random() < recipe.hot:
+        if rng.random() < recipe.hot and not (recipe.hot_alone and mask.any()):
             image = image + augmentation.hot_pixels(rng, image.shape)
         image = detect_input((turn(image) - offset) / noise)
         return image, turn(mask), turn(ignore)
