@@ -76,7 +76,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--teacher-frames", type=positive_count, default=1, help="per detector")
     parser.add_argument("--quality", nargs="+", choices=list(QUALITY_KINDS),
                         default=list(QUALITY_KINDS))  # fmt: skip
-    parser.add_argument("--zoo-seeds", type=int, default=4, help="zoos per detector")
+    parser.add_argument("--zoo-seeds", type=int, default=12, help="zoos per detector")
     parser.add_argument("--real", type=existing_folder, help="folder of real exposures")
     parser.add_argument("--instruments", nargs="+", choices=[i.name for i in INSTRUMENTS],
                         help="of the real exposures (default: all)")  # fmt: skip
