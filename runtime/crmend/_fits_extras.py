@@ -26,7 +26,7 @@ def append_extras(path: Path, extras: Iterable[Extra], written: set[tuple[str, i
         File to append to.
     extras : iterable of Extra
     written : set of (str, int)
-        EXTNAME and EXTVER of what the file holds; no two HDUs may share them.
+        EXTNAME and EXTVER of what the file holds; no HDU of another file may share them.
 
     Raises
     ------
@@ -38,15 +38,18 @@ def append_extras(path: Path, extras: Iterable[Extra], written: set[tuple[str, i
     CrmendWarning
         If one cannot be carried.
     """
-    taken = set(written)
+    # Where each came from; one file may have an EXTNAME and EXTVER twice.
+    taken: dict[tuple[str, int], Path | None] = dict.fromkeys(written)
     carried: dict[Path, list[Extra]] = {}
     left = []
     for extra in extras:
         key = (extra.name, extra.version)
-        if extra.index == 0 or key in taken or not extra.path.is_file():
+        free = taken.get(key, extra.path) == extra.path
+        if extra.index == 0 or not free or not extra.path.is_file():
             left.append(extra)
             continue
-        taken |= {key} if extra.name else set()
+        if extra.name:
+            taken[key] = extra.path
         carried.setdefault(extra.path, []).append(extra)
     with path.open("ab") as out:
         for source, wanted in carried.items():
@@ -56,7 +59,7 @@ def append_extras(path: Path, extras: Iterable[Extra], written: set[tuple[str, i
         names = ", ".join(f"{extra.path.name} {extra.label}" for extra in left)
         warnings.warn(
             f"not carried over to the output: {names}; only extensions of an input that is "
-            "still there can be, under names that no plane of the output has",
+            "still there can be, under names that no plane and no other input has",
             CrmendWarning,
             stacklevel=4,
         )

@@ -167,6 +167,16 @@ def test_two_files_into_one(tmp_path, level1, image):
     np.testing.assert_array_equal(fits.getdata(tmp_path / "out.fits", "MAP"), image)
 
 
+@untrained
+def test_hdus_of_one_name(tmp_path, level1, image):
+    again = [named(image * n, "MAP") for n in (2, 3, 4)]
+    chips = [named(image, "SCI", n) for n in (1, 2)]
+    path = level1([("", hdu) for hdu in (*chips, *again)])
+    exposures = [read_exposure(path, instrument="generic", extver=n) for n in (1, 2)]
+    write_exposures(tmp_path / "out.fits", [(exposure, None) for exposure in exposures])
+    assert raw_hdus(tmp_path / "out.fits")[2:] == raw_hdus(path)[2:]
+
+
 @pytest.mark.parametrize("names", [("CAT", "SCI", "MAP"), ("SCI", "MAP"), ("SCI",)])
 def test_an_input_that_changed_meanwhile_is_refused(tmp_path, level1, image, names):
     exposure = read_exposure(level1([("SCI", image), ("MAP", image * 2), ("CAT", image * 3)]))
