@@ -290,8 +290,9 @@ def detect_into(
     """
     if excluded.all():
         raise InvalidInputError(
-            f"no pixel of the image is valid: all {image.size} are NaN, infinite, bad or "
-            "saturated. Check the file, its flag plane and its saturation level."
+            f"no pixel of the image is valid: all {image.size} are NaN, infinite, bad, "
+            "saturated or of infinite error (weight 0). Check the file, its flag plane, errors "
+            "and saturation level, or leave a plane out (--plane error=none, weight=none)."
         )
     check_callable(progress, "progress")
     warn_of_pixels(image, excluded)

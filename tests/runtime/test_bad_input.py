@@ -131,6 +131,17 @@ def test_every_pixel_flagged_bad(fails, level1, noisy):
     fails(3, "no pixel of the image is valid", "clean", frame, *TINY)
 
 
+def test_weights_that_are_all_zero_are_named(crmend_cli, level1):
+    sky = np.random.default_rng(5).normal(100.0, 3.0, (64, 64)).astype(np.float32)
+    frame = level1([("SCI", sky), ("WHT", np.zeros_like(sky))])
+    words = ("clean", frame, "--instrument", "generic", *TINY)
+    done = crmend_cli(*words)
+    assert done.code == 3
+    assert "or of infinite error (weight 0)" in done.err
+    assert "weight=none" in done.err
+    assert crmend_cli(*words, "--plane", "weight=none").code == 0
+
+
 def test_patches_of_nan_and_infinity_stay_and_are_no_cosmic_rays(crmend_cli, noisy, tmp_path):
     frame = noisy()
     with fits.open(frame, mode="update") as hdus:
