@@ -81,9 +81,19 @@ def warn_of_digits(scale: Scale) -> None:
     Warns
     -----
     CrmendWarning
-        One digit is taken for the noise, see `crmend._normalise.measure_scale`; or the level
-        is so high that float32 rounds by more than the noise.
+        One digit is taken for the noise, see `crmend._normalise.measure_scale`; the level is so
+        high that float32 rounds by more than the noise; or there is none to be measured.
     """
+    if scale.guessed:
+        warnings.warn(
+            "the image has no noise that could be measured, since most neighbours are equal: "
+            f"{scale.noise:g}, a millionth of its level, is taken for it, and what is found "
+            "means little; subtract a level that float32 rounds the noise away from first, as "
+            "float64",
+            CrmendWarning,
+            stacklevel=4,
+        )
+        return
     digit = float(np.spacing(np.float32(abs(scale.background))))
     if digit > scale.noise:
         warnings.warn(

@@ -153,6 +153,16 @@ def test_a_level_that_float32_rounds_by_more_than_the_noise():
     crmend.detect(image + 1e7, model="generic")  # rounded to 1, a quarter of the noise
 
 
+@pytest.mark.parametrize("level", [1e11, 0.0])
+def test_noise_that_is_lost_or_was_never_there(level):
+    """float32 rounds to 8192 at 1e11; a simulation may have no noise at all."""
+    image = sky().astype(np.float64) + level if level else np.full(SHAPE, 7.0)
+    image[20, 20:24] += 1e6
+    with pytest.warns(CrmendWarning, match="no noise that could be measured") as said:
+        crmend.detect(image, model="generic", views=1)
+    assert len(said) == 1
+
+
 # --- neighbours that alternate ----------------------------------------------------------
 
 
