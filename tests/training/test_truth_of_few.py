@@ -59,6 +59,14 @@ def test_what_no_other_exposure_shows_is_unsure(field):
     assert first.unsure[40:].mean() < 0.1
 
 
+def test_an_exposure_that_is_there_twice_is_refused(field):
+    """Each would hide the other's cosmic rays: the truth would say that there are none."""
+    first, second, _ = field[0]
+    first[5, 5] = np.nan
+    with pytest.raises(InvalidInputError, match="exposures 1 and 3 of 3 hold the same values"):
+        compare_exposures([first, second, first.copy()])
+
+
 @pytest.mark.parametrize(
     ("second", "told"),
     [

@@ -109,8 +109,8 @@ def compare_exposures(
     Raises
     ------
     InvalidInputError
-        Fewer than three exposures, shapes that differ or are smaller than the kernel, or one
-        without a usable pixel, or of one value alone.
+        Fewer than three exposures, shapes that differ or are smaller than the kernel, one
+        without a usable pixel, or of one value alone, or one that is there twice.
     """
     settings = settings or MultiExposureSettings()
     bad = [~np.isfinite(image) for image in images]
@@ -166,6 +166,13 @@ def _check_exposures(
                 f"{which} holds the value {usable[0]:g} alone; expected an image of the sky: "
                 "leave it out"
             )
+        for earlier, other in enumerate(images[: number - 1], 1):
+            if np.array_equal(image, other, equal_nan=True):
+                raise InvalidInputError(
+                    f"exposures {earlier} and {number} of {len(images)} hold the same values, "
+                    "and each would hide the other's cosmic rays; expected different ones: "
+                    "leave one out"
+                )
 
 
 def _flattened(
