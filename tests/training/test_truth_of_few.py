@@ -59,6 +59,25 @@ def test_what_no_other_exposure_shows_is_unsure(field):
     assert first.unsure[40:].mean() < 0.1
 
 
+def test_a_cosmic_ray_of_the_only_other_exposure_leaves_no_ring(rng, paint_tracks):
+    """Above row 60 the third has no pixel: what the second shows there is convolved alone."""
+    y, x = np.mgrid[:200, :220]
+    light = np.full(y.shape, 80.0)
+    for sy, sx, flux in zip(
+        *rng.uniform(5, 195, (2, 25)), 10 ** rng.uniform(2.5, 4.2, 25), strict=True
+    ):
+        light += flux * np.exp(-((y - sy) ** 2 + (x - sx) ** 2) / (2 * 1.4**2))
+    truths = [paint_tracks(rng, light.shape, 40)[0] for _ in range(3)]
+    images = [rng.poisson(light) + rng.normal(0, 5, y.shape) + truth for truth in truths]
+    images[2][:60] = np.nan
+    found = compare_exposures(
+        [image.astype(np.float32) for image in images], settings=MultiExposureSettings(gain=1.0)
+    )
+    for one, truth in zip(found[:2], truths, strict=False):
+        assert not one.mask[:57][truth[:57] == 0].any()
+        assert one.mask[:57][truth[:57] > 60].mean() > 0.5
+
+
 def test_an_exposure_that_is_there_twice_is_refused(field):
     """Each would hide the other's cosmic rays: the truth would say that there are none."""
     first, second, _ = field[0]

@@ -234,7 +234,8 @@ def _against_others(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_]]:
     """Return the residual of exposure k against the others, its noise, and where it has none.
 
-    It has none where it is bad, or all others are or do not reach.
+    It has none where it is bad, or all others are or do not reach, and around a cosmic ray of
+    the only other one that does: the kernel makes a ring of it.
     """
     moved = []
     for j in range(len(flat)):
@@ -246,13 +247,17 @@ def _against_others(
         scale = _flux_ratio(flat[k], image, 5.0 * noise[k])
         moved.append(np.where(hole > 0.01, np.nan, scale * image).astype(np.float32))
     stack = np.stack(moved)
-    empty = ~np.isfinite(stack).any(axis=0)
+    reaching = np.isfinite(stack).sum(axis=0)
+    empty = reaching == 0
     stack[:, empty] = 0.0
     reference = _typical(stack, noise[k])
     bad_here = bad[k] | empty
     model = _matched(flat[k], reference, bad_here, settings.kernel, noise[k])
     residual = np.where(bad_here, 0.0, flat[k] - model).astype(np.float32)
-    return residual, _noise_of(residual, model, noise[k], bad_here, settings), bad_here
+    sigma = _noise_of(residual, model, noise[k], bad_here, settings)
+    hit = (reaching == 1) & (residual < -settings.seed * sigma)
+    ring = ndimage.maximum_filter(hit, settings.kernel)
+    return residual, sigma, bad_here | ring
 
 
 def _typical(stack: NDArray[np.float32], noise: float) -> NDArray[np.float32]:
