@@ -25,6 +25,7 @@ import crmend
 from crmend._cli_options import positive_count
 from crmend.errors import CrmendWarning
 from crmend_training import deepcr_import
+from crmend_training._results import make_folder
 from crmend_training._script import run as run_script
 from crmend_training.deepcr_import import HALO, PACK, Published
 
@@ -85,7 +86,7 @@ def main() -> None:
     options = _options()
     published = deepcr_import.load_published(options.name)
     model = f"{PACK}/{deepcr_import.pack_name(published.name)}"
-    options.out.mkdir(parents=True, exist_ok=True)
+    make_folder(options.out)
     rows = []
     for path in options.frames:
         frame = _read(path, options, published)

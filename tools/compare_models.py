@@ -19,6 +19,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from crmend_training import _cli_masked, compare_models
+from crmend_training._results import make_folder
 from crmend_training._script import existing_folder
 from crmend_training._script import run as run_script
 from crmend_training.compare_figures import draw_events
@@ -30,7 +31,7 @@ def main() -> None:
     """Score every model on every set of exposures."""
     options = parse()
     out = Path(options.out)
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     rows = []
     for number, (name, frames) in enumerate(sets(options)):
         found = {model: compare_models.probabilities(frames, model) for model in options.models}

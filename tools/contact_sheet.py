@@ -26,6 +26,7 @@ import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
 
+from crmend_training._results import make_folder
 from crmend_training._script import existing_folder
 from crmend_training._script import run as run_script
 from crmend_training.simulate import (
@@ -120,7 +121,7 @@ def main() -> None:
     parser.add_argument("--data", type=existing_folder, help="folder of real exposures")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    options.out.mkdir(parents=True, exist_ok=True)
+    make_folder(options.out)
     draw_detectors(options.out / "detectors.png", options.seed)
     if options.data is not None:
         draw_real(options.data, options.out)

@@ -18,6 +18,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from crmend._cli_options import positive_count
+from crmend_training._results import make_folder
 from crmend_training._script import run as run_script
 from crmend_training.datasets import read_image
 from crmend_training.simulate.cosmic_rays import SUBPIXEL, Slab, draw_cosmic_rays
@@ -72,7 +73,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path(), help="folder")
     options = parser.parse_args()
-    options.out.mkdir(parents=True, exist_ok=True)
+    make_folder(options.out)
     if options.truth:
         results = {"files": Sample("files", map(read_image, options.truth))}
     else:

@@ -25,6 +25,7 @@ from crmend._cli_options import positive_count
 from crmend_training import datasets, measured, measured_figures
 from crmend_training import evaluate_figures as figures
 from crmend_training import evaluate_report as report
+from crmend_training._results import make_folder
 from crmend_training._script import existing_folder
 from crmend_training._script import run as run_script
 from crmend_training.evaluate_detection import (
@@ -43,7 +44,7 @@ SECTIONS = ("frames", "zoo", "stars", "real")
 def main() -> None:
     """Score what was asked for and write the report."""
     options = parse()
-    options.out.mkdir(parents=True, exist_ok=True)
+    make_folder(options.out)
     started = time.time()
     parts, result, shown = ["# Detection\n"], {}, []
     if {"frames", "stars"} & set(options.only):

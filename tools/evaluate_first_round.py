@@ -26,6 +26,7 @@ from tqdm import tqdm
 import crmend
 from crmend._cli_options import positive_count
 from crmend_training import datasets, evaluate, measured, measured_figures, peers_hits
+from crmend_training._results import make_folder
 from crmend_training._script import run as run_script
 from crmend_training.mending_bound import hole_bound, optics_of
 from crmend_training.mending_frames import HitFrame, read_frame
@@ -48,7 +49,7 @@ def main() -> None:
         "--rounds", type=positive_count, default=4, help="times that each frame is hit"
     )
     options = parser.parse_args()
-    options.out.mkdir(parents=True, exist_ok=True)
+    make_folder(options.out)
     started = time.time()
     pairs = datasets.find_pairs(options.frames)
     settings, detection, mending, text = {}, [], [], ""

@@ -40,6 +40,7 @@ from crmend_training import (
     mending_sheet,
     mending_summary,
 )
+from crmend_training._results import make_folder
 from crmend_training._script import run as run_script
 
 SECTIONS = ("science", "frames", "sigma", "sky", "policy", "speed")
@@ -52,7 +53,7 @@ SKY_PEERS = ("3×3 median", "5×5 median", "7×7 median", "biharmonic", "maskfil
 def main() -> None:
     """Measure what was asked for; write and print the report."""
     options = parse()
-    options.out.mkdir(parents=True, exist_ok=True)
+    make_folder(options.out)
     started = time.time()
     fills, missing = classical_fills.load_fills(options.peers)
     result: dict[str, Any] = {

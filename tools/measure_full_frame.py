@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 import crmend
-from crmend_training import _script, measured, measured_figures
+from crmend_training import _results, _script, measured, measured_figures
 
 
 def main() -> int:
@@ -33,6 +33,8 @@ def main() -> int:
     parser.add_argument("--out", type=Path, help="folder for what README shows (measured.csv)")
     options = parser.parse_args()
     before = sha256(options.frame)
+    if options.out is not None:
+        _results.make_folder(options.out)
     with tempfile.TemporaryDirectory() as folder:
         out = options.keep or Path(folder) / "corrected.fits"
         started = time.perf_counter()

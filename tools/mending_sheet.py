@@ -18,12 +18,18 @@ from tqdm import tqdm
 
 from crmend._cli_options import positive_count
 from crmend_training import classical_fills, datasets, mending_frames, mending_sheet
+from crmend_training._results import refuse_unwritable
 from crmend_training._script import run as run_script
+
+_PICTURES = (".png", ".jpg", ".jpeg")
 
 
 def main() -> None:
     """Mend the frames, choose, draw."""
     options = parse()
+    if options.out.suffix.lower() not in _PICTURES:
+        raise ValueError(f"--out {options.out}: expected a name that ends in .png or .jpg")
+    refuse_unwritable(options.out)
     rng = np.random.default_rng(options.seed)
     pairs = datasets.few_of(datasets.find_pairs(options.frames), options.most)
     fills, missing = classical_fills.load_fills([mending_sheet.MEDIAN])

@@ -24,6 +24,7 @@ from tqdm import tqdm
 
 from crmend._cli_options import positive_count
 from crmend_training import closure
+from crmend_training._results import make_folder
 from crmend_training._script import run as run_script
 from crmend_training.closure import Estimate
 from crmend_training.simulate import BANDS, DETECTOR_BANDS, SimulationConfig, simulate_exposure
@@ -66,7 +67,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path(), help="folder")
     options = parser.parse_args()
-    options.out.mkdir(parents=True, exist_ok=True)
+    make_folder(options.out)
     results = {}
     for detector in tqdm(_detectors(options.detectors), desc="closure", disable=None):
         config = SimulationConfig(

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from crmend._cli_options import positive_count
 from crmend_training import simulate
 from crmend_training._processes import workers
-from crmend_training._results import add_overwrite, refuse_existing
+from crmend_training._results import add_overwrite, refuse_existing, refuse_unwritable
 from crmend_training.recipe import Recipe, load_recipe
 from crmend_training.simulate import LAWS, SimulationConfig
 
@@ -168,8 +168,12 @@ def _simulate(options: argparse.Namespace) -> None:
     else:
         configs = [_single_config(options)]
     jobs = [_Job(c, Path(options.out), keep_clean, options.resume) for c in configs]
-    for job in jobs if not options.resume else ():
-        refuse_existing(job.folder / simulate.file_name(job.config, "SCI", 1), options)
+    for job in jobs:
+        level1 = job.folder / simulate.file_name(job.config, "SCI", 1)
+        if not options.resume:
+            refuse_existing(level1, options)
+        elif not level1.exists():
+            refuse_unwritable(level1)
     alone = len(jobs) == 1
     if alone:
         # A bar of one frame says nothing until it is done: that of its galaxies does.

@@ -8,7 +8,7 @@ import json
 import shutil
 from pathlib import Path
 
-from crmend_training._results import add_overwrite, refuse_existing
+from crmend_training._results import add_overwrite, refuse_existing, refuse_unwritable
 from crmend_training.recipe import STAGES, load_recipe
 
 
@@ -70,6 +70,7 @@ def _train(options: argparse.Namespace) -> None:
         raise ValueError(f"--detectors is for the stage fine_{options.kind}, not for {stage}")
     if not options.resume:
         _refuse_finished(out)
+    refuse_unwritable(out / "checkpoint.pt")
     train = {"detect": train_detect.train, "inpaint": train_inpaint.train}[options.kind]
     settings, schedule = recipe.settings(stage), recipe.schedule(stage, options.budget)
     paths = _training.Paths(

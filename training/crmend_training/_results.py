@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,7 +25,7 @@ def refuse_existing(path: Path, options: argparse.Namespace) -> None:
     Raises
     ------
     OutputError
-        It exists, or is a folder.
+        It exists, is a folder, or cannot be written (`refuse_unwritable`).
     """
     if path.is_dir():
         raise OutputError(f"{path} is a folder, expected the name of a file; add one")
@@ -33,6 +34,30 @@ def refuse_existing(path: Path, options: argparse.Namespace) -> None:
         raise OutputError(
             f"{path} exists; choose another --out{other}, or {_OVERWRITE} to replace it"
         )
+    refuse_unwritable(path)
+
+
+def refuse_unwritable(path: Path) -> None:
+    """Refuse a result for which there is no folder, nor can one be made; as cheap.
+
+    Raises
+    ------
+    OutputError
+        A file stands where a folder should, or the folder is read-only.
+    """
+    folder = next(place for place in path.absolute().parents if place.exists())
+    if not folder.is_dir():
+        raise OutputError(f"{path} cannot be written: {folder} is a file; choose another --out")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise OutputError(
+            f"{path} cannot be written: {folder} is read-only; choose another --out"
+        )
+
+
+def make_folder(path: Path) -> None:
+    """Make the folder of a report, or refuse it as `refuse_unwritable` does."""
+    refuse_unwritable(path / "report.md")
+    path.mkdir(parents=True, exist_ok=True)
 
 
 @contextmanager
