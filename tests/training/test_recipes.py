@@ -81,6 +81,11 @@ def test_no_two_recipes_share_a_seed(name):
         ("frames = 1\nshape", "frame = 1\nshape", "dataset.generic has unknown keys frame;"),
         ('laws = ["paper", "physical"]', 'laws = "paper"', "laws is 'paper'; expected a list"),
         ("shape = [512, 512]", "shape = [512]", "shape is .512.; expected a list, its 2"),
+        (
+            "detectors = [8, 12]",
+            "detectors = [8, 8]",
+            "detectors are .8, 8.; expected each once",
+        ),
         ("[fast]", "[fats]", "unknown sections fats; expected some of simulate, dataset"),
         ("[dataset.zoo]", "[dataset.zo]", "unknown sections dataset.zo; expected some of"),
         ("crop = 64", "crop = ", "Invalid value"),

@@ -39,6 +39,11 @@ class SimulateSection:
                 f"frames_per_detector is {self.frames_per_detector}, fields {self.fields}, "
                 f"laws {self.laws}, detectors {self.detectors}; expected one or more of each"
             )
+        if len(set(self.detectors)) < len(self.detectors):
+            raise ValueError(
+                f"detectors are {list(self.detectors)}; expected each once: frames of a name "
+                "would replace each other"
+            )
 
 
 @dataclass(frozen=True)
