@@ -82,7 +82,8 @@ def main() -> None:
 def load(pair: datasets.Pair) -> tuple[crmend.Exposure, NDArray, NDArray]:
     """Return (exposure, CR truth [e-], ignored pixels) of one pair."""
     exposure = crmend.read_exposure(pair.level1)
-    return exposure, datasets.read_image(pair.truth), exposure.invalid | exposure.saturated
+    cr = datasets.read_truth(pair, exposure.image.shape)
+    return exposure, cr, exposure.invalid | exposure.saturated
 
 
 def tune_astroscrappy(pairs: list[datasets.Pair]) -> dict[str, float]:

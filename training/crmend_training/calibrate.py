@@ -118,9 +118,8 @@ def read_frames(pairs: Sequence[datasets.Pair]) -> Iterator[ValidationFrame]:
         exposure = read_exposure(pair.level1)
         image = np.where(exposure.invalid, np.float32(np.nan), exposure.image)
         ignore = exposure.invalid | exposure.saturated
-        yield ValidationFrame(
-            f"{pair.detector:02d}", image, datasets.read_image(pair.truth), ignore
-        )
+        cr = datasets.read_truth(pair, image.shape)
+        yield ValidationFrame(f"{pair.detector:02d}", image, cr, ignore)
 
 
 def generic_frames(

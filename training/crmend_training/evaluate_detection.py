@@ -85,7 +85,7 @@ class Scene:
 def read_scene(pair: datasets.Pair) -> Scene:
     """Read a pair and its catalogue."""
     exposure = read_exposure(pair.level1)
-    cr = datasets.read_image(pair.truth)
+    cr = datasets.read_truth(pair, exposure.image.shape)
     catalog = None if pair.catalog is None else Table.read(pair.catalog)
     ignore = exposure.invalid | exposure.saturated
     limit = BANDS[DETECTOR_BANDS[pair.detector]].limit

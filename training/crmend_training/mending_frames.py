@@ -19,7 +19,7 @@ from scipy.spatial import cKDTree
 import crmend
 from crmend._normalise import measure_scale
 from crmend_training.classical_fills import Fill, fill_groups, groups_near, prepared
-from crmend_training.datasets import LABEL_THRESHOLD, Pair, read_image
+from crmend_training.datasets import LABEL_THRESHOLD, Pair, read_clean, read_truth
 from crmend_training.evaluate import hit_sources
 from crmend_training.evaluate_mending import (
     APERTURE,
@@ -102,7 +102,7 @@ def read_frame(pair: Pair) -> HitFrame:
             "simulate with --keep-clean"
         )
     exposure = crmend.read_exposure(pair.level1)
-    clean = read_image(pair.clean)
+    clean = read_clean(pair, exposure.image.shape)
     excluded = exposure.invalid | exposure.saturated
     unusable = excluded | ~np.isfinite(clean)
     smooth = sep.Background(np.where(unusable, 0.0, clean).astype(np.float32), mask=unusable)
@@ -112,7 +112,7 @@ def read_frame(pair: Pair) -> HitFrame:
         detector=str(exposure.detector),
         image=exposure.image,
         clean=clean,
-        truth=read_image(pair.truth),
+        truth=read_truth(pair, exposure.image.shape),
         error=exposure.error,
         invalid=exposure.invalid,
         saturated=exposure.saturated,

@@ -99,7 +99,7 @@ def read_pair(pair: datasets.Pair, size: int | None = None) -> BenchFrame:
     electrons = float(exposure.electrons_per_unit or 1.0)
     image = np.ascontiguousarray(exposure.image[window] * np.float32(electrons))
     invalid, saturated = exposure.invalid[window], exposure.saturated[window]
-    cr = datasets.read_image(pair.truth)[window]
+    cr = datasets.read_truth(pair, exposure.image.shape)[window]
     hit = None
     if pair.clean is not None and pair.catalog is not None:
         hit = _cut(read_frame(pair), window)

@@ -44,7 +44,9 @@ from crmend_training.datasets.frames import (
     load_frame,
     make_frame,
     read_any,
+    read_clean,
     read_image,
+    read_truth,
     zoo_frame,
 )
 from crmend_training.datasets.inpainting import (
@@ -88,7 +90,9 @@ __all__ = [
     "make_frame",
     "prefetch",
     "read_any",
+    "read_clean",
     "read_image",
+    "read_truth",
     "source_cutouts",
     "split_frames",
     "stem_of",

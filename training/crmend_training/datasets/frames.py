@@ -183,6 +183,44 @@ def read_image(path: Path) -> NDArray[np.float32]:
     raise ValueError(f"{path} holds no 2-D image")
 
 
+def read_truth(pair: Pair, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Return the CR truth of a pair [e-/px], of the shape of its Level 1 image.
+
+    Raises
+    ------
+    ValueError
+        It has another shape, or is not finite everywhere.
+    """
+    truth = _read_alike(pair.truth, shape)
+    if unknown := truth.size - int(np.isfinite(truth).sum()):
+        raise ValueError(
+            f"{pair.truth} is NaN or infinite at {unknown} of {truth.size} pixels; expected "
+            "charges in e-, 0 where there is no cosmic ray"
+        )
+    return truth
+
+
+def read_clean(pair: Pair, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Return the CR-free twin of a pair that has one, of the shape of its Level 1 image.
+
+    Raises
+    ------
+    ValueError
+        It has another shape.
+    """
+    assert pair.clean is not None
+    return _read_alike(pair.clean, shape)
+
+
+def _read_alike(path: Path, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    image = read_image(path)
+    if image.shape != shape:
+        raise ValueError(
+            f"{path} has shape {image.shape}, its Level 1 image {shape}; expected the same"
+        )
+    return image
+
+
 def read_any(path: Path, gain: float | None = None, extver: int = 1) -> Exposure:
     """Read an exposure of any instrument, without a word on whether a network suits it.
 
@@ -205,21 +243,17 @@ def load_frame(pair: Pair) -> Frame:
     Raises
     ------
     ValueError
-        Image and truth differ in shape.
+        Image, truth and twin differ in shape, or truth is not finite.
     """
     exposure = read_exposure(pair.level1)
-    cr = read_image(pair.truth)
-    if cr.shape != exposure.image.shape:
-        raise ValueError(
-            f"{pair.truth} has shape {cr.shape}, its Level 1 image {exposure.image.shape}"
-        )
+    cr = read_truth(pair, exposure.image.shape)
     frame = make_frame(
         exposure.image,
         exposure.invalid,
         exposure.saturated,
         cr,
         pair.name,
-        None if pair.clean is None else read_image(pair.clean),
+        None if pair.clean is None else read_clean(pair, exposure.image.shape),
     )
     return replace(frame, place=place_of(exposure.header, exposure.image.shape))
 

@@ -24,7 +24,7 @@ from crmend import _normalise
 from crmend.errors import CrmendWarning, InvalidInputError
 from crmend.exposure import read_exposure
 from crmend_training._processes import workers
-from crmend_training.datasets.frames import Pair, make_frame, read_image
+from crmend_training.datasets.frames import Pair, make_frame, read_clean, read_truth
 from crmend_training.datasets.inpainting import CUTOUT, frame_psf
 from crmend_training.datasets.science_files import (
     INDEX,
@@ -234,7 +234,8 @@ def _read_one(
 ) -> tuple[list[ScienceSource], list[CosmicRayClip], str]:
     """Return one exposure's nearest source to each magnitude, some of its CRs, its band."""
     exposure = read_exposure(pair.level1)
-    clean, truth = read_image(pair.clean), read_image(pair.truth)
+    shape = exposure.image.shape
+    clean, truth = read_clean(pair, shape), read_truth(pair, shape)
     ignore = exposure.invalid | exposure.saturated
     scale = _normalise.measure_scale(clean, ignore)
     common: dict[str, Any] = {
