@@ -1,6 +1,7 @@
 """Compact detection sets: their error, their size, their splits and their batches."""
 
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ pytest.importorskip("torch")
 
 from crmend._background import Surface
 from crmend.cutouts import plan_cutouts
+from crmend.errors import OutputError
 from crmend.sources import SourceCatalog
 from crmend_training import datasets
 from crmend_training.datasets import compact, inpainting
@@ -150,3 +152,14 @@ def test_cutouts_at_the_edge_are_those_of_the_runtime(rng):
         (batch,) = plan.batches(frame.image, cr, np.zeros_like(cr), background, 1)
         np.testing.assert_array_equal(batch.image[0], cutout.image)
     assert len(datasets.source_cutouts(frame)) == 2
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_a_full_disk_is_told_with_the_file_that_it_holds_up(tmp_path):
+    folder = tmp_path / "set"
+    (folder / "detect").mkdir(parents=True)
+    (folder / "detect" / "image.draft").symlink_to("/dev/full")
+    frames = [frame_of(np.ones((64, 64)))]
+    with pytest.raises(OutputError, match=r"image\.npy cannot be written: No space left"):
+        datasets.build_detection_set(frames, folder, stamp=64)
+    assert not folder.exists()

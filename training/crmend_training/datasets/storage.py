@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crmend import _normalise
+from crmend.errors import OutputError
 from crmend_training._results import whole_file
 from crmend_training.datasets import compact
 from crmend_training.datasets.fields import Place, group_fields
@@ -182,7 +183,8 @@ class _Column:
             self._open()
         if row.shape != self.shape:
             raise ValueError(f"{self.path} has rows of {self.shape}, got one of {row.shape}")
-        self.file.write(row.tobytes())  # type: ignore[union-attr]
+        with _named(self.path):
+            self.file.write(row.tobytes())  # type: ignore[union-attr]
         self.count += 1
 
     def close(self) -> None:
@@ -190,9 +192,10 @@ class _Column:
             self.shape = ()
             self._open()
         if self.file is not None:
-            self.file.seek(0)
-            self._header()
-            self.file.close()
+            with _named(self.path):
+                self.file.seek(0)
+                self._header()
+                self.file.close()
             self.file = None
 
     def keep(self) -> None:
@@ -230,6 +233,18 @@ class _Column:
             "shape": (self.count, *(self.shape or ())),
         }
         np.lib.format.write_array_header_1_0(self.file, header)
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Say which file cannot be written, which the system does not of one that is open."""
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(
+            f"{path} cannot be written: {error.strerror or error}; free some space, or choose "
+            "another --out"
+        ) from error
 
 
 def load_column(folder: Path, column: str) -> Any:
