@@ -8,10 +8,11 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
+
+from crmend_training.simulate._numba import njit
 
 
-@njit(cache=True, nogil=True)
+@njit
 def poisson_from_normal(expected, deviate):
     """Replace expected counts by Poisson counts, one normal deviate per pixel, in place.
 
@@ -53,7 +54,7 @@ def poisson_from_normal(expected, deviate):
                 expected[j, k] = max(0, count)
 
 
-@njit(cache=True, nogil=True)
+@njit
 def repel(light, strength, limit):
     """Move collected light out of bright pixels into fainter neighbours, in place.
 
@@ -88,7 +89,7 @@ def repel(light, strength, limit):
         below, here, above = here, above, below
 
 
-@njit(cache=True, nogil=True)
+@njit
 def bleed(charge, full_well):
     """Spill charge above the full well up and down its column, in place.
 
@@ -126,7 +127,7 @@ def bleed(charge, full_well):
                     carried -= taken
 
 
-@njit(cache=True, nogil=True)
+@njit
 def transfer(charge, filled, transfers, traps, kept):
     """Pass one charge packet by the traps on its way; return what arrives.
 
@@ -171,7 +172,7 @@ def transfer(charge, filled, transfers, traps, kept):
     return charge
 
 
-@njit(cache=True, nogil=True)
+@njit
 def trail_columns(charge, upwards, step, traps, kept):
     """Read a block of rows through its parallel traps, in place.
 
@@ -194,7 +195,7 @@ def trail_columns(charge, upwards, step, traps, kept):
             charge[j, k] = transfer(charge[j, k], filled[k], (i + 1) * step, traps, kept)
 
 
-@njit(cache=True, nogil=True)
+@njit
 def trail_rows(charge, step, traps, kept):
     """Read a block of columns through its serial traps, in place.
 

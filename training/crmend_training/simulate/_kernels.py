@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import math
 
-from numba import njit
+from crmend_training.simulate._numba import njit
 
 
-@njit(cache=True, nogil=True)
+@njit
 def add_stamps(image, library, which, x, y, flux, half):
     """Add sources from a library of pixel-convolved profiles, in place.
 
@@ -41,7 +41,7 @@ def add_stamps(image, library, which, x, y, flux, half):
                     image[j, k] += flux[i] * stamp[j - row + centre, k - column + centre]
 
 
-@njit(cache=True, nogil=True)
+@njit
 def add_wings(image, profile, which, shear, x, y, flux, inner, outer):
     """Add the far wings of bright stars outside their stamps, in place.
 

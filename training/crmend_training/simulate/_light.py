@@ -8,10 +8,11 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
+
+from crmend_training.simulate._numba import njit
 
 
-@njit(cache=True, nogil=True)
+@njit
 def add_spikes(image, x, y, flux, shape, inner, outer):
     """Add the diffraction spikes of bright stars outside their stamps, in place.
 
@@ -61,7 +62,7 @@ def add_spikes(image, x, y, flux, shape, inner, outer):
                         image[j, k] += flux[i] * peak * value
 
 
-@njit(cache=True, nogil=True)
+@njit
 def add_line(image, mark, start, direction, along, across, step, limit, bit):
     """Add a straight line with a profile across and a brightness along it, in place.
 
@@ -112,7 +113,7 @@ def add_line(image, mark, start, direction, along, across, step, limit, bit):
                 mark[j, k] |= bit
 
 
-@njit(cache=True, nogil=True)
+@njit
 def add_disc(image, mark, x, y, radius, hole, tilt, flux, limit, bit):
     """Add a defocused pupil: a disc or ring of even light, in place.
 
@@ -152,7 +153,7 @@ def add_disc(image, mark, x, y, radius, hole, tilt, flux, limit, bit):
                     mark[j, k] |= bit
 
 
-@njit(cache=True, nogil=True)
+@njit
 def _disk(u, v, q, shape):
     """Return the brightness of a disk with arms and dust, 1 in the centre without them.
 
@@ -181,7 +182,7 @@ def _disk(u, v, q, shape):
     return value
 
 
-@njit(cache=True, nogil=True)
+@njit
 def disk_flux(q, shape, n):
     """Return the integral of `_disk` over the sky, from an n × n grid of ±10 scales."""
     step_u, step_v = 20.0 * shape[0] / n, 20.0 * shape[0] * q / n
@@ -196,7 +197,7 @@ def disk_flux(q, shape, n):
     return total * step_u * step_v
 
 
-@njit(cache=True, nogil=True)
+@njit
 def add_disk(image, x, y, angle, q, shape, flux, reach):
     """Add a large disk with spiral arms and dust lanes, in place.
 
@@ -226,7 +227,7 @@ def add_disk(image, x, y, angle, q, shape, flux, reach):
             image[j, k] += flux * _disk(dx * c + dy * s, dy * c - dx * s, q, shape)
 
 
-@njit(cache=True, nogil=True)
+@njit
 def add_bulge(image, x, y, angle, q, profile, flux, reach):
     """Add an elliptical bulge from a table of its radial profile, in place.
 

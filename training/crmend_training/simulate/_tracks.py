@@ -10,7 +10,8 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
+
+from crmend_training.simulate._numba import njit
 
 BOOK = ("charge", "charge_x", "charge_y", "length", "angle", "kind")
 """Columns of an event's row: charge that reached the frame [e-], its sums weighted with x
@@ -72,7 +73,7 @@ class Medium(NamedTuple):
     far: float
 
 
-@njit(cache=True, nogil=True)
+@njit
 def deposit(charge, book, x, y, amount, sigma):
     """Add a Gaussian charge packet, integrated over pixels, in place.
 
@@ -115,7 +116,7 @@ def deposit(charge, book, x, y, amount, sigma):
                 book[2] += part * j
 
 
-@njit(cache=True, nogil=True)
+@njit
 def add_paper_events(rng, charge, book, lengths, energies, diffusion, on_grid, angles=None):
     """Add straight tracks of even charge, at random positions and angles.
 
@@ -159,7 +160,7 @@ def add_paper_events(rng, charge, book, lengths, energies, diffusion, on_grid, a
         book[i, 3], book[i, 4] = lengths[i], angle
 
 
-@njit(cache=True, nogil=True)
+@njit
 def add_particles(rng, charge, book, shares, medium):
     """Add particles of all kinds at random positions.
 
@@ -197,7 +198,7 @@ def add_particles(rng, charge, book, shares, medium):
             _heavy_ion(rng, charge, book[i], x, y, medium)
 
 
-@njit(cache=True, nogil=True)
+@njit
 def _packet(charge, book, x, y, depth, amount, medium):
     """Deposit the charge freed at one point of the slab, diffused by its depth."""
     part = min(max(depth / medium.thickness, 0.0), 1.0)
@@ -206,14 +207,14 @@ def _packet(charge, book, x, y, depth, amount, medium):
     deposit(charge, book, x / medium.pixel, y / medium.pixel, amount, math.sqrt(variance))
 
 
-@njit(cache=True, nogil=True)
+@njit
 def moyal(rng):
     """Return a number of the standard Moyal law (most probable value 0)."""
     normal = rng.standard_normal()
     return -math.log(max(normal * normal, 1e-30))
 
 
-@njit(cache=True, nogil=True)
+@njit
 def _direction(rng, medium):
     """Return the cosine of the incidence angle and the azimuth of an isotropic flux."""
     while True:
@@ -224,7 +225,7 @@ def _direction(rng, medium):
             return cosine, 2.0 * math.pi * rng.random()
 
 
-@njit(cache=True, nogil=True)
+@njit
 def path_charge(rng, path, loss):
     """Return the charge freed along a path, delta rays of long range left out [e-].
 
@@ -241,7 +242,7 @@ def path_charge(rng, path, loss):
     return _MIP * loss * path * max(0.1, 1.0 + width * moyal(rng))
 
 
-@njit(cache=True, nogil=True)
+@njit
 def _crossing(rng, charge, book, x, y, medium):
     """Follow an energetic particle straight through, with straggling and delta rays."""
     cosine, azimuth = _direction(rng, medium)
@@ -270,7 +271,7 @@ def _crossing(rng, charge, book, x, y, medium):
             _delta(rng, charge, book, (px, py, depth), (ux, uy, cosine), medium)
 
 
-@njit(cache=True, nogil=True)
+@njit
 def _delta(rng, charge, book, point, way, medium):
     """Knock out an electron: p(T) ∝ 1 / T², and the harder the more forward."""
     energy = _DELTA_START / (1.0 - rng.random() * (1.0 - _DELTA_START / _DELTA_END))
@@ -288,7 +289,7 @@ def _delta(rng, charge, book, point, way, medium):
     book[5] = 1.0
 
 
-@njit(cache=True, nogil=True)
+@njit
 def stopping_power(energy):
     """Return the energy loss of an electron in silicon [keV/µm] at an energy [keV].
 
@@ -297,7 +298,7 @@ def stopping_power(energy):
     return min(9.0, 0.95 * (energy / 50.0) ** -0.75 + 0.25)
 
 
-@njit(cache=True, nogil=True)
+@njit
 def _electron(rng, charge, book, point, way, energy, medium):
     """Follow a slow electron: it curls up, and loses more the slower it gets.
 
@@ -334,7 +335,7 @@ def _electron(rng, charge, book, point, way, energy, medium):
     return x, y
 
 
-@njit(cache=True, nogil=True)
+@njit
 def _heavy_ion(rng, charge, book, x, y, medium):
     """Add the broad track of an ion: so much charge that it spreads by repulsion.
 
