@@ -30,6 +30,9 @@ from crmend_training.evaluate_real import INSTRUMENTS, RealFrame, read_instrumen
 def main() -> None:
     """Score every model on every set of exposures."""
     options = parse()
+    for model in options.models:
+        # One that is not there is told before anything is measured.
+        compare_models.limits_of(model)
     out = Path(options.out)
     make_folder(out)
     rows = []

@@ -41,6 +41,11 @@ TOOLS = Path(__file__).parents[2] / "tools"
         ("record_frames", ["nowhere.json"], "unrecognized arguments: nowhere.json"),
         (
             "compare_models",
+            ["E", "--masks", "M", "--models", "generic", "nosuch", "--out", "c"],
+            "there is no model pack 'nosuch'",
+        ),
+        (
+            "compare_models",
             ["E", "--masks", "M", "--models", "generic", "--out", "c"],
             "E is no folder; expected one with exposures or masks",
         ),
