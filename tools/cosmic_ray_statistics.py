@@ -100,6 +100,11 @@ class Sample:
             events.append(label_events(charge)[1])
             bright.append(label_events(charge, 20.0)[1])
         self.events, self.bright = np.concatenate(events), np.concatenate(bright)
+        if not len(self.bright):
+            raise ValueError(
+                f"{name}: no cosmic ray above 20 e- in {len(events)} frame(s); expected "
+                "charges in e-, such as the CR truth that `crmend-train simulate` writes"
+            )
         self.above_0 = np.mean([f.above_0 for f in fractions])
         self.above_1 = np.mean([f.above_1 for f in fractions])
         self.one_electron = np.mean([f.one_electron for f in fractions])

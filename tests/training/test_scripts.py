@@ -4,7 +4,9 @@ import runpy
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from astropy.io import fits
 
 pytest.importorskip("matplotlib")
 pytest.importorskip("torch")
@@ -36,6 +38,7 @@ TOOLS = Path(__file__).parents[2] / "tools"
         ("reproduce_paper", ["--out", "FILE"], "FILE/results: Not a directory; check the path"),
         ("reproduce_paper", ["--frames", "0"], "frames is 0; expected at least 1"),
         ("reproduce_paper", ["--detectors", "10"], "detectors are [10]; expected some of"),
+        ("cosmic_ray_statistics", ["--truth", "dark.fits"], "no cosmic ray above 20 e- in 1"),
         ("reproduce_paper", ["--recipe", "fine_tune"], "has no section [simulate]; expected"),
         ("reproduce_paper", ["--frames-folder", "."], "no Level 1 file"),
         ("record_frames", ["nowhere.json"], "unrecognized arguments: nowhere.json"),
@@ -56,6 +59,7 @@ def test_wrong_input_is_told_in_a_line(
 ):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "FILE").touch()
+    fits.writeto(tmp_path / "dark.fits", np.zeros((64, 64), np.float32))
     path = TOOLS / f"{script}.py"
     monkeypatch.setattr(sys, "argv", [str(path), *arguments])
     with pytest.raises(SystemExit) as ended:
