@@ -251,3 +251,26 @@ def test_final_weights_are_no_checkpoint_to_go_on_from(tiny, tmp_path, capsys):
     (run / "checkpoint.pt").write_bytes((run / "final.pt").read_bytes())
     assert tiny[1]("--resume") == 3
     assert "holds final weights and nothing to go on from" in capsys.readouterr().err
+
+
+class Danger:
+    """What runs code where a pickle is read as it stands."""
+
+    def __reduce__(self):
+        return exec, ("raise SystemExit('code of a checkpoint was run')",)
+
+
+def test_a_checkpoint_runs_no_code_and_holds_finite_weights(tiny, tmp_path, capsys):
+    path = tmp_path / "other.pt"
+    torch.save({"config": Danger()}, path)
+    assert tiny[1]("--from", str(path)) == 3
+    told = capsys.readouterr().err
+    assert "cannot be read as a checkpoint (it is not only numbers and text)" in told
+    assert "weights_only" not in told
+    state = _training.start({"architecture": "deepcr", "hidden": 4}, 1, {}, None)
+    _training.save(state, path, final=True)
+    content = torch.load(path, weights_only=True)
+    next(iter(content["state_dict"].values())).fill_(float("nan"))
+    torch.save(content, path)
+    assert tiny[1]("--from", str(path)) == 3
+    assert "weights are not finite, such as" in capsys.readouterr().err

@@ -89,8 +89,11 @@ def read_checkpoint(path: Path, known: Sequence[str] = FINDERS + MENDERS) -> dic
         check_config(state["config"], known)
         missing = {"state_dict", "info"} - set(state)
     except _NO_CHECKPOINT as error:
+        # Of what is more than numbers and text torch says how to run it all the same.
+        refused = isinstance(error, pickle.UnpicklingError)
+        why = "it is not only numbers and text" if refused else error
         raise ValueError(
-            f"{path} cannot be read as a checkpoint ({error}); expected what "
+            f"{path} cannot be read as a checkpoint ({why}); expected what "
             "a training writes, such as final.pt"
         ) from error
     except ValueError as error:
