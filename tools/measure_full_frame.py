@@ -32,9 +32,9 @@ def main() -> int:
     parser.add_argument("--quality", choices=["reference", "fast"], help="of detection")
     parser.add_argument("--out", type=Path, help="folder for what README shows (measured.csv)")
     options = parser.parse_args()
-    before = sha256(options.frame)
     if options.out is not None:
         _results.make_folder(options.out)
+    before = sha256(options.frame)
     with tempfile.TemporaryDirectory() as folder:
         out = options.keep or Path(folder) / "corrected.fits"
         started = time.perf_counter()

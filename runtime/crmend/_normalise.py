@@ -87,13 +87,14 @@ def measure_scale(image: NDArray[np.float32], invalid: NDArray[np.bool_]) -> Sca
     measured, digit = _measured_noise(values, differences), _coarse_digit(values, differences)
     # What differs by one digit says nothing: in units of less, the networks flag it.
     noise = max(measured, digit)
-    guessed = not noise > 0.0 and np.unique(values).size > 1
-    if not noise > 0.0:
+    guessed = not noise > 0.0
+    if guessed:
         # A constant image has no noise: any positive number gives all-zero input.
         noise = max(abs(float(np.median(values))) if values.size else 0.0, 1e-30) * 1e-6
     noise = _round_digits(noise)
     quantum = noise * _QUANTUM
     background = np.round(_clipped_median(values, noise) / quantum) * quantum
+    guessed = guessed and np.unique(values).size > 1
     return Scale(float(background), noise, digit=digit > measured, guessed=guessed)
 
 
