@@ -242,8 +242,10 @@ def _flagged_peaks(
         flagged = np.flatnonzero(cr_mask)
         flagged = flagged[to_noise_units(image.flat[flagged], scale) > LEAST_PEAK]
         # The middle itself may be free already.
-        near = [flagged + step for step in (-nx, -1, 0, 1, nx)]
-        y, x = np.divmod(np.unique(np.concatenate(near)), nx)
+        near = np.concatenate([flagged + step for step in (-nx, -1, 0, 1, nx)])
+        # These are sorted runs, merged in a moment; `unique` hashes a frame's for seconds.
+        near.sort(kind="stable")
+        y, x = np.divmod(near[np.diff(near, prepend=near[:1] - 1) > 0], nx)
         inside = (y > CORE) & (y < ny - 1 - CORE) & (x > CORE) & (x < nx - 1 - CORE)
         y, x = y[inside], x[inside]
         peak, up, left, right, down = (
