@@ -5,6 +5,7 @@ Once the PSF is known from all stars of an image, the rest of a star says what i
 be: a pixel far above is a cosmic ray, unless its neighbours say that it is another star; a
 flagged pixel that is as it should be is none.  So is a group of flagged pixels that is a star
 and nothing else: a network takes a star without wings for a heavy ion, but stars are alike.
+Lines of the detector leave the mask before (`_streaks`).
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from crmend._star_judge import (
     photons_of,
     square,
 )
+from crmend._streaks import free_streaks
 from crmend.sources import BAND_ROWS, SourceCatalog, find_sources
 
 FREED = (-4.0, 1.0)
@@ -94,7 +96,7 @@ def check_star_cores(
     image : (ny, nx) float32 array
         Native and C-contiguous.  It is written to meanwhile, and in the end as it was.
     cr_mask : (ny, nx) bool array
-        True = cosmic ray; changed in the cores of stars.
+        True = cosmic ray; changed in the cores of stars, and parts of lines leave it.
     invalid, excluded : (ny, nx) bool arrays
         As in `crmend.detect.detect_into`.
     sources : SourceCatalog or None
@@ -113,6 +115,7 @@ def check_star_cores(
         halo, or too many do not look like it.
     """
     scale = measure_scale(image, excluded | cr_mask)
+    free_streaks(image, cr_mask, excluded, scale.noise)
     known = sources
     with _filled(image, cr_mask, excluded, scale):
         if sources is None:

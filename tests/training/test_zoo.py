@@ -8,8 +8,9 @@ from scipy.ndimage import label
 
 pytest.importorskip("galsim")
 
-from crmend import read_exposure
+from crmend import detect, read_exposure
 from crmend.errors import InvalidInputError
+from crmend_training.evaluate_lookalikes import excluded_pixels
 from crmend_training.simulate.detector import BAD, HOT, SATURATED, WARM
 from crmend_training.zoo import (
     CLASSES,
@@ -168,3 +169,11 @@ def test_another_seed_gives_another_zoo(zoo):
     other = make_zoo(seed=1)
     assert not np.array_equal(other.exposure.image, zoo.exposure.image)
     assert np.array_equal(other.mask("star core"), zoo.mask("star core"))
+
+
+def test_the_end_of_a_streak_is_not_flagged():
+    zoo = make_zoo(12, 6)
+    invalid, saturated = excluded_pixels(zoo)
+    image = zoo.exposure.image
+    found = detect(image, detector=12, invalid=invalid, saturated=saturated)
+    assert np.count_nonzero(found.cr_mask & zoo.mask("row streak")) == 0
