@@ -142,13 +142,15 @@ def _is_free(
     first: int,
     end: int,
 ) -> bool:
-    """Tell whether pixels of a line lie in the frame, neither flagged nor excluded."""
+    """Tell whether pixels of a line lie in the frame, unflagged, and most are measured."""
     ny, nx = cr_mask.shape
+    unknown = 0
     for k in range(first, end):
         v, u = y + k * dy, x + k * dx
-        if not (0 <= v < ny and 0 <= u < nx) or cr_mask[v, u] or excluded[v, u]:
+        if not (0 <= v < ny and 0 <= u < nx) or cr_mask[v, u]:
             return False
-    return True
+        unknown += excluded[v, u]
+    return 2 * unknown < end - first
 
 
 @njit
