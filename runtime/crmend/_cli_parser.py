@@ -45,6 +45,7 @@ exit codes:
 environment:
   CRMEND_MODELS  folders with more model packs, searched first (separated as in PATH)
   CRMEND_CACHE   folder for compiled code (default: ~/.cache/crmend), or off
+  NUMBA_NUM_THREADS must be a whole number >= 1 where it is set, else exit code 3
 
 Results go to stdout, messages to stderr. --json prints one JSON object, on success or
 failure, and nothing else on stdout.

@@ -23,9 +23,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numba
-from numba.core import compiler, serialize
-from numba.core.caching import NullCache
+from crmend._environment import check_numba_threads
+
+check_numba_threads()
+
+import numba  # noqa: E402
+from numba.core import compiler, serialize  # noqa: E402
+from numba.core.caching import NullCache  # noqa: E402
 
 _F = TypeVar("_F", bound=Callable[..., object])
 
