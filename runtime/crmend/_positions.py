@@ -62,15 +62,30 @@ def positions_of(
 
 
 def numbers_in(table: Any, column: str) -> NDArray[np.float64] | None:
-    """Return a column, masked rows as NaN; None if it does not hold one number per row."""
+    """Return a column, masked and null (TNULL) rows as NaN; None if others hold no number."""
     try:
-        values = np.ma.asanyarray(table[column])
+        values = np.ma.array(table[column], mask=_nulls_of(table, column), keep_mask=True)
     except (TypeError, ValueError, LookupError):
         # Bytes that are no text or no number.
         return None
     if values.ndim != 1 or values.dtype.kind not in "iuf":
         return None
     return np.asarray(np.ma.filled(values.astype(np.float64), np.nan))
+
+
+def _nulls_of(table: Any, column: str) -> NDArray[np.bool_] | np.bool_:
+    """Return the rows of a FITS table that hold the TNULL of their column, True = no number.
+
+    TNULL counts before TSCAL and TZERO (FITS standard 4.0, section 7.3.2); it is a text in
+    ASCII tables (section 7.2.2), and means nothing for floats.
+    """
+    null = getattr(getattr(table, "columns", {column: None})[column], "null", None)
+    if null is None:
+        return np.ma.nomask
+    stored = table.view(np.ndarray)[column]
+    if stored.dtype.kind == "S":
+        return np.asarray(np.char.strip(stored) == str(null).strip().encode())
+    return np.asarray(stored == null) if stored.dtype.kind in "iu" else np.ma.nomask
 
 
 def _degrees(table: Any, column: str, name: str) -> float:

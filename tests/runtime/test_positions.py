@@ -70,3 +70,45 @@ def test_tables_of_other_formats(tmp_path, form):
     Table({"x": [1.0], "y": [2.0]}).write(tmp_path / "a.cat", format=form)
     with pytest.raises(FileFormatError, match=r"is no FITS file, expected .*: convert it"):
         read_catalog(tmp_path / "a.cat")
+
+
+def write_with_nulls(path, kind):
+    """Write x of 3, nothing, 5 and FLUX_AUTO of nothing, 20, 30 in integer columns."""
+    numbers = {"x": [3, -9, 5], "y": [1, 2, 4], "FLUX_AUTO": [-9, 20, 30]}
+    more = {"format": "I6", "null": "-9", "ascii": True}
+    if kind != "ascii":
+        more = {"format": "I", "null": -9}
+    if kind == "unsigned":
+        numbers = {name: np.uint16(32768 + np.array(n)) for name, n in numbers.items()}
+        more["bzero"] = 32768
+    columns = [fits.Column(name=n, array=np.array(a), **more) for n, a in numbers.items()]
+    table = fits.TableHDU if kind == "ascii" else fits.BinTableHDU
+    table.from_columns(columns).writeto(path)
+    if kind == "scaled":
+        fits.setval(path, "TSCAL1", value=0.5, ext=1)
+        fits.setval(path, "TSCAL3", value=10.0, ext=1)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("kind", "x", "flux"),
+    [
+        ("plain", [3, 5], [np.nan, 30]),
+        ("ascii", [3, 5], [np.nan, 30]),
+        ("unsigned", [32771, 32773], [np.nan, 32798]),
+        ("scaled", [1.5, 2.5], [np.nan, 300]),
+    ],
+)
+def test_null_integers_are_no_numbers(tmp_path, kind, x, flux):
+    """A TNULL of -9 was a source at x = -9; FITS applies it before TSCAL and TZERO."""
+    catalog = read_catalog(write_with_nulls(tmp_path / "a.fits", kind))
+    np.testing.assert_array_equal(catalog.x, x)
+    np.testing.assert_array_equal(catalog.flux, flux)
+
+
+def test_masked_integers_of_tables_are_no_numbers(tmp_path):
+    table = Table({"x": [3, 4, 5], "y": [1, 2, 4]}, masked=True)
+    table["x"].mask = [False, True, False]
+    np.testing.assert_array_equal(as_catalog(table).x, [3, 5])
+    table.write(tmp_path / "a.fits")
+    np.testing.assert_array_equal(read_catalog(tmp_path / "a.fits").x, [3, 5])
