@@ -10,10 +10,11 @@ import numpy as np
 import sep
 from astropy.io import fits
 from astropy.table import Table
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from crmend._background import measure_background
 from crmend._fits import begins_as_fits, check_exists, checked_hdus, open_fits
+from crmend._inputs import check_count, check_image, check_mask, check_positive
 from crmend._normalise import measure_scale
 from crmend._positions import SKY, numbers_in, pair_of, positions_of
 from crmend.errors import FileFormatError, InvalidInputError, MissingFileError
@@ -80,9 +81,9 @@ CatalogLike: TypeAlias = SourceCatalog | Table | NDArray[Any] | str | Path
 
 
 def find_sources(
-    image: NDArray[np.float32],
+    image: ArrayLike,
     *,
-    invalid: NDArray[np.bool_] | None = None,
+    invalid: ArrayLike | None = None,
     noise: float | None = None,
     threshold: float = THRESHOLD,
     band_rows: int = BAND_ROWS,
@@ -96,28 +97,41 @@ def find_sources(
 
     Parameters
     ----------
-    image : (ny, nx) float32 array
-        In any linear unit, cosmic rays already replaced.
-    invalid : (ny, nx) bool array, optional
+    image : (ny, nx) array
+        In any linear unit, cosmic rays already replaced; real numbers, used as float32 and not
+        changed.
+    invalid : (ny, nx) array of bool or integer, optional
         True = ignore this pixel (bad, hot).  Pixels that are not finite always are.
     noise : float, optional
-        Standard deviation of the background, in the image's unit; measured if not given.
+        Standard deviation of the background, in the image's unit, above 0; measured if not
+        given.
     threshold : float
-        In units of `noise`.
+        In units of `noise`, above 0.
     band_rows : int
-        Rows searched at once; extra memory is about 10 bytes per pixel of the band and its
-        overlap (2 × 192 rows).
+        Rows searched at once, at least 1; extra memory is about 10 bytes per pixel of the band
+        and its overlap (2 × 192 rows).
 
     Returns
     -------
     SourceCatalog
         Empty if there is nothing, or nothing but invalid pixels.
+
+    Raises
+    ------
+    InvalidInputError
+        The image is not a plane of real numbers, `invalid` has another shape or holds other
+        than bool or integers, or a number is out of range.
     """
-    image = np.ascontiguousarray(image, dtype=np.float32)
+    image = check_image(image)
+    invalid = check_mask(invalid, image.shape, "invalid")
+    threshold = check_positive(threshold, "threshold")
+    band_rows = check_count(band_rows, "band_rows")
     if invalid is None:
         invalid = ~np.isfinite(image)
     if noise is None:
         noise = measure_scale(image, invalid | ~np.isfinite(image)).noise
+    else:
+        noise = check_positive(noise, "noise")
     background = measure_background(image, invalid)
     # About the noise, since sep has limits of its own for fluxes; a power of 2 rounds nothing.
     unit = np.exp2(np.floor(np.log2(noise)))

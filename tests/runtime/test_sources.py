@@ -69,6 +69,32 @@ def test_sources_whose_flux_overflows_are_none(field):
     assert np.isfinite([sources.x, sources.y]).all()
 
 
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"image": np.zeros(9)}, r"image has shape \(9,\); expected \(ny, nx\)"),
+        ({"image": np.zeros((9, 9), complex)}, "image has dtype complex128; expected real"),
+        ({"invalid": np.zeros((9, 8), bool)}, r"invalid has shape \(9, 8\) and the image"),
+        ({"invalid": np.zeros((9, 9))}, "invalid has dtype float64; expected bool"),
+        ({"noise": 0.0}, "noise is 0.0; expected a finite number above 0"),
+        ({"noise": np.nan}, "noise is nan; expected a finite number above 0"),
+        ({"threshold": -1.5}, "threshold is -1.5; expected a finite number above 0"),
+        ({"band_rows": 0}, "band_rows is 0; expected a whole number >= 1"),
+    ],
+)
+def test_arguments_of_no_use_are_named(wrong, message):
+    with pytest.raises(InvalidInputError, match=message):
+        find_sources(**({"image": np.zeros((9, 9), np.float32)} | wrong))
+
+
+def test_masks_of_integers_and_images_of_other_types_are_taken(field):
+    mask = np.zeros(field.shape, np.uint8)
+    mask[:, 120:] = 4
+    whole = np.rint(field).astype(">i4")
+    sources = find_sources(whole, invalid=mask)
+    np.testing.assert_allclose(sources.x, TRUE_X[[0, 1, 3]], atol=0.2)
+
+
 def test_small_spikes_are_no_sources(field):
     field[100, 20] = 5000.0
     field[160:163, 20:23] += 300.0
