@@ -54,6 +54,18 @@ def test_truth_of_another_shape_or_with_nan_is_named(pair, read):
         read(pair)
 
 
+@pytest.mark.parametrize("read", READERS)
+def test_truth_below_zero_is_named_but_for_rounding(pair, read):
+    """Noise or a sky in it made false cosmic rays, and hid true ones."""
+    sky = np.arange(9216).reshape(96, 96) % 9 == 0
+    _change(pair.truth, lambda data: np.where(sky, -0.5, data))
+    read(pair)
+    assert datasets.read_truth(pair, (96, 96)).min() == 0.0
+    _change(pair.truth, lambda data: np.where(sky, -7.5, data))
+    with pytest.raises(ValueError, match=r"_CRS_.*below zero at 1024 of 9216 .* to -7\.5; exp"):
+        read(pair)
+
+
 @pytest.mark.parametrize("read", READERS[:3])
 def test_a_twin_of_another_shape_is_named(pair, read):
     _change(pair.clean, lambda data: data[:60])

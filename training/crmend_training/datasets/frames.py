@@ -23,6 +23,10 @@ from crmend_training.datasets.fields import Place, place_of
 LABEL_THRESHOLD = 1.0
 """A pixel is a CR for training above this charge [e-] (paper, section 2.1)."""
 
+ROUNDING = 1.0
+"""CR truth down to minus this [e-] counts as 0: rounding, as convolutions and lossy compression
+leave it.  It is `LABEL_THRESHOLD`: what is off by more makes and hides cosmic rays."""
+
 MEASURED_SEED, MEASURED_EDGE = 4.0, 2.0
 """S/N from which a pixel is a CR where truth is measured, and where it touches such a one
 (assumed; what comparisons of exposures take is between 3 and 5, and 1 and 3)."""
@@ -184,12 +188,12 @@ def read_image(path: Path) -> NDArray[np.float32]:
 
 
 def read_truth(pair: Pair, shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """Return the CR truth of a pair [e-/px], of the shape of its Level 1 image.
+    """Return the CR truth of a pair [e-/px], 0 or more, of the shape of its Level 1 image.
 
     Raises
     ------
     ValueError
-        It has another shape, or is not finite everywhere.
+        It has another shape, is not finite everywhere, or below `-ROUNDING`.
     """
     truth = _read_alike(pair.truth, shape)
     if unknown := truth.size - int(np.isfinite(truth).sum()):
@@ -197,11 +201,19 @@ def read_truth(pair: Pair, shape: tuple[int, ...]) -> NDArray[np.float32]:
             f"{pair.truth} is NaN or infinite at {unknown} of {truth.size} pixels; expected "
             "charges in e-, 0 where there is no cosmic ray"
         )
-    return truth
+    if below := int((truth < -ROUNDING).sum()):
+        raise ValueError(
+            f"{pair.truth} is below zero at {below} of {truth.size} pixels, down to "
+            f"{truth.min():g}; expected charges in e-, 0 where there is no cosmic ray (down to "
+            f"{-ROUNDING:g} counts as 0): give what cosmic rays added, without noise and sky"
+        )
+    return np.maximum(truth, np.float32(0.0))
 
 
 def read_clean(pair: Pair, shape: tuple[int, ...]) -> NDArray[np.float32]:
     """Return the CR-free twin of a pair that has one, of the shape of its Level 1 image.
+
+    Its noise may well be below zero.
 
     Raises
     ------
@@ -243,7 +255,7 @@ def load_frame(pair: Pair) -> Frame:
     Raises
     ------
     ValueError
-        Image, truth and twin differ in shape, or truth is not finite.
+        Image, truth and twin differ in shape, or truth is no charge (`read_truth`).
     """
     exposure = read_exposure(pair.level1)
     cr = read_truth(pair, exposure.image.shape)
