@@ -75,6 +75,27 @@ def test_a_resumed_training_tells_its_own_steps(tiny, capsys):
     assert json.loads(capsys.readouterr().out)["steps"] == first + 2
 
 
+def test_a_complete_training_is_left_as_it_is(tiny, tmp_path, capsys):
+    """A rewritten file has another digest than the one that a calibration is bound to."""
+    _, train = tiny
+    assert train() == 0
+    out = tmp_path / "run"
+    before = {path: path.read_bytes() for path in out.iterdir()}
+    capsys.readouterr()
+    assert train("--resume") == 0
+    assert "final.pt is of a training that is complete (steps: 1)" in capsys.readouterr().out
+    assert {path: path.read_bytes() for path in out.iterdir()} == before
+    # One that was stopped between its last checkpoint and its end has none, or one of before.
+    state = torch.load(out / "final.pt", weights_only=True)
+    state["info"]["steps"] = 0
+    torch.save(state, out / "final.pt")
+    assert train("--resume") == 0
+    assert _checkpoints.read_checkpoint(out / "final.pt")["info"]["steps"] == 1
+    (out / "final.pt").unlink()
+    assert train("--resume") == 0
+    assert (out / "final.pt").is_file()
+
+
 def test_a_resumed_training_still_knows_where_it_began(tiny, tmp_path, capsys):
     _, train = tiny
     start = _training.start(

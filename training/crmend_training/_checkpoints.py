@@ -108,6 +108,18 @@ def read_checkpoint(path: Path, known: Sequence[str] = FINDERS + MENDERS) -> dic
     return state
 
 
+def final_at(step: int, path: Path) -> dict[str, Any] | None:
+    """Return the final checkpoint of a training if it is of this step; None = there is none.
+
+    Raises
+    ------
+    ValueError
+        As `read_checkpoint`.
+    """
+    final = read_checkpoint(path) if path.is_file() else None
+    return None if final is None or final["info"].get("steps") != step else final
+
+
 def _not_finite(weights: Mapping[str, torch.Tensor]) -> list[str]:
     return [name for name, weight in weights.items() if not weight.isfinite().all()]
 

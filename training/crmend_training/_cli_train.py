@@ -82,7 +82,14 @@ def _train(options: argparse.Namespace) -> None:
         recipe=recipe.name,
     )
     if not stage.startswith("fine_"):
-        info = train(paths, settings, schedule).record
+        run = train(paths, settings, schedule)
+        if run.complete:
+            print(
+                f"{out / 'final.pt'} is of a training that is complete (steps: {run.step}) and "
+                "stays as it is"
+            )
+            return
+        info = run.record
         # Whole family trees, and the recipe again, which stand in the checkpoint.
         left = ("initial", "teachers", "settings")
         told = {key: info[key] for key in info if key not in left}

@@ -18,7 +18,12 @@ import torch
 from torch import Tensor, nn
 
 from crmend_training import datasets
-from crmend_training._checkpoints import check_resumed, read_checkpoint, write_checkpoint
+from crmend_training._checkpoints import (
+    check_resumed,
+    final_at,
+    read_checkpoint,
+    write_checkpoint,
+)
 from crmend_training._machine import device_for_training, fast_bfloat16
 from crmend_training._memory import keep_memory
 from crmend_training.networks import build
@@ -65,7 +70,10 @@ class Schedule:
 
 @dataclass
 class Run:
-    """A training in flight: everything that a checkpoint holds."""
+    """A training in flight: everything that a checkpoint holds.
+
+    `complete` says that the training had ended before, so that nothing was written.
+    """
 
     network: nn.Module
     config: dict[str, Any]
@@ -75,6 +83,7 @@ class Run:
     step: int = 0
     elapsed: float = 0.0
     history: list[dict[str, float]] = field(default_factory=list)
+    complete: bool = False
 
     @property
     def device(self) -> torch.device:
@@ -327,8 +336,13 @@ def train(
     """Run the loop until steps or budget are used up; checkpoints go to ``folder``.
 
     `settle` may change the network after the last checkpoint; what it leaves is checked and
-    final.
+    final.  Of a resumed run that has used them up before, every file stays as it is.
     """
+    ended = run.history and schedule.progress(run.step, run.elapsed) == 1.0
+    if ended and (final := final_at(run.step, folder / "final.pt")):
+        run.network.load_state_dict(final["state_dict"])
+        run.info, run.complete = final["info"], True
+        return run
     keep_memory()
     clock = last_log = last_save = last_check = time.monotonic()
     losses: list[float] = []
