@@ -44,6 +44,22 @@ def test_masks_without_a_cosmic_ray_choose_no_threshold(folder, capsys):
     assert not (folder / "c.json").exists()
 
 
+@pytest.mark.parametrize("how", ["right", "mirrored", "shifted"])
+@pytest.mark.filterwarnings("default::crmend.errors.CrmendWarning")
+def test_masks_that_do_not_lie_on_cosmic_rays_choose_no_threshold(folder, rng, capsys, how):
+    """They gave a threshold of 0.02, whatever the network."""
+    for name in "abc":
+        hit = rng.random((64, 64)) < 0.01
+        marked = {"right": hit, "mirrored": hit[::-1], "shifted": np.roll(hit, 4, axis=1)}[how]
+        with fits.open(folder / f"{name}.fits", mode="update") as hdus:
+            hdus[0].data[hit] += 400.0
+            hdus["CRTRUTH"].data = marked.astype(np.uint8)
+    assert calibrate(folder) == (0 if how == "right" else 3)
+    assert (folder / "c.json").exists() == (how == "right")
+    told = "on 3 of the 3 frames that choose a threshold the truth marks groups of pixels"
+    assert (told in capsys.readouterr().err) == (how != "right")
+
+
 def test_a_set_whose_masks_hold_no_cosmic_ray_says_so(folder, capsys):
     assert dataset(folder) == 0
     assert "warning: no mask of the exposures in" in capsys.readouterr().err

@@ -66,6 +66,12 @@ def test_truth_below_zero_is_named_but_for_rounding(pair, read):
         read(pair)
 
 
+def test_truth_that_is_flipped_is_doubted(pair):
+    assert next(calibrate.read_frames([pair])).doubtful is None
+    _change(pair.truth, lambda data: data[::-1])
+    assert next(calibrate.read_frames([pair])).doubtful < 0.5
+
+
 @pytest.mark.parametrize("read", READERS[:3])
 def test_a_twin_of_another_shape_is_named(pair, read):
     _change(pair.clean, lambda data: data[:60])

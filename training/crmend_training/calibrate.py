@@ -17,6 +17,7 @@ from crmend.exposure import read_exposure
 from crmend_training import datasets, evaluate, networks, validate
 from crmend_training._checkpoints import Weights, load_network
 from crmend_training._results import whole_file
+from crmend_training.datasets.mask_places import LEAST_SHARE, doubtful_share
 
 TILE = 256
 
@@ -90,7 +91,7 @@ class _Counts:
 
     def __init__(self, frame: ValidationFrame, probability: NDArray[np.float32]) -> None:
         self.curve, self.groups = evaluate.CurveCounter(), evaluate.GroupCounter()
-        self.measured = frame.measured
+        self.measured, self.doubtful = frame.measured, frame.doubtful
         self.curve.add(probability, frame.cr, frame.ignore, frame.label)
         above = evaluate.recall_above(frame.label)
         self.groups.add(probability, frame.cr, frame.ignore, above)
@@ -101,7 +102,9 @@ class ValidationFrame:
     """A frame with its truth: (ny, nx) image (NaN where invalid), CR charge [e-], ignore.
 
     `label` is the charge above which a pixel counts as a CR for the network [e-]; `measured`
-    says that the truth is a comparison's, real or simulated, instead of all charge.
+    says that the truth is a comparison's, real or simulated, instead of all charge; `doubtful`
+    is the share of the truth's groups that stand out of the image, None = as many as should
+    (`datasets.mask_places`).
     """
 
     name: str
@@ -110,6 +113,7 @@ class ValidationFrame:
     ignore: NDArray[np.bool_]
     label: float = datasets.LABEL_THRESHOLD
     measured: bool = False
+    doubtful: float | None = None
 
 
 def read_frames(pairs: Sequence[datasets.Pair]) -> Iterator[ValidationFrame]:
@@ -119,7 +123,10 @@ def read_frames(pairs: Sequence[datasets.Pair]) -> Iterator[ValidationFrame]:
         image = np.where(exposure.invalid, np.float32(np.nan), exposure.image)
         ignore = exposure.invalid | exposure.saturated
         cr = datasets.read_truth(pair, image.shape)
-        yield ValidationFrame(f"{pair.detector:02d}", image, cr, ignore)
+        name = f"{pair.detector:02d}"
+        seen = datasets.make_frame(image, exposure.invalid, exposure.saturated, cr, name)
+        doubtful = doubtful_share(seen.image, (cr > datasets.LABEL_THRESHOLD) & ~ignore)
+        yield ValidationFrame(name, image, cr, ignore, doubtful=doubtful)
 
 
 def generic_frames(
@@ -152,7 +159,10 @@ def masked_frames(
     for one in found:
         frame = datasets.load_masked(one, reading)
         image = np.where(frame.invalid, np.float32(np.nan), frame.image)
-        yield ValidationFrame("generic", image, frame.cr, frame.ignore, frame.label, True)
+        doubtful = doubtful_share(frame.image, (frame.cr > 0.0) & ~frame.ignore)
+        yield ValidationFrame(
+            "generic", image, frame.cr, frame.ignore, frame.label, True, doubtful
+        )
 
 
 def operating_points(
@@ -172,7 +182,7 @@ def operating_points(
     Raises
     ------
     ValueError
-        The frames hold no cosmic ray.
+        The frames hold no cosmic ray, or the truth of most does not lie on them.
     """
     counters: dict[str, list[_Counts]] = {}
     runs: dict[Path, tuple[RunGraph, tuple[int, int]]] = {}
@@ -211,6 +221,7 @@ def _point(counters: Sequence[_Counts], choosing: Sequence[_Counts]) -> Operatin
             "enough on a pixel that takes part; expected some: look at the masks, or give "
             "other frames"
         )
+    _check_places(choosing)
     chosen = every.curve()
     threshold, recall = chosen.at_precision(PRECISION)
     balanced = best_f1(chosen)
@@ -231,6 +242,18 @@ def _point(counters: Sequence[_Counts], choosing: Sequence[_Counts]) -> Operatin
         threshold, round(float(recall), 5), round(float(precision), 5),
         round(evaluate.calibration_error(own), 6), len(counters), tuple(points), seed,
     )  # fmt: skip
+
+
+def _check_places(counters: Sequence[_Counts]) -> None:
+    """Refuse frames of which most have truth that does not stand out of the image."""
+    shares = [one.doubtful for one in counters if one.doubtful is not None]
+    if 2 * len(shares) > len(counters):
+        raise ValueError(
+            f"on {len(shares)} of the {len(counters)} frames that choose a threshold the truth "
+            f"marks groups of pixels of which {np.median(shares):.0%} stand out of the image; "
+            f"expected {LEAST_SHARE:.0%} or more: is it flipped, shifted, or of other "
+            "exposures? Give the truth of these, as they are oriented"
+        )
 
 
 def choose_seed(groups: evaluate.GroupCounter, threshold: float) -> float | None:
