@@ -70,10 +70,7 @@ class Schedule:
 
 @dataclass
 class Run:
-    """A training in flight: everything that a checkpoint holds.
-
-    `complete` says that the training had ended before, so that nothing was written.
-    """
+    """A training in flight: all that a checkpoint holds; `complete`: it had ended before."""
 
     network: nn.Module
     config: dict[str, Any]
