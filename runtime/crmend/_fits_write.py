@@ -315,7 +315,7 @@ def _check_place(path: Path, inputs: Iterable[Path], *, overwrite: bool) -> None
             f"the folder {path.parent} of the output {path.name} does not exist or is not a "
             "folder; make it first"
         )
-    if path.exists() and not path.is_file():
+    if _is_of_the_system(path) or (path.exists() and not path.is_file()):
         raise OutputError(
             f"the output {path} is a device, pipe or socket, expected a regular file or a new "
             "name; crmend renames a finished file into place: choose another name"
@@ -325,6 +325,15 @@ def _check_place(path: Path, inputs: Iterable[Path], *, overwrite: bool) -> None
             f"{path} exists; choose another name, or overwrite=True (--overwrite)"
         )
     check_folder(path)
+
+
+def _is_of_the_system(path: Path) -> bool:
+    """Return True for a name among the devices, such as /dev/stdout, which root could replace.
+
+    It looks like a regular file where it leads to one.
+    """
+    folder = path.parent.resolve()
+    return folder in (Path("/dev"), Path("/dev/fd")) or folder.is_relative_to("/proc")
 
 
 def _names_folder(name: str | Path) -> OutputError:

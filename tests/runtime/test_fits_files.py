@@ -6,6 +6,7 @@ import lzma
 import os
 import socket
 import zipfile
+from pathlib import Path
 
 import pytest
 
@@ -69,6 +70,13 @@ def test_special_files_are_not_replaced(level1, special):
             write_exposure(path, exposure)
         assert path.exists()
         assert not path.is_file()
+
+
+@pytest.mark.parametrize("name", ["/dev/crmend.fits", "/dev/fd/crmend.fits"])
+def test_nothing_is_written_among_the_devices(name):
+    # /dev/stdout is a link: where it leads to a file, root would put the result in its place.
+    with pytest.raises(OutputError, match="is a device, pipe or socket"):
+        check_output(Path(name))
 
 
 def test_special_files_are_not_read(special):
