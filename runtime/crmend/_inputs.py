@@ -188,7 +188,8 @@ def _array_of(values: ArrayLike, name: str) -> NDArray[Any]:
         return np.ma.MaskedArray(np.asarray(values.unmasked), np.asarray(values.mask))
     try:
         array = np.asanyarray(values)
-    except ValueError as error:  # rows of different lengths
+    # Rows of different lengths; or a table or tensor that does not become an array.
+    except (TypeError, ValueError, RuntimeError) as error:
         raise InvalidInputError(
             f"{name} is a {type(values).__name__} that is no array ({error}); expected "
             "(ny, nx) numbers, all rows of one length"

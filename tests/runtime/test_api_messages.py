@@ -39,3 +39,20 @@ def test_values_beyond_float32_may_fill_gaps():
     image = np.where(IMAGE > 12.0, 1e300, IMAGE)
     found = crmend.detect(image, model="generic")
     assert not found.cr_mask[image > 1e299].any()
+
+
+class Refusing:
+    """Becomes no array, as a data set of xarray (TypeError) and a tensor with a gradient."""
+
+    def __init__(self, error):
+        self.error = error
+
+    def __array__(self, dtype=None, copy=None):
+        raise self.error
+
+
+@pytest.mark.parametrize("kind", [TypeError, ValueError, RuntimeError])
+def test_what_refuses_to_become_an_array_is_named(kind):
+    expected = r"^image is a Refusing that is no array \(say detach\)"
+    with pytest.raises(InvalidInputError, match=expected):
+        crmend.clean(Refusing(kind("say detach")), model="generic")
