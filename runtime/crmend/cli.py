@@ -9,7 +9,7 @@ import os
 import sys
 import traceback
 
-from crmend._cli_output import CommandLineError, answer, say, short_warnings
+from crmend._cli_output import UNREAD, CommandLineError, answer, say, short_warnings
 from crmend._signals import Terminated, cause_of, hold, release, watched_signals
 from crmend.errors import (
     CrmendError,
@@ -131,7 +131,9 @@ def _fail(options: argparse.Namespace, error: BaseException) -> int:
     report = {"error": {"type": type(error).__name__, "message": line, "exit_code": code}}
     if options.many:
         report["input"] = options.frame
-    return answer(json.dumps(report) + "\n", code)
+    told = answer(json.dumps(report) + "\n", 0)
+    # Of several frames none follows where nobody reads; stderr has told of this one.
+    return told if options.many and told == UNREAD and code < told else code
 
 
 def _describe(error: BaseException) -> tuple[str, int]:

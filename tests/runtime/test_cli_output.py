@@ -67,6 +67,16 @@ def test_closed_pipe(crmend_cli, monkeypatch, closed_pipe, words):
     assert (done.code, done.err) == (141, "")
 
 
+def test_closed_pipe_ends_several_frames_at_one_that_fails(
+    crmend_cli, tmp_path, monkeypatch, closed_pipe
+):
+    monkeypatch.setattr(sys, "stdout", closed_pipe)
+    done = crmend_cli("clean", tmp_path / "a.fits", tmp_path / "b.fits", "--json")
+    assert done.code == 141
+    assert "a.fits does not exist" in done.err
+    assert "b.fits" not in done.err
+
+
 def test_closed_pipe_in_a_process_of_its_own():
     reader, writer = os.pipe()
     os.close(reader)
