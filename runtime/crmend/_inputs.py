@@ -204,12 +204,16 @@ def _array_of(values: ArrayLike, name: str) -> NDArray[Any]:
 
 def _check_range(array: NDArray[Any], pixels: NDArray[np.float32], name: str) -> None:
     """Raise where nothing but zeros is left of an array's finite values as float32."""
-    lost = np.isinf(pixels)
-    lost &= np.isfinite(array)
-    if lost.any() and not np.any(pixels, where=np.isfinite(pixels)):
+    kept = np.abs(pixels) >= np.finfo(np.float32).tiny
+    kept &= np.isfinite(pixels)
+    if kept.any():
+        return
+    # What a mask makes NaN is not lost.
+    lost = np.isfinite(array) & ~np.isnan(pixels) & (array != pixels)
+    if lost.any():
         raise InvalidInputError(
             f"{name} has values such as {array[lost][0]:g}, beyond the range of float32, in "
-            "which crmend works; expected less than 3.4e38: rescale it, to counts or "
+            "which crmend works; expected 1.2e-38 to 3.4e38, or 0: rescale it, to counts or "
             "electrons, say"
         )
 

@@ -27,12 +27,19 @@ def test_one_number_is_no_plane(number):
 
 
 @pytest.mark.parametrize("mask", [None, IMAGE > 12.0])
-def test_values_beyond_float32_are_named(mask):
-    image = IMAGE * 1e40
+@pytest.mark.parametrize(("unit", "power"), [(1e40, r"e\+4"), (1e-60, "e-5"), (1e-44, "e-4")])
+def test_values_beyond_float32_are_named(mask, unit, power):
+    image = IMAGE * unit
     image[0, 0], image[0, 1] = np.nan, 0.0
     image = image if mask is None else np.ma.array(image, mask=mask)
-    with pytest.raises(InvalidInputError, match=r"^image has values such as .*e\+4.*rescale"):
+    expected = rf"^image has values such as .*{power}.*rescale"
+    with pytest.raises(InvalidInputError, match=expected):
         crmend.clean(image, model="generic")
+
+
+def test_small_units_are_fine():
+    found, small = (crmend.detect(IMAGE * unit, model="generic") for unit in (1.0, 1e-35))
+    np.testing.assert_allclose(small.cr_probability, found.cr_probability, atol=1e-4)
 
 
 def test_values_beyond_float32_may_fill_gaps():
