@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from crmend._normalise import Scale, measure_scale, to_detect_input
+from crmend._normalise import BRIGHTEST, SOFTENING, Scale, measure_scale, to_detect_input
 from crmend.errors import InvalidInputError
 
 NAME = "deepcr-v1"
@@ -24,8 +24,7 @@ NAME = "deepcr-v1"
 
 _KEYS = {"scale", "standardise", "electrons"}
 _BLOCK_ROWS = 256
-# asinh of the largest float32 is 89.4: no finite input is changed, an overflow is.
-_ASINH_LIMIT = np.float32(90.0)
+_ASINH_LIMIT = np.float32(math.asinh(BRIGHTEST / SOFTENING))
 # Full wells are below 1e6 e-: only absurd pixels are clipped, before they overflow a network.
 _LINEAR_LIMIT = np.float32(1e8)
 

@@ -22,6 +22,10 @@ NAME = "asinh-noise-v2"
 SOFTENING = 3.0
 """Signal, in units of the noise, at which the detection input turns logarithmic."""
 
+BRIGHTEST = 3e4
+"""Detection sees no pixel farther from the background than this [noise]: a full well of 90,000
+e- read out with 3 e-, and what networks have learnt.  Beyond, they find nothing or too much."""
+
 _MAX_SAMPLES = 4_000_000
 _CLIP_SIGMA = 3.0
 # Standard deviation of a unit Gaussian truncated at ±3 sigma.
