@@ -81,13 +81,10 @@ def _find_parts(
                 right += 1
                 down[x] += 1
                 continue
-            if right >= LEAST and _goes_on(
-                image, cr_mask, excluded, noise, y, x - right, 0, 1, right
-            ):
+            row, column = (y, x - right, 0, 1), (y - down[x], x, 1, 0)
+            if right >= LEAST and _goes_on(image, cr_mask, excluded, noise, row, right):
                 parts.append((y, x - right, right, True))
-            if down[x] >= LEAST and _goes_on(
-                image, cr_mask, excluded, noise, y - down[x], x, 1, 0, down[x]
-            ):
+            if down[x] >= LEAST and _goes_on(image, cr_mask, excluded, noise, column, down[x]):
                 parts.append((y - down[x], x, down[x], False))
             right = down[x] = 0
     return parts
@@ -99,14 +96,12 @@ def _goes_on(
     cr_mask: NDArray[np.bool_],
     excluded: NDArray[np.bool_],
     noise: float,
-    y: int,
-    x: int,
-    dy: int,
-    dx: int,
+    line: tuple[int, int, int, int],
     length: int,
 ) -> bool:
-    """Tell whether a straight line of flagged pixels goes on where none is flagged."""
+    """Tell whether a line of flagged pixels, (y, x, dy, dx), goes on where none is flagged."""
     ny, nx = cr_mask.shape
+    y, x, dy, dx = line
     beside = 0
     for k in range(length):
         for far in (-2, 2):
@@ -115,7 +110,7 @@ def _goes_on(
                 beside += 1
     if beside > MOST_BESIDE * length:
         return False
-    own = _level(image, cr_mask, excluded, y, x, dy, dx, 0, length)
+    own = _level(image, cr_mask, excluded, line, 0, length)
     if not own > 0.0:
         return False
     least, most = max(SHARE * own, SIGMAS * noise / np.sqrt(AHEAD)), own / SHARE
@@ -123,8 +118,8 @@ def _goes_on(
     for start, step in ((length + 1, AHEAD), (-1 - AHEAD, -AHEAD)):
         halves = 0
         for half in (start, start + step):
-            if _is_free(cr_mask, excluded, y, x, dy, dx, half, half + AHEAD):
-                level = _level(image, cr_mask, excluded, y, x, dy, dx, half, half + AHEAD)
+            if _is_free(cr_mask, excluded, line, half, half + AHEAD):
+                level = _level(image, cr_mask, excluded, line, half, half + AHEAD)
                 halves += least <= level <= most
         if halves == 2:
             return True
@@ -135,15 +130,13 @@ def _goes_on(
 def _is_free(
     cr_mask: NDArray[np.bool_],
     excluded: NDArray[np.bool_],
-    y: int,
-    x: int,
-    dy: int,
-    dx: int,
+    line: tuple[int, int, int, int],
     first: int,
     end: int,
 ) -> bool:
     """Tell whether pixels of a line lie in the frame, unflagged, and most are measured."""
     ny, nx = cr_mask.shape
+    y, x, dy, dx = line
     unknown = 0
     for k in range(first, end):
         v, u = y + k * dy, x + k * dx
@@ -158,15 +151,13 @@ def _level(
     image: NDArray[np.float32],
     cr_mask: NDArray[np.bool_],
     excluded: NDArray[np.bool_],
-    y: int,
-    x: int,
-    dy: int,
-    dx: int,
+    line: tuple[int, int, int, int],
     first: int,
     end: int,
 ) -> float:
     """Return how far pixels of a line lie above those beside it, in the mean; NaN = unknown."""
     ny, nx = cr_mask.shape
+    y, x, dy, dx = line
     total, count, around, others = 0.0, 0, 0.0, 0
     for k in range(first, end):
         v, u = y + k * dy, x + k * dx
