@@ -36,7 +36,7 @@ def draw_intensities(ours: Mapping[str, Mapping[str, Tally]], path: Path) -> Non
     )  # fmt: skip
     centres = np.sqrt(np.array(INTENSITIES[1:]) * np.array(INTENSITIES[:-1]))
     for panel, name in zip(panels.flat, names, strict=False):
-        for quality, style in (("reference", "-"), ("fast", ":")):
+        for quality, style in (("reference", ":"), ("fast", "-")):
             if name in ours.get(quality, {}):
                 for shape in (None, *SHAPES):
                     recall = ours[quality][name].recall_by_intensity(shape)
