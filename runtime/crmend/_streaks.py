@@ -34,7 +34,7 @@ def free_streaks(
     cr_mask: NDArray[np.bool_],
     excluded: NDArray[np.bool_],
     noise: float,
-) -> int:
+) -> None:
     """Take parts of lines along rows and columns out of a mask, in place.
 
     Parameters
@@ -46,20 +46,12 @@ def free_streaks(
         True = no measurement, or saturated.
     noise : float
         Standard deviation of the image's sky.
-
-    Returns
-    -------
-    int
-        Pixels taken out.
     """
-    freed = 0
     for y, x, length, along_row in _find_parts(image, cr_mask, excluded, noise):
         before, after = max(y - 1, 0), max(x - 1, 0)
         rows = slice(before, y + 2 if along_row else y + length + 1)
         columns = slice(after, x + length + 1 if along_row else x + 2)
-        freed += int(np.count_nonzero(cr_mask[rows, columns]))
         cr_mask[rows, columns] = False
-    return freed
 
 
 @njit

@@ -18,13 +18,15 @@ def sky(seed: int = 0) -> np.ndarray:
 
 
 def free(image: np.ndarray, mask: np.ndarray, turned: bool, excluded: np.ndarray) -> int:
-    """Free a frame's streaks, or those of its transpose, in `mask`."""
-    if not turned:
-        return free_streaks(image, mask, excluded, NOISE)
-    copies = [np.ascontiguousarray(plane.T) for plane in (image, mask, excluded)]
-    freed = free_streaks(*copies, NOISE)
-    mask[:] = copies[1].T
-    return freed
+    """Free a frame's streaks, or those of its transpose, in `mask`; return how many pixels."""
+    before = np.count_nonzero(mask)
+    if turned:
+        copies = [np.ascontiguousarray(plane.T) for plane in (image, mask, excluded)]
+        free_streaks(*copies, NOISE)
+        mask[:] = copies[1].T
+    else:
+        free_streaks(image, mask, excluded, NOISE)
+    return int(before - np.count_nonzero(mask))
 
 
 @pytest.fixture(params=[False, True], ids=["row", "column"])
@@ -104,5 +106,5 @@ def test_most_of_what_goes_on_must_be_measured(
 @pytest.mark.parametrize("shape", [(1, 1), (1, 64), (64, 1), (LEAST, LEAST)])
 def test_small_frames(shape: tuple[int, int]) -> None:
     image, mask = np.ones(shape, np.float32), np.ones(shape, bool)
-    assert free_streaks(image, mask, np.zeros(shape, bool), NOISE) == 0
+    free_streaks(image, mask, np.zeros(shape, bool), NOISE)
     assert mask.all()
