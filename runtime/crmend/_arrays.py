@@ -19,7 +19,9 @@ from crmend.errors import CrmendWarning, InvalidInputError
 def own_copy(image: ArrayLike, name: str = "image") -> NDArray[np.float32]:
     """Return an image as native float32, C-contiguous, that shares no memory with it."""
     pixels = check_image(image, name)
-    return pixels.copy() if np.may_share_memory(pixels, np.asanyarray(image)) else pixels
+    # What is no array is asked once: to ask a dask array again is to compute it again.
+    shared = not isinstance(image, np.ndarray) or np.may_share_memory(pixels, image)
+    return pixels.copy() if shared else pixels
 
 
 def own_plane(plane: ArrayLike, shape: tuple[int, ...], name: str) -> NDArray[np.float32]:

@@ -59,7 +59,8 @@ def check_image(image: ArrayLike, name: str = "image") -> NDArray[np.float32]:
         )
     if array.dtype.kind not in "iuf":
         raise InvalidInputError(
-            f"{name} has dtype {array.dtype}; expected real numbers (integers or floats)"
+            f"{name} has dtype {array.dtype}; expected real numbers (integers or floats): "
+            "convert it, such as np.asarray(..., dtype=np.float32), missing values to NaN"
         )
     with np.errstate(over="ignore"):
         masked = isinstance(array, np.ma.MaskedArray)

@@ -63,3 +63,35 @@ def test_what_refuses_to_become_an_array_is_named(kind):
     expected = r"^image is a Refusing that is no array \(say detach\)"
     with pytest.raises(InvalidInputError, match=expected):
         crmend.clean(Refusing(kind("say detach")), model="generic")
+
+
+class Lazy:
+    """Computes its values whenever it is asked for them, as a dask array."""
+
+    def __init__(self, values):
+        self.values, self.computed = values, 0
+
+    def __array__(self, dtype=None, copy=None):
+        self.computed += 1
+        return np.array(self.values, dtype=dtype)
+
+
+@pytest.mark.parametrize(
+    "work",
+    [
+        lambda image: crmend.detect(image, model="generic"),
+        lambda image: crmend.clean(image, model="generic"),
+        lambda image: crmend.inpaint(image, IMAGE > 12.0, model="generic"),
+    ],
+)
+def test_what_is_computed_on_demand_is_computed_once(work):
+    image = Lazy(IMAGE)
+    work(image)
+    assert image.computed == 1
+
+
+def test_missing_values_of_tables_are_to_be_nan():
+    image = IMAGE.astype(object)
+    image[0, 0] = None
+    with pytest.raises(InvalidInputError, match=r"dtype object; .*missing values to NaN$"):
+        crmend.clean(image, model="generic")
