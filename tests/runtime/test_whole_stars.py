@@ -102,7 +102,9 @@ def test_opposite_neighbours_of_a_gaussian_are_the_same_at_all_phases():
     assert high == pytest.approx(low, rel=1e-4)
 
 
-@pytest.mark.parametrize(("options", "least"), [({}, 0), ({"threshold": 0.02}, 4)])
+@pytest.mark.parametrize(
+    ("options", "least"), [({}, 0), ({"threshold": 0.1}, 1), ({"threshold": 0.02}, 4)]
+)
 def test_no_star_without_wings_is_erased_by_a_pack_of_csst(field, options, least):
     """A low threshold flags some: its network learnt stars with wings above all."""
     pytest.importorskip("onnxruntime")
