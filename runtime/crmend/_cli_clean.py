@@ -179,6 +179,7 @@ def _job(options: argparse.Namespace, output: Path | None) -> Job:
             device=options.device,
             threads=options.threads,
             memory=options.memory,
+            probability=options.save_probability,
         ),
     )
 

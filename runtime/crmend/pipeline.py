@@ -43,7 +43,11 @@ _UM2_PER_CM2 = 1e8
 
 @dataclass(frozen=True)
 class CleanOptions:
-    """What may be asked of `clean` besides the image: its keyword arguments."""
+    """What may be asked of `clean` besides the image: its keyword arguments.
+
+    `probability` is False where nobody wants cr_probability: after detection its memory is
+    free then, and the result has NaN instead.
+    """
 
     detector: int | str | None = None
     model: str | None = None
@@ -58,6 +62,7 @@ class CleanOptions:
     threads: int | None = None
     memory: int | str | None = None
     progress: StageProgress | None = None
+    probability: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -265,37 +270,41 @@ def _clean(frame: _Frame, usable: Usable, options: CleanOptions) -> CleanResult:
             limits=limits, views=views, tile=sizes.tile, electrons_per_unit=factor,
             progress=_stage(options.progress, "detect"),
         )  # fmt: skip
+    cr_mask, cr_probability = found.cr_mask, found.cr_probability
+    if not options.probability:
+        cr_probability = np.broadcast_to(np.float32(np.nan), cr_mask.shape)
+    del found  # a plane less, where nobody wants it
     cores = None
     if judges:
         with stopwatch(seconds, "sources"):
             cores = check_star_cores(
-                image, found.cr_mask, invalid, excluded,
+                image, cr_mask, invalid, excluded,
                 sources=catalog, electrons_per_unit=frame.electrons_per_unit,
                 band_rows=sizes.band_rows, threads=finder.threads,
             )  # fmt: skip
     flag = frame.flag if frame.flag is not None else np.zeros(invalid.shape, np.int32)
-    np.bitwise_or(flag, np.int32(frame.cr_bit), out=flag, where=found.cr_mask)
+    np.bitwise_or(flag, np.int32(frame.cr_bit), out=flag, where=cr_mask)
     error = frame.error
     if error is None:
-        error = flat_error(image, excluded | found.cr_mask)
+        error = flat_error(image, excluded | cr_mask)
     mended = inpaint_into(
-        image, error, found.cr_mask, invalid, excluded, inpainter,
+        image, error, cr_mask, invalid, excluded, inpainter,
         sources=catalog if cores is None else cores.sources,
         psf=None if cores is None else cores.psf, hidden=catalog is None, detected=True,
         batch=sizes.batch, band_rows=sizes.band_rows,
         progress=_stage(options.progress, "network"),
     )  # fmt: skip
-    parts.put_back(image, frame.image, found.cr_mask)
+    parts.put_back(image, frame.image, cr_mask)
     for stage, spent in mended.seconds.items():
         seconds[stage] = seconds.get(stage, 0.0) + spent
     stats = Stats(
-        **_count(frame, found.cr_mask, cores, mended),
+        **_count(frame, cr_mask, cores, mended),
         **_describe(finder, inpainter, limits, views),
         seconds=seconds | {"total": time.perf_counter() - start},
         saturation_found=usable.saturation,
     )
     return CleanResult(
-        frame.image, error, found.cr_mask, found.cr_probability, flag,
+        frame.image, error, cr_mask, cr_probability, flag,
         mended.sources, mended.method, stats,
     )  # fmt: skip
 

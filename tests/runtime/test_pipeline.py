@@ -3,6 +3,7 @@
 import dataclasses
 import sys
 import time
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ import crmend
 from crmend._cutout_network import run_network
 from crmend._memory import PLANE_BYTES, plan_work
 from crmend._star_cores import check_star_cores
-from crmend.detect import default_tile
+from crmend.detect import default_tile, detect_into
 from crmend.errors import CrmendError, InvalidInputError, MissingFileError
 from crmend.inpaint import NETWORK
 from crmend.models import available_packs, load_model
@@ -163,6 +164,34 @@ def test_in_place_writes_to_the_arrays_of_the_exposure(exposure):
     np.testing.assert_array_equal(result.image, expected.image)
     np.testing.assert_array_equal(result.error, expected.error)
     np.testing.assert_array_equal(result.flag, expected.flag)
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_probabilities_that_nobody_wants_do_not_stay_in_memory(exposure, monkeypatch, kept):
+    expected = crmend.clean(exposure, model="tiny")
+    planes, alive = [], []
+
+    def detecting(*args, **options):
+        found = detect_into(*args, **options)
+        planes.append(weakref.ref(found.cr_probability))
+        return found
+
+    monkeypatch.setattr("crmend.pipeline.detect_into", detecting)
+    options = CleanOptions(
+        model="tiny",
+        probability=kept,
+        progress=lambda stage, *_: alive.extend(
+            plane() is not None for plane in planes if stage == "network"
+        ),
+    )
+    result = clean_in_place(exposure, options)
+    assert alive
+    assert set(alive) == {kept}
+    assert result.cr_probability.dtype == np.float32
+    chances = expected.cr_probability if kept else np.full(expected.image.shape, np.nan)
+    np.testing.assert_array_equal(result.cr_probability, chances)
+    np.testing.assert_array_equal(result.cr_mask, expected.cr_mask)
+    np.testing.assert_array_equal(result.image, expected.image)
 
 
 def test_detector_and_pack_come_from_the_exposure(exposure):
