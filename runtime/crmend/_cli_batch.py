@@ -45,7 +45,7 @@ def one_by_one(options: argparse.Namespace) -> list[argparse.Namespace]:
     _check_apart(frames, folder)
     return [
         _with(options, frame=frame, folder=folder, output=None, many=True)
-        for frame in _without_results(frames)
+        for frame in _without_results(frames, folder)
     ]
 
 
@@ -57,12 +57,19 @@ def default_output(options: argparse.Namespace, suffix: str) -> Path:
     return beside(frame, suffix)
 
 
-def _without_results(frames: list[str]) -> list[str]:
-    """Return the frames that are no results of others, and say which are left out."""
-    sources = {beside(Path(f), end).absolute(): f for f in frames for end in (CORRECTED, FLAGS)}
+def _without_results(frames: list[str], folder: str | None) -> list[str]:
+    """Return the frames that are no results of others, and say which are left out.
+
+    Results are looked for beside their frames and in the folder.
+    """
+    sources = {}
+    for frame in map(Path, frames):
+        for place in (frame, frame if folder is None else Path(folder) / frame.name):
+            for end in (CORRECTED, FLAGS):
+                sources[os.path.realpath(beside(place, end))] = frame
     kept = []
     for name in frames:
-        source = sources.get(Path(name).absolute())
+        source = sources.get(os.path.realpath(name))
         if source is None:
             kept.append(name)
         else:

@@ -94,7 +94,6 @@ def flag_in_place(exposure: Exposure, options: CleanOptions) -> Flagged:
             usable.invalid,
             usable.excluded,
             electrons_per_unit=exposure.electrons_per_unit,
-            band_rows=sizes.band_rows,
             threads=model.threads,
         )
     flag = exposure.flag

@@ -52,7 +52,8 @@ failure, and nothing else on stdout.
 
 several frames:
   A line of text (or one JSON object) for each as soon as it is done. What fails is reported,
-  the others are done all the same; the exit code is that of the first that failed.
+  the others are done all the same; the exit code is that of the first that failed, but
+  that of a signal or a closed pipe (above 128) where one ended it all.
 """
 
 

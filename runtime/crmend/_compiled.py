@@ -15,7 +15,7 @@ import functools
 import hashlib
 import os
 import pickle
-import shutil
+import re
 import sys
 import tempfile
 import time
@@ -124,7 +124,15 @@ def _folder() -> Path | None:
 
 def _forget_old(folder: Path) -> None:
     """Remove the folders of other versions that were not written to for a month."""
-    for other in folder.parent.glob("kernels-*"):
+    for other in filter(_is_named_so, folder.parent.glob("kernels-*")):
         with contextlib.suppress(OSError):
             if other != folder and time.time() - other.stat().st_mtime > _OLD:
-                shutil.rmtree(other, ignore_errors=True)
+                # Nothing but our own files, should the name be somebody else's.
+                for path in other.glob("crmend.*"):
+                    path.unlink()
+                other.rmdir()
+
+
+def _is_named_so(folder: Path) -> bool:
+    """Tell whether a folder's name is one of `_folder`."""
+    return re.fullmatch(r"kernels-[0-9a-f]{16}", folder.name) is not None

@@ -33,7 +33,7 @@ _COMPRESSION = {
 _WCS = re.compile(
     r"(?:WCS(?:AXES|NAME)|RADE(?:CSYS|SYS)|EQUINOX|EPOCH|L(?:ON|AT)POLE"
     r"|C(?:TYPE|UNIT|RVAL|RPIX|DELT|ROTA)\d+|(?:CD|PC|PV|PS)\d+_\d+)[A-Z]?"
-    r"|[AB]P?_(?:ORDER|\d_\d)"
+    r"|[AB]P?_(?:ORDER|\d_\d)|WAT\d_\d{3}"
 )
 
 

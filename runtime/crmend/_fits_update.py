@@ -25,6 +25,7 @@ from crmend._fits_header import drop_unwritable, header_bytes
 from crmend._fits_planes import Plane
 from crmend._fits_write import atomic_output, copy_bytes, write_blocks, write_packed
 from crmend._shared_files import locked, unchanged
+from crmend.errors import FileFormatError
 
 _COPY_BYTES = 2**20
 
@@ -44,9 +45,18 @@ def or_into_flag_planes(chips: Sequence[tuple[Plane, NDArray[np.bool_]]], bit: i
     OutputError
         If the file cannot be rewritten; it is then as before.
     FileFormatError
-        If a plane does not hold flags, or if the file changes meanwhile.
+        If a plane does not hold flags, planes lie in several files, or the file changes
+        meanwhile.
     """
-    target = chips[0][0].path.resolve()
+    targets = {plane.path.resolve(): plane.path for plane, _ in chips}
+    if len(targets) > 1:
+        names = ", ".join(map(str, targets.values()))
+        raise FileFormatError(
+            f"the flag planes lie in {len(targets)} files ({names}), which cannot be replaced "
+            "in one step; expected all of them in one file: write the flags to a file of their "
+            "own instead (crmend detect)"
+        )
+    target = next(iter(targets))
     gzipped = is_gzipped(target)
     masks: dict[int, NDArray[np.bool_]] = {}
     for plane, cr_mask in chips:

@@ -33,6 +33,8 @@ PLANE_KINDS = ("image", "error", "weight", "variance", "flag")
 ALL_FLAGS = 2**31 - 1
 """All bits of a flag plane (int32, not negative)."""
 
+_ANY_FLAG = 2**32 - 1  # with the highest bit of unsigned planes
+
 ERROR_KINDS = ("error", "weight", "variance")
 """Kinds that an error can be made of, best first."""
 
@@ -186,7 +188,7 @@ class Instrument:
             It is neither, or holds the bit of cosmic rays.
         """
         if isinstance(bits, str) and bits == "any":
-            return replace(self, invalid_flags=ALL_FLAGS & ~self.cr_bit)
+            return replace(self, invalid_flags=_ANY_FLAG & ~self.cr_bit)
         whole = isinstance(bits, int | np.integer) and not isinstance(bits, bool)
         if not whole or not 1 <= int(bits) <= ALL_FLAGS or int(bits) & self.cr_bit:
             raise InvalidInputError(

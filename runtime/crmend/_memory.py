@@ -14,7 +14,6 @@ from crmend.detect import default_tile
 from crmend.errors import InvalidInputError
 from crmend.inpaint import BATCH
 from crmend.models import Model
-from crmend.sources import BAND_ROWS
 
 PLANE_BYTES = 20
 """Bytes per pixel of what `crmend.clean` holds: image, error, flag and probability of 4 bytes
@@ -29,10 +28,8 @@ _BASE_BYTES = 350_000_000
 # graphs exported since the twenty-second round need half of it.
 _TILE_PIXEL_BYTES, _FAST_PIXEL_BYTES = 1_500, 350
 _CUTOUT_BYTES = 4_000_000
-_BAND_PIXEL_BYTES = 10
-_BAND_OVERLAP = 384
 # Tiles of 64 px would save 30 MB more, and take three times as long.
-_SMALLEST_TILE, _SMALLEST_BATCH, _SMALLEST_BAND = 128, 1, 64
+_SMALLEST_TILE, _SMALLEST_BATCH = 128, 1
 
 
 @dataclass(frozen=True)
@@ -45,20 +42,17 @@ class WorkSizes:
         Side of a detection tile [px]; None = the device's default.
     batch : int
         Cutouts that the inpainting network sees at once.
-    band_rows : int
-        Rows that are searched for sources at once.
     """
 
     tile: int | None = None
     batch: int = BATCH
-    band_rows: int = BAND_ROWS
 
 
 def plan_work(shape: tuple[int, ...], memory: int | str | None, model: Model) -> WorkSizes:
-    """Choose tile, batch and bands so that cleaning a frame stays below a limit.
+    """Choose tile and batch so that cleaning a frame stays below a limit.
 
-    The limit is an aim: tiles, batches and bands shrink to a smallest size, and not
-    further.  It cannot be lower than the planes of the frame themselves.
+    The limit is an aim: tiles and batches shrink to a smallest size, and not further.  It
+    cannot be lower than the planes of the frame themselves.
 
     Parameters
     ----------
@@ -90,11 +84,6 @@ def plan_work(shape: tuple[int, ...], memory: int | str | None, model: Model) ->
     return WorkSizes(
         tile=None if tile == largest else tile,
         batch=_halve(BATCH, _SMALLEST_BATCH, lambda n: n * _CUTOUT_BYTES <= left),
-        band_rows=_halve(
-            BAND_ROWS,
-            _SMALLEST_BAND,
-            lambda rows: (rows + _BAND_OVERLAP) * shape[1] * _BAND_PIXEL_BYTES <= left,
-        ),
     )
 
 

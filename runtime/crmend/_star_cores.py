@@ -37,7 +37,7 @@ from crmend._star_judge import (
     square,
 )
 from crmend._streaks import free_streaks
-from crmend.sources import BAND_ROWS, SourceCatalog, find_sources
+from crmend.sources import SourceCatalog, find_sources
 
 FREED = (-4.0, 1.0)
 """A flagged pixel between these [sigma] is as the star's light says."""
@@ -86,7 +86,6 @@ def check_star_cores(
     *,
     sources: SourceCatalog | None = None,
     electrons_per_unit: float | None = None,
-    band_rows: int = BAND_ROWS,
     threads: int = 1,
 ) -> StarCores:
     """Look at the cores of all stars, and mend the cr_mask there, in place.
@@ -103,8 +102,6 @@ def check_star_cores(
         None = find them.
     electrons_per_unit : float or None
         Multiply the image by this to have electrons; None = not known.
-    band_rows : int
-        Rows that are searched for sources at once.
     threads : int
         Stars that are fitted at the same time.
 
@@ -119,9 +116,7 @@ def check_star_cores(
     known = sources
     with _filled(image, cr_mask, excluded, scale):
         if sources is None:
-            sources = find_sources(
-                image, invalid=invalid, noise=scale.noise, band_rows=band_rows
-            )
+            sources = find_sources(image, invalid=invalid, noise=scale.noise)
         psf, wings = psf_and_wings(image, cr_mask, excluded, scale, sources)
         places = _bright(image, excluded, scale, sources)
     if psf is None:
@@ -153,7 +148,7 @@ def check_star_cores(
     # So many stars were hidden that sources and PSF are worth finding again.
     rest = check_star_cores(
         image, cr_mask, invalid, excluded, sources=known,
-        electrons_per_unit=electrons_per_unit, band_rows=band_rows, threads=threads,
+        electrons_per_unit=electrons_per_unit, threads=threads,
     )  # fmt: skip
     more = (rest.added or 0, rest.freed or 0)
     return replace(rest, added=counts[0] + more[0], freed=counts[1] + more[1])

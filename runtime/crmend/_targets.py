@@ -29,7 +29,6 @@ def find_targets(
     *,
     sources: SourceCatalog | None,
     reach: float | None,
-    band_rows: int,
     psf: NDArray[np.float64] | None = None,
     hidden: bool | None = None,
 ) -> tuple[SourceCatalog, NDArray[np.float64] | None, CutoutPlan]:
@@ -39,7 +38,7 @@ def find_targets(
     ----------
     image : (ny, nx) float32 array
         CR pixels filled by the median.
-    cr_mask, invalid, excluded, sources, reach, band_rows
+    cr_mask, invalid, excluded, sources, reach
         As in `crmend.inpaint.inpaint_into`.
     scale : Scale
         Background and noise of the image.
@@ -62,7 +61,7 @@ def find_targets(
     """
     known = sources
     if known is None or not np.isfinite(known.a).all():
-        found = find_sources(image, invalid=invalid, noise=scale.noise, band_rows=band_rows)
+        found = find_sources(image, invalid=invalid, noise=scale.noise)
         known = found if known is None else _with_sizes(known, found)
     plan = plan_cutouts(cr_mask, known, reach=reach)
     flat = np.flatnonzero(cr_mask)

@@ -63,6 +63,9 @@ def main(arguments: list[str] | None = None) -> int:
     words = sys.argv[1:] if arguments is None else arguments
     if arguments is None:
         _hold_closed_streams()
+        # Before numpy is loaded: fits have threads of their own, of which --threads tells.
+        for name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+            os.environ.setdefault(name, "1")
     # A pipeline that ends a job with SIGTERM leaves no temporary file behind either.
     with watched_signals(last=arguments is None):
         return _run(words)
@@ -95,9 +98,9 @@ def _run(words: list[str]) -> int:
     result, shown = 0, set[str]()
     for one in each:
         code = _do(one, shown)
-        result = result or code
         if code > LAST_OF_A_FRAME:
-            break
+            return code
+        result = result or code
     return result
 
 

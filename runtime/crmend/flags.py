@@ -64,7 +64,7 @@ def has_flag(flag: NDArray[Any], bits: int) -> NDArray[np.bool_]:
     ----------
     flag : integer array of any shape
     bits : int
-        Value of one bit, or the sum of several.
+        Value of one bit, or the sum of several; at most 2^32 − 1.
 
     Returns
     -------
@@ -75,14 +75,14 @@ def has_flag(flag: NDArray[Any], bits: int) -> NDArray[np.bool_]:
     InvalidInputError
         If the plane does not hold integers, or the bits do not fit 32 bits.
     """
-    _check_bit(bits)
+    _check_bit(bits, np.iinfo(np.uint32).max)
     values = np.asarray(flag)
     if values.dtype.kind not in "iu":
         raise InvalidInputError(
             f"the flag plane has dtype {values.dtype}; expected integers (convert it with "
             "crmend.flags.to_int32)"
         )
-    if values.dtype.kind == "i" and values.dtype.itemsize < 4:
+    if values.dtype.kind == "i" and values.dtype.itemsize <= 4:
         # A set sign bit must not be extended into bits that the plane does not have.
         values = values.view(values.dtype.str.replace("i", "u"))
     if values.dtype.itemsize < 4:
@@ -136,9 +136,10 @@ def _check_whole(values: NDArray[Any]) -> None:
         )
 
 
-def _check_bit(bit: int) -> None:
-    """Raise unless the value fits the positive half of int32."""
-    if not isinstance(bit, int | np.integer) or not 0 <= bit <= np.iinfo(np.int32).max:
+def _check_bit(bit: int, largest: int = np.iinfo(np.int32).max) -> None:
+    """Raise unless the value is one of 0 to the largest."""
+    if not isinstance(bit, int | np.integer) or not 0 <= bit <= largest:
         raise InvalidInputError(
-            f"flag bit {bit!r} does not fit int32; pass a value of 0 to 2147483647"
+            f"flag bit {bit!r} does not fit {largest.bit_length()} bits; pass a value of 0 to "
+            f"{largest}"
         )

@@ -36,7 +36,7 @@ from crmend._targets import find_targets
 from crmend._tiling import Progress
 from crmend.errors import InvalidInputError
 from crmend.models import Model, choose_model
-from crmend.sources import BAND_ROWS, CatalogLike, SourceCatalog, as_catalog
+from crmend.sources import CatalogLike, SourceCatalog, as_catalog
 
 REACH = 2.0
 """The network mends CR pixels within so many pixels of a source's footprint (three of its
@@ -254,7 +254,6 @@ def inpaint_into(
     *,
     sources: SourceCatalog | None = None,
     batch: int = BATCH,
-    band_rows: int = BAND_ROWS,
     reach: float | None = REACH,
     psf: NDArray[np.float64] | None = None,
     hidden: bool | None = None,
@@ -279,8 +278,6 @@ def inpaint_into(
         An ``inpaint`` graph.
     sources, batch, additive, progress
         As in `inpaint`.
-    band_rows : int
-        Rows that are searched for sources at once.
     reach : float or None
         Leave CR pixels farther than this from a source's footprint to the median [px];
         None = none of those in its cutout (see `crmend.cutouts.plan_cutouts`).
@@ -310,7 +307,7 @@ def inpaint_into(
         background = measure_background(image, invalid).surface()
         sources, psf, plan = find_targets(
             image, cr_mask, invalid, excluded, scale, background,
-            sources=sources, reach=reach, band_rows=band_rows, psf=psf, hidden=hidden,
+            sources=sources, reach=reach, psf=psf, hidden=hidden,
         )  # fmt: skip
     with stopwatch(seconds, "network"):
         values, sigma = run_network(

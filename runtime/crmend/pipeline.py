@@ -144,10 +144,11 @@ def clean(
         ``auto``, ``cpu`` or ``cuda``.
     threads : int or None
         CPU threads of the networks and of the fits to sources, at most as many as this
-        process may use CPUs; None = so many.  All else runs in one thread.
+        process may use CPUs; None = so many.  All else runs in one thread, but for what numpy
+        starts of its own (environment variable ``OPENBLAS_NUM_THREADS``).
     memory : int, str or None
-        Bytes, or text such as ``"2GB"``, that the whole process should stay below: tiles,
-        batches and bands shrink accordingly, down to a smallest size; the result is the same.
+        Bytes, or text such as ``"2GB"``, that the whole process should stay below: tiles
+        and batches shrink accordingly, down to a smallest size; the result is the same.
     progress : callable or None
         Called with (stage, steps done, steps in all); the stage is ``detect`` or ``network``.
 
@@ -280,7 +281,7 @@ def _clean(frame: _Frame, usable: Usable, options: CleanOptions) -> CleanResult:
             cores = check_star_cores(
                 image, cr_mask, invalid, excluded,
                 sources=catalog, electrons_per_unit=frame.electrons_per_unit,
-                band_rows=sizes.band_rows, threads=finder.threads,
+                threads=finder.threads,
             )  # fmt: skip
     flag = frame.flag if frame.flag is not None else np.zeros(invalid.shape, np.int32)
     np.bitwise_or(flag, np.int32(frame.cr_bit), out=flag, where=cr_mask)
@@ -291,8 +292,7 @@ def _clean(frame: _Frame, usable: Usable, options: CleanOptions) -> CleanResult:
         image, error, cr_mask, invalid, excluded, inpainter,
         sources=catalog if cores is None else cores.sources,
         psf=None if cores is None else cores.psf, hidden=catalog is None, detected=True,
-        batch=sizes.batch, band_rows=sizes.band_rows,
-        progress=_stage(options.progress, "network"),
+        batch=sizes.batch, progress=_stage(options.progress, "network"),
     )  # fmt: skip
     parts.put_back(image, frame.image, cr_mask)
     for stage, spent in mended.seconds.items():

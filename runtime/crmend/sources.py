@@ -92,8 +92,8 @@ def find_sources(
 
     The image is searched in bands of rows with overlap; a source belongs to the band
     that its centroid lies in.  The background is one for the whole image, so the height
-    of the bands moves no source, except for those more than 192 rows tall (and sep shares
-    out the pixels between blended sources at random, so their `npix` may vary by a few).
+    of the bands moves no source, except for those more than 192 rows tall; but sep shares
+    out the pixels between blended sources at random, so of those some may differ.
 
     Parameters
     ----------

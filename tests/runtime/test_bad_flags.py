@@ -55,6 +55,18 @@ def test_any_bit_but_that_of_cosmic_rays(frame):
     assert read(frame, "any").invalid.sum() == 65
 
 
+def test_any_is_the_highest_bit_of_unsigned_planes_too(frame):
+    with fits.open(frame) as hdus:
+        bits = hdus["BPM"].data.astype(np.uint32)
+        bits[30, 30] = 2**31
+        planes = [hdus["SCI"].copy(), fits.ImageHDU(bits, name="BPM")]
+        path = frame.with_name("long.fits")
+        fits.HDUList([fits.PrimaryHDU(), *planes]).writeto(path)
+    invalid = read(path, "any").invalid
+    assert invalid[30, 30]
+    assert np.count_nonzero(invalid) == 66
+
+
 def test_bits_may_be_numpys(frame):
     np.testing.assert_array_equal(read(frame, np.int64(4)).invalid, read(frame, 4).invalid)
 

@@ -58,6 +58,22 @@ def test_results_of_an_earlier_run_are_left_out(crmend_cli, night, tmp_path):
     assert written(tmp_path) == before
 
 
+def test_a_frame_that_is_the_result_of_another_one_is_not_replaced_unread(
+    crmend_cli, night, tmp_path
+):
+    raw, _, other = night
+    out = tmp_path / "out"
+    out.mkdir()
+    inside, link = out / "a_crmend.fits", tmp_path / "c.fits"
+    shutil.copy(other, inside)
+    link.symlink_to(inside)
+    for frame in (inside, link):
+        done = crmend_cli("clean", raw, frame, "-o", out, "--overwrite", *TINY)
+        assert (done.code, len(done.out.splitlines())) == (0, 1)
+        assert f"{frame}: left out, since it is named like the result of {raw}" in done.err
+    assert written(out) == ["a_crmend.fits"]
+
+
 def test_a_folder_for_one_frame(crmend_cli, night, tmp_path):
     """A pattern of the shell may match one file only."""
     out = tmp_path / "out"
@@ -129,6 +145,9 @@ def test_ctrl_c_ends_all_of_them(crmend_cli, night, tmp_path, monkeypatch):
     done = crmend_cli("clean", first, second, *TINY)
     assert (done.code, done.out) == (130, "")
     assert done.err == f"crmend: {first}: interrupted\n"
+    # Frames that were not done matter more than one that cannot be.
+    done = crmend_cli("clean", tmp_path / "none.fits", first, second, *TINY)
+    assert (done.code, done.err.count("\n")) == (130, 2)
 
 
 def test_a_warning_is_printed_once_but_noted_for_each(crmend_cli, night, tmp_path):

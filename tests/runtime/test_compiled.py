@@ -102,11 +102,18 @@ def test_off_writes_nothing(tmp_path, expected, monkeypatch):
 
 
 def test_folders_of_other_versions_go_after_a_month(tmp_path, expected):
-    for name, age in (("kernels-old", 40), ("kernels-new", 1), ("mine", 40)):
+    old, new, mixed = (f"kernels-{digit * 16}" for digit in "a1f")
+    others = ("mine", "kernels-of-my-own")
+    for name, age in ((old, 40), (new, 1), (mixed, 40), *((name, 40) for name in others)):
         (tmp_path / name).mkdir()
+        (tmp_path / name / "crmend.code").write_text("code")
         then = (tmp_path / name).stat().st_mtime - age * 86400
         os.utime(tmp_path / name, (then, then))
+    (tmp_path / mixed / "notes.txt").write_text("of somebody else")
+    os.utime(tmp_path / mixed, (then, then))
     end(start(tmp_path))
     left = {path.name for path in tmp_path.iterdir()}
-    assert {"kernels-new", "mine"} < left
-    assert "kernels-old" not in left
+    assert {new, mixed, *others} < left
+    assert old not in left
+    assert all((tmp_path / name / "crmend.code").exists() for name in (new, *others))
+    assert (tmp_path / mixed / "notes.txt").read_text() == "of somebody else"

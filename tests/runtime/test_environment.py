@@ -34,3 +34,22 @@ def test_a_number_of_threads_is_left_to_numba():
     program = "import numba, crmend.detect; print(numba.config.NUMBA_NUM_THREADS)"
     done = run(["-c", program], "1")
     assert (done.stdout, done.stderr) == ("1\n", "")
+
+
+@pytest.mark.parametrize("chosen", [None, "3"])
+def test_linear_algebra_of_the_command_is_in_one_thread(chosen):
+    name = "OPENBLAS_NUM_THREADS"
+    environment = {key: value for key, value in os.environ.items() if key != name}
+    program = (
+        "import os, sys; sys.argv = ['crmend', 'models', 'list']; from crmend.cli import main; "
+        f"assert main() == 0; print(os.environ[{name!r}])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=environment if chosen is None else environment | {name: chosen},
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=True,
+    )
+    assert done.stdout.split()[-1] == (chosen or "1")

@@ -203,3 +203,16 @@ def test_large_images_pass_through_little_memory(tmp_path, level1, image):
         tracemalloc.stop()
     assert peak < 10 * 2**20
     assert raw_hdus(tmp_path / "out.fits")[1] == raw_hdus(path)[1]
+
+
+def test_a_new_plane_has_the_distortions_of_iraf(tmp_path, level1, image):
+    sci = named(image, "SCI")
+    sci.header.update(CTYPE1="RA---TNX", CTYPE2="DEC--TNX", CRVAL1=10.0, CD1_1=1e-4, CD2_2=1e-4)
+    sci.header.update(WAT1_001="wtype=tnx axtype=ra lngcor = ", WAT0_001="system=image")
+    exposure = read_exposure(level1([("SCI", sci)]))
+    out = tmp_path / "out.fits"
+    write_exposure(out, exposure, Corrected(image, error=image, flag=FLAG.astype("i4")))
+    with fits.open(out) as hdus:
+        for name in ("SCI", "ERR", "FLAG"):
+            for key in ("CTYPE1", "WAT1_001", "WAT0_001"):
+                assert hdus[name].header[key] == sci.header[key]

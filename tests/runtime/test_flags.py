@@ -53,6 +53,18 @@ def test_has_flag_takes_several_bits():
     np.testing.assert_array_equal(has_flag(flag, 0), [[False] * 6])
 
 
+@pytest.mark.parametrize("dtype", ["i1", "u1", ">i2", "u2", ">i4", "u4", "i8", ">u8"])
+def test_has_flag_sees_the_top_bit(dtype):
+    top = 1 << min(8 * np.dtype(dtype).itemsize, 32) - 1
+    flag = np.array([0, 1, top, top + 2], np.uint64).astype(dtype)
+    np.testing.assert_array_equal(has_flag(flag, top), [False, False, True, True])
+    every = 2**32 - 1
+    np.testing.assert_array_equal(has_flag(flag, every - 1), [False, False, True, True])
+    np.testing.assert_array_equal(has_flag(flag, every), [False, True, True, True])
+    with pytest.raises(InvalidInputError, match="4294967296 does not fit 32 bits"):
+        has_flag(flag, 2**32)
+
+
 @pytest.mark.parametrize(
     ("flag", "mask", "bit", "match"),
     [

@@ -232,7 +232,7 @@ def test_work_shrinks_with_the_memory():
     assert default.tile is None
     assert plan_work(frame, "4GB", model) == default
     tight = plan_work(frame, "1.75 GB", model)
-    assert (tight.tile, tight.batch, tight.band_rows) == (128, 1, 64)
+    assert (tight.tile, tight.batch) == (128, 1)
     middle = plan_work(frame, int(2.12e9), model)
     assert 128 < middle.tile < default_tile(model)
     assert 1 < middle.batch < default.batch

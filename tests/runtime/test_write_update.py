@@ -144,6 +144,22 @@ def test_two_chips_in_one_step(level1, image):
     np.testing.assert_array_equal(fits.getdata(path, 5), FLAG + ~MASK * (1 << 20))
 
 
+def test_planes_in_two_files_are_not_mixed_up(level1, tmp_path, image):
+    """Of one chip in the file of the image, of the other in the file beside it."""
+    planes = [("SCI", image), ("SCI", image), ("FLAG", FLAG.astype("i4"))]
+    path = level1(planes, name="CSST_MSC_x_08_img_L1.fits")
+    sibling = tmp_path / "CSST_MSC_x_08_flg_L1.fits"
+    beside = fits.ImageHDU(FLAG.astype("i4"), name="FLAG", ver=2)
+    empty = [fits.ImageHDU(name=f"OTHER{number}") for number in (1, 2)]
+    fits.HDUList([fits.PrimaryHDU(), *empty, beside]).writeto(sibling)
+    chips = [(read_exposure(path, extver=number), MASK) for number in (1, 2)]
+    assert {chip.planes["flag"].path for chip, _ in chips} == {path, sibling}
+    before = path.read_bytes(), sibling.read_bytes()
+    with pytest.raises(FileFormatError, match=f"lie in 2 files .*{sibling.name}"):
+        update_all_flags(path, chips)
+    assert (path.read_bytes(), sibling.read_bytes()) == before
+
+
 @pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize(
     ("checksum", "keys"),

@@ -19,7 +19,6 @@ from crmend._targets import find_targets
 from crmend.cutouts import CutoutBatch, plan_cutouts
 from crmend.inpaint import BATCH, NETWORK, REACH, flat_error, inpaint_into
 from crmend.models import Model, choose_model
-from crmend.sources import BAND_ROWS
 from crmend_training.classical_fills import prepared
 from crmend_training.evaluate_mending import aperture_fluxes, magnitude, spread_of
 from crmend_training.mending_frames import HitFrame, without_background
@@ -130,7 +129,7 @@ def measure_speed(
     background = measure_background(image, frame.invalid).surface()
     sources, psf, plan = find_targets(
         image, mask, frame.invalid, frame.excluded, scale, background,
-        sources=None, reach=None, band_rows=BAND_ROWS,
+        sources=None, reach=None,
     )  # fmt: skip
     if len(plan) == 0:
         names = ("cutouts", "all", "graph", "processor", "per_second", "sent")
