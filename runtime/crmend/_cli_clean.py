@@ -24,6 +24,7 @@ from crmend._fits_output import check_holds_bits
 from crmend._fits_write import atomic_output, check_folder, check_output, output_path
 from crmend._instruments import available_instruments, load_instrument
 from crmend._normalise import measure_scale
+from crmend._packs import warn_if_unused
 from crmend._provenance import Provenance
 from crmend._report import ChipReport, FrameReport
 from crmend._results import CleanResult, Stats
@@ -248,6 +249,8 @@ class _Work:
                 planes=self._job.planes,
                 bad_flags=self._job.bad_flags,
             )
+        pack = self._job.options.model or exposure.instrument.model_pack
+        warn_if_unused(self._job.detector, pack)
         if self._job.update_flags and exposure.flag is None:
             raise FileFormatError(
                 f"{self._job.frame} has no flag plane for --update-flags to change; leave it "

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import warnings
 from importlib import resources
 from pathlib import Path
 
 import numpy as np
 
-from crmend.errors import ModelError, UnknownDetectorError
+from crmend.errors import CrmendWarning, ModelError, UnknownDetectorError
 
 CARD_FILE = "card.json"
 
@@ -74,6 +75,25 @@ def detector_folder(pack: str, detector: int | str | None) -> Path:
             return folder / name
     what = "needs a detector" if detector is None else f"has no detector {detector!r}"
     raise UnknownDetectorError(f"model pack {pack!r} {what}; available: {', '.join(known)}")
+
+
+def warn_if_unused(detector: int | str | None, pack: object) -> None:
+    """Warn where a detector is named beside a pack that is for any.
+
+    Warns
+    -----
+    CrmendWarning
+        Its network is the same for all of them.
+    """
+    if detector is None or not isinstance(pack, str) or pack not in available_packs():
+        return
+    if not available_detectors(pack):
+        warnings.warn(
+            f"detector {detector} changes nothing: model pack {pack!r} is for any; expected "
+            "one with networks for each detector, such as 'csst_msc', or no detector",
+            CrmendWarning,
+            stacklevel=3,
+        )
 
 
 def _plain(detector: object) -> str:

@@ -80,6 +80,14 @@ class TileGrid:
         # Rows first: a row slice is a view, and the reflected columns then copy little.
         return np.ascontiguousarray(array[rows][:, columns])
 
+    def places(self, origin: tuple[int, int]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Return the rows and the columns of the frame that `read` copies."""
+        rows, columns = (
+            reflect(np.arange(start - self.margin, start + size + self.margin), length)
+            for start, size, length in zip(origin, self.size, self.shape, strict=True)
+        )
+        return rows, columns
+
     def inside(self, origin: tuple[int, int]) -> tuple[slice, slice]:
         """Return the part of a tile, as `read` gives it, that does not lie beyond the frame.
 

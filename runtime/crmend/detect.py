@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from crmend import _deepcr_input
 from crmend._amplifiers import Parts, find_parts
 from crmend._arrays import own_error, unweighted
-from crmend._deepcr_input import LinearScale, network_input
+from crmend._deepcr_input import LinearScale
 from crmend._implied import judge_pixels
 from crmend._inputs import (
     check_callable,
@@ -21,15 +21,14 @@ from crmend._inputs import (
     check_positive,
     check_views,
 )
-from crmend._kernels import FILL_HALF_WIDTH, fill_invalid
 from crmend._limits import Limits, choose_limits
-from crmend._line_noise import even_noise
-from crmend._lows import raise_lows
 from crmend._normalise import Scale, measure_scale
+from crmend._packs import warn_if_unused
 from crmend._pixel_checks import warn_of_digits, warn_of_mosaic, warn_of_pixels
+from crmend._probability import fill_probability
 from crmend._star_cores import check_star_cores
-from crmend._tiling import Progress, TileGrid, make_grid
-from crmend._views import RunGraph, in_views
+from crmend._tiling import Progress, make_grid
+from crmend._views import in_views
 from crmend.errors import InvalidInputError
 from crmend.models import Model, choose_model
 
@@ -154,12 +153,13 @@ def detect(
     CrmendWarning
         More than half of the pixels are excluded, many share one value that noise does not
         explain, neighbours alternate, the noise is below one digit, the uncertainty of a
-        CCDData is far off it, or the image has filled areas or stars with flat tops that nobody
-        named.
+        CCDData is far off it, the image has filled areas or stars with flat tops that nobody
+        named, or `detector` is given and the pack is for any.
     """
     pixels = check_image(image)
     bad = check_mask(invalid, pixels.shape, "invalid")
     full = check_mask(saturated, pixels.shape, "saturated")
+    warn_if_unused(detector, model)
     loaded = choose_model(detector, model, "detect", device, threads, quality)
     limits = choose_limits(loaded, threshold, seed_threshold, target_precision)
     seen = choose_views(loaded, views)
@@ -316,68 +316,6 @@ def detect_into(
     )
     cr_probability[excluded] = 0.0
     return Detection(limits.mask(cr_probability), cr_probability)
-
-
-def fill_probability(
-    image: NDArray[np.float32],
-    invalid: NDArray[np.bool_],
-    scale: Scale | LinearScale,
-    grid: TileGrid,
-    run: RunGraph,
-    out: NDArray[np.float32],
-    progress: Progress | None = None,
-) -> None:
-    """Run a detection graph over a frame, tile by tile.
-
-    Parameters
-    ----------
-    image, invalid
-        As in `detect_into`.
-    scale : Scale or LinearScale
-        Background and noise of the image, or what deepCR's networks want of it.
-    grid : TileGrid
-        With the network's halo as margin.
-    run : callable
-        The graph, of any backend.
-    out : (ny, nx) float32 array
-        Receives cr_probability.
-    progress : callable or None
-        Called with (tiles done, tiles in all).
-    """
-    origins = grid.origins
-    if isinstance(scale, Scale):
-        image, invalid = raise_lows(image, invalid, scale)
-        image, scale = even_noise(image, invalid, scale)
-    for count, origin in enumerate(origins, start=1):
-        pixels = _read_input(image, invalid, scale, grid, origin)
-        # Networks learn most borders where a crop ends and nothing is mirrored.
-        window = grid.inside(origin)
-        inner = np.ascontiguousarray(pixels[window])
-        last = count == len(origins)
-        pixels[window] = run(inner[np.newaxis, np.newaxis], last)[0, 0]
-        grid.write(pixels, origin, out)
-        if progress is not None:
-            progress(count, len(origins))
-    out[invalid] = 0.0
-
-
-def _read_input(
-    image: NDArray[np.float32],
-    invalid: NDArray[np.bool_],
-    scale: Scale | LinearScale,
-    grid: TileGrid,
-    origin: tuple[int, int],
-) -> NDArray[np.float32]:
-    """Return one tile as the network sees it: filled, normalised, with its margin."""
-    # The fill looks 2 px further than the margin, so that it does not depend on the tiling.
-    pixels = grid.read(image, origin, FILL_HALF_WIDTH)
-    bad = grid.read(invalid, origin, FILL_HALF_WIDTH)
-    if bad.any():
-        filled = np.empty_like(pixels)
-        fill_invalid(pixels, bad, scale.background, filled)
-        pixels = filled
-    inner = slice(FILL_HALF_WIDTH, -FILL_HALF_WIDTH)
-    return network_input(pixels[inner, inner], scale)
 
 
 def _measure(

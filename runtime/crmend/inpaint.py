@@ -31,6 +31,7 @@ from crmend._inputs import check_callable, check_count, check_flag, check_mask
 from crmend._kernels import MIN_GOOD, SKY_GOOD
 from crmend._lines import fill_lines
 from crmend._normalise import measure_least_scale
+from crmend._packs import warn_if_unused
 from crmend._sky import STRUCTURE_ABOVE, fill_sky
 from crmend._targets import find_targets
 from crmend._tiling import Progress
@@ -203,8 +204,8 @@ def inpaint(
     Warns
     -----
     CrmendWarning
-        The errors are far off the noise, or the image has filled areas or stars with flat tops
-        that nobody named.
+        The errors are far off the noise, the image has filled areas or stars with flat tops
+        that nobody named, or `detector` is given and the pack is for any.
     """
     mended = own_copy(image)
     mask = check_mask(cr_mask, mended.shape, "cr_mask")
@@ -217,6 +218,7 @@ def inpaint(
     check_callable(progress, "progress")
     errors = own_error(error, image, mended, bad, full)
     known = None if sources is None else as_catalog(sources)
+    warn_if_unused(detector, model)
     loaded = choose_model(detector, model, "inpaint", device, threads)
     all_bad = ~np.isfinite(mended) if bad is None else ~np.isfinite(mended) | bad
     weightless = unweighted(image, errors, invalid)

@@ -25,6 +25,7 @@ from crmend._implied import Usable, judge_exposure, judge_pixels
 from crmend._inputs import check_callable, check_mask
 from crmend._limits import Limits, choose_limits
 from crmend._memory import plan_work
+from crmend._packs import warn_if_unused
 from crmend._results import CleanResult, Stats
 from crmend._star_cores import StarCores, check_star_cores
 from crmend._tiling import Progress
@@ -173,13 +174,15 @@ def clean(
         The header says that the exposure has been cleaned before, its file has no flag plane,
         most pixels are excluded, many share one value that noise does not explain, neighbours
         alternate, the noise is below one digit, `error` is far off the noise, no source of the
-        catalogue is on the image, or this has filled areas or stars with flat tops that nobody
-        named.
+        catalogue is on the image, this has filled areas or stars with flat tops that nobody
+        named, or `detector` is given and the pack is for any.
     """
     options = CleanOptions(
         detector, model, threshold, seed_threshold, target_precision, quality, views,
         star_cores, catalog, device, threads, memory, progress,
     )  # fmt: skip
+    own_pack = exposure.instrument.model_pack if isinstance(exposure, Exposure) else None
+    warn_if_unused(detector, own_pack if model is None else model)
     if isinstance(exposure, Exposure):
         check_unused(invalid=invalid, saturated=saturated, error=error)
         return clean_in_place(own_planes(exposure), options)

@@ -1,6 +1,7 @@
 """Arguments of the Python functions: what is taken, and what is refused in one clear error."""
 
 import dataclasses
+import warnings
 from importlib import resources
 from pathlib import Path
 
@@ -363,3 +364,13 @@ def test_nothing_is_ignored_beside_a_loaded_model(others):
     (name,) = others
     with pytest.raises(InvalidInputError, match=rf"^{name}=.* beside the loaded model tiny"):
         crmend.detect(np.zeros((32, 32)), model=loaded, **others)
+
+
+@pytest.mark.parametrize("name", ["clean", "detect", "inpaint"])
+def test_a_detector_that_changes_nothing_is_named(image, name):
+    mask = [np.zeros(image.shape, bool)] if name == "inpaint" else []
+    with pytest.warns(CrmendWarning, match="detector 8 changes nothing.*'tiny'"):
+        getattr(crmend, name)(image, *mask, model="tiny", detector=8)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        getattr(crmend, name)(image, *mask, model="tiny_chips", detector=1)
