@@ -2,8 +2,8 @@
 
 Networks see an image above one background level.  Amplifiers or tiles of another level, dark
 corners and bowls around bright sources lie below it, where the asinh of the preprocessing makes
-faint stars sharp.  What lies above is left as it is, since there sources are; but where light
-fills the frame (nebulae, twilight), there is no one level, and a surface below it is taken off.
+faint stars sharp.  What lies above is left to `crmend._light`; but where light fills the frame
+(nebulae, twilight), there is no one level, and a surface below it is taken off.
 Gaps of one value below the background, as mosaics and turned frames have them, hold nothing.
 """
 
