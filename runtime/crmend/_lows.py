@@ -178,7 +178,10 @@ def _along_edges(values: NDArray[np.float32]) -> NDArray[np.float32]:
         return levels
     base = grey_opening(close, _SOURCE)
     change, upper = _change(base), 2 * levels > low + high
-    soft = sharp & (maximum_filter(change, _BOX + 2) < _SHARE * step)
+    # Steps as wide as all that the changes around span: slopes that grow steeper are no edge.
+    wide = _BOX + 2 + _WIDE
+    span = maximum_filter(levels, wide) - minimum_filter(levels, wide)
+    soft = sharp & (maximum_filter(change, _BOX + 2) < _SHARE * span)
     # Of pixels that an edge crosses only what is brighter than its upper side stands out.
     crossed = sharp & ~soft & (change > 0.5 * _EDGE) & _half_lit(values, low, high, upper)
     found: NDArray[np.float32] = np.select(

@@ -154,6 +154,23 @@ def test_an_edge_that_is_not_sharp_makes_no_ridge(sky):
     assert np.count_nonzero(mask) < 150
 
 
+@pytest.mark.parametrize("sky_light", [3000.0, 30_000.0])
+def test_stars_on_a_slope_that_grows_steeper_are_no_cosmic_rays(sky_light):
+    # The penumbra of a round field stop, exponential where it ends.
+    rng = np.random.default_rng(3)
+    y, x = np.mgrid[:500, :500]
+    inside = 1.0 / (1.0 + np.exp((np.hypot(y - 250, x - 250) - 240.0) / 6.0))
+    light = np.full(inside.shape, sky_light)
+    for y0, x0 in rng.uniform(0, 500, (300, 2)):
+        peak = 10.0 ** rng.uniform(1.5, 3.5) * np.sqrt(sky_light) / 30.0
+        square = (y - y0) ** 2 + (x - x0) ** 2
+        light += peak * (1.0 + square / 2.5**2) ** -3.0
+    image = rng.poisson(inside * light) + rng.normal(0.0, NOISE, inside.shape)
+    mask = crmend.detect(image, model="generic", views=1).cr_mask
+    # Taken for an edge that crosses pixels, the slope leaves 116 and 822.
+    assert np.count_nonzero(mask) < 60
+
+
 @pytest.mark.parametrize("width", [0.1, 0.5, 1.0])
 def test_an_edge_that_crosses_pixels_makes_no_chain_of_them(width):
     # A field stop in focus, or nearly so: its edge falls over one to five pixels.
