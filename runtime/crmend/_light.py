@@ -23,7 +23,7 @@ MESH = 16
 _NARROW = 3
 """What is narrower than so many meshes is a source and stays."""
 
-ABOVE = 10.0
+ABOVE = 5.0
 """So much of the light stays [noise]: what networks know, and all that most frames have."""
 
 _LEAST = 0.25
@@ -109,7 +109,8 @@ def find_light(
     scale : Scale
         Of the image.
     """
-    levels = grey_opening(_mesh_levels(image, invalid, scale), _NARROW)
+    # Rounded, so that one pixel more or less hardly ever changes them.
+    levels = np.round(grey_opening(_mesh_levels(image, invalid, scale), _NARROW))
     bright = levels > ABOVE
     if not bright.any():
         return None
@@ -181,4 +182,4 @@ def _photons(
     order = np.argsort(photons)
     total = np.cumsum(weight[order])
     middle = photons[order][np.searchsorted(total, _QUANTILE * total[-1])]
-    return float(np.clip(middle, 0.0, _MOST_PHOTONS))
+    return float(f"{np.clip(middle, 0.0, _MOST_PHOTONS):.1e}")
