@@ -2,7 +2,9 @@
 
 import numpy as np
 import pytest
+from scipy.ndimage import map_coordinates
 
+from crmend._light import MESH, find_light
 from crmend._normalise import measure_scale
 
 
@@ -17,8 +19,15 @@ def _whole_frame(network, image, views=1):
     import torch
 
     quarters = {1: (0,), 2: (0, 2), 4: (0, 1, 2, 3)}[views]
-    scale = measure_scale(image, np.zeros(image.shape, bool))
-    x = np.arcsinh((image.astype(np.float64) - scale.background) / (3.0 * scale.noise))
+    nothing = np.zeros(image.shape, bool)
+    scale = measure_scale(image, nothing)
+    x = (image.astype(np.float64) - scale.background) / scale.noise
+    light = find_light(image, nothing, scale)
+    if light is not None:
+        places = np.meshgrid(*((np.arange(n) + 0.5) / MESH - 0.5 for n in image.shape))
+        level = map_coordinates(light.levels, places, order=1, mode="nearest").T
+        x = (x - level) / np.sqrt(1.0 + light.photons * level)
+    x = np.arcsinh(x / 3.0)
     padded = np.pad(x, [(0, -n % network.stride) for n in image.shape], mode="reflect")
     seen = torch.from_numpy(padded.astype(np.float32))[None, None]
     with torch.inference_mode():
