@@ -15,7 +15,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from scipy.ndimage import grey_opening
 
-from crmend._normalise import MAD_TO_SIGMA, Scale, median_of_known
+from crmend._normalise import MAD_TO_SIGMA, Scale, median_of_known, mesh_medians
 
 MESH = 16
 """Side of a mesh [px]."""
@@ -139,13 +139,7 @@ def _mesh_levels(
     rows = []
     for first in range(0, len(image), _BAND * MESH):
         band = np.s_[first : first + _BAND * MESH : step, ::step]
-        sample = image[band].astype(np.float32)
-        sample[invalid[band] | ~np.isfinite(sample)] = np.nan
-        ny, nx = (-(-n // side) for n in sample.shape)
-        missing = (0, ny * side - sample.shape[0]), (0, nx * side - sample.shape[1])
-        sample = np.pad(sample, missing, constant_values=np.nan)
-        meshes = sample.reshape(ny, side, nx, side).swapaxes(1, 2).reshape(ny, nx, side**2)
-        median, count = median_of_known(meshes, axis=-1)
+        median, count = mesh_medians(image[band], invalid[band], side)
         with np.errstate(over="ignore"):
             levels = (median - np.float32(scale.background)) / np.float32(scale.noise)
         rows.append(np.where((count < _LEAST * side**2) | ~np.isfinite(levels), 0, levels))

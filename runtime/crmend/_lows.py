@@ -20,7 +20,7 @@ from scipy.ndimage import (
     uniform_filter,
 )
 
-from crmend._normalise import Scale, median_of_known
+from crmend._normalise import Scale, mesh_medians
 
 _MESH = 32  # px
 _MAX_SAMPLES = 4_000_000
@@ -253,17 +253,8 @@ def _mesh_levels(
     step = 1
     while image.size > _MAX_SAMPLES * step**2 and step < _MESH // 8:
         step *= 2
-    sample = image[::step, ::step].astype(np.float32)
-    sample[invalid[::step, ::step] | ~np.isfinite(sample)] = np.nan
     side = _MESH // step
-    ny, nx = (-(-n // side) for n in sample.shape)
-    sample = np.pad(
-        sample,
-        ((0, ny * side - sample.shape[0]), (0, nx * side - sample.shape[1])),
-        constant_values=np.nan,
-    )
-    meshes = sample.reshape(ny, side, nx, side).swapaxes(1, 2).reshape(ny, nx, side * side)
-    chosen, count = median_of_known(meshes, axis=-1)
+    chosen, count = mesh_medians(image[::step, ::step], invalid[::step, ::step], side)
     levels: NDArray[np.float32] = (chosen - np.float32(scale.background)) / np.float32(
         scale.noise
     )

@@ -153,6 +153,22 @@ def median_of_known(
     return median, count
 
 
+def mesh_medians(
+    image: NDArray[np.float32], invalid: NDArray[np.bool_], side: int
+) -> tuple[NDArray[np.float32], NDArray[np.intp]]:
+    """Return the median of each square mesh as `median_of_known`, and how many pixels it has.
+
+    Meshes begin at the first row and column; the last ones may be smaller.
+    """
+    sample = image.astype(np.float32)
+    sample[invalid | ~np.isfinite(sample)] = np.nan
+    ny, nx = (-(-n // side) for n in sample.shape)
+    missing = (0, ny * side - sample.shape[0]), (0, nx * side - sample.shape[1])
+    sample = np.pad(sample, missing, constant_values=np.nan)
+    meshes = sample.reshape(ny, side, nx, side).swapaxes(1, 2).reshape(ny, nx, side * side)
+    return median_of_known(meshes, axis=-1)
+
+
 def parameters() -> dict[str, float]:
     """Return the parameters that the model card records beside `NAME`."""
     return {
