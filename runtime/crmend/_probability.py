@@ -43,9 +43,7 @@ def fill_probability(
     """
     origins, light = grid.origins, None
     if isinstance(scale, Scale):
-        image, invalid = raise_lows(image, invalid, scale)
-        image, scale = even_noise(image, invalid, scale)
-        light = find_light(image, invalid, scale)
+        image, invalid, scale, light = prepare(image, invalid, scale)
     for count, origin in enumerate(origins, start=1):
         pixels = _read_input(image, invalid, scale, light, grid, origin)
         # Networks learn most borders where a crop ends and nothing is mirrored.
@@ -57,6 +55,29 @@ def fill_probability(
         if progress is not None:
             progress(count, len(origins))
     out[invalid] = 0.0
+
+
+def prepare(
+    image: NDArray[np.float32], invalid: NDArray[np.bool_], scale: Scale
+) -> tuple[NDArray[np.float32], NDArray[np.bool_], Scale, Light | None]:
+    """Return a frame as networks are shown it, and the light that is still to be taken off.
+
+    Parameters
+    ----------
+    image, invalid
+        As in `detect_into`; not changed.
+    scale : Scale
+
+    Returns
+    -------
+    image, invalid, scale
+        Those given where nothing is to be done; pixels in gaps are invalid.
+    Light or None
+        None = none.
+    """
+    image, invalid = raise_lows(image, invalid, scale)
+    image, scale = even_noise(image, invalid, scale)
+    return image, invalid, scale, find_light(image, invalid, scale)
 
 
 def _read_input(

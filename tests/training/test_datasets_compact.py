@@ -163,3 +163,20 @@ def test_a_full_disk_is_told_with_the_file_that_it_holds_up(tmp_path):
     with pytest.raises(OutputError, match=r"image\.npy cannot be written: No space left"):
         datasets.build_detection_set(frames, folder, stamp=64)
     assert not folder.exists()
+
+
+def test_detection_sets_hold_what_the_runtime_shows_a_network(rng):
+    """Light of 300 noises goes, its noise becomes the sky's; a plain sky is left alone."""
+    shape = (256, 256)
+    y, x = np.mgrid[: shape[0], : shape[1]]
+    light = 300.0 * np.exp(-((y - 128) ** 2 + (x - 128) ** 2) / (2 * 60.0**2))
+    noise = rng.normal(size=shape)
+    bright = frame_of(noise * np.sqrt(1.0 + light) + light)
+    shown = datasets.shown_to_detection(bright)
+    middle = np.s_[64:192, 64:192]
+    assert np.median(shown.image[middle]) < 10.0
+    assert shown.image[middle].std() < 4.0
+    assert bright.image[middle].std() > 50.0
+    assert shown.cr is bright.cr
+    plain = frame_of(noise)
+    assert datasets.shown_to_detection(plain) is plain

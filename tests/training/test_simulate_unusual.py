@@ -4,12 +4,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 pytest.importorskip("galsim")
 
 from crmend_training import datasets, simulate
 from crmend_training.recipe import load_recipe
-from crmend_training.simulate import setups, unusual, unusual_frames
+from crmend_training.simulate import setups, unusual, unusual_frames, unusual_sources
+from crmend_training.simulate.slit import Slit, add_longslit
 from crmend_training.simulate.unusual import KINDS, MORE_KINDS, SLITS, Unusual
 
 SHAPE = (160, 192)
@@ -68,6 +70,52 @@ def test_shells_are_bright_and_small_and_crowds_leave_hardly_any_sky():
     rich = [exposure(seed, kinds=("crowded",)) for seed in range(5)]
     assert max(np.mean(s.light > np.median(s.light) + 3 * s.error) for s in rich) > 0.1
     assert np.median([s.psf.fwhm for s in rich]) < 2.0  # some are trailed
+
+
+def test_lines_of_a_slit_lean_as_much_as_it_says():
+    def shift(seed, **how):
+        """How far the lines of one end of the slit are from those of the other [px]."""
+        scene = np.zeros((256, 400), np.float32)
+        slit = Slit(1.0, 3.0, traces=0.0, continuum=0.0, slit_ends=0.0, along_rows=True, **how)
+        add_longslit(np.random.default_rng(seed), scene, slit)
+        ends = np.log1p(scene[20]), np.log1p(scene[235])
+        return abs(int(np.argmax(np.correlate(*ends, mode="full"))) - 399)
+
+    assert max(shift(seed) for seed in range(8)) <= 3
+    assert np.median([shift(seed, tilt=0.1, bend=0.0) for seed in range(8)]) > 8
+    tilted = [
+        unusual.draw_slit(np.random.default_rng(k), Unusual("tilted", 1.0, 2.0))
+        for k in range(8)
+    ]
+    assert min(slit.tilt for slit in tilted) > 0.004
+    assert max(slit.tilt for slit in tilted) > 0.05
+
+
+def test_lines_of_rotating_galaxies_are_as_sharp_as_the_psf_and_bent(rng):
+    bent = []
+    for _ in range(20):
+        view = np.zeros((256, 256), np.float32)
+        unusual_sources.add_rotating(rng, view, 1.0, 3.0)
+        assert view.min() >= 0.0
+        assert view.max() > 1.0
+        brightest = np.argmax(view, axis=1)[view.max(axis=1) > 0.05 * view.max()]
+        bent.append(np.ptp(brightest))
+        # Along the dispersion nothing is narrower than a PSF of 3 px: power exp(-(2 pi k s)^2).
+        power = np.abs(np.fft.rfft(view * np.hanning(256), axis=1)) ** 2
+        assert power[:, 110:].sum() < 1e-3 * power[:, 1:].sum()
+    assert np.median(bent) > 3
+
+
+def test_clusters_lie_where_a_galaxy_is_bright(rng):
+    sharp = []
+    for _ in range(5):
+        light = unusual_sources.nuclei(rng, (256, 256), 2.5)
+        smooth = ndimage.median_filter(light, 15)
+        assert light.min() >= 0.0
+        on_it = smooth > np.percentile(smooth, 80)
+        clusters = light - smooth > 3.0
+        sharp.append(clusters[on_it].mean() / max(clusters[~on_it].mean(), 1e-4))
+    assert np.median(sharp) > 3.0
 
 
 def test_trails_keep_the_light_and_widen_stars_one_way(rng):

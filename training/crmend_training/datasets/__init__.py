@@ -32,7 +32,11 @@ Detection sets are compact on disk: ``detect/image`` as int16 codes on an asinh 
 coding of each column, the counts and a fingerprint.
 """
 
-from crmend_training.datasets.detection import build_detection_set, detection_stamps
+from crmend_training.datasets.detection import (
+    build_detection_set,
+    detection_stamps,
+    shown_to_detection,
+)
 from crmend_training.datasets.frames import (
     DRAWN,
     LABEL_THRESHOLD,
@@ -93,6 +97,7 @@ __all__ = [
     "read_clean",
     "read_image",
     "read_truth",
+    "shown_to_detection",
     "source_cutouts",
     "split_frames",
     "stem_of",

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from crmend._kernels import fill_invalid
+from crmend._normalise import Scale, to_noise_units
+from crmend._probability import prepare
 from crmend_training.datasets.frames import Frame
 from crmend_training.datasets.storage import ASINH, BITS, PLAIN, SetWriter
 
@@ -25,6 +29,25 @@ _COLUMNS = {
     "detect/ignore": (BITS, None),
     "detect/frame": (PLAIN, np.int32),
 }
+
+
+def shown_to_detection(frame: Frame) -> Frame:
+    """Return a frame as the runtime shows it to a detection network.
+
+    Without broad light, dark parts and noise that differs from line to line; where nothing of
+    that is, the frame itself.  Pixels in gaps between lit parts become invalid.
+    """
+    here = Scale(0.0, 1.0)
+    image, invalid, scale, light = prepare(frame.image, frame.invalid, here)
+    if light is not None:
+        rows, columns = (np.arange(length) for length in image.shape)
+        image = light.taken_off(image, rows, columns, scale)
+    if image is frame.image and invalid is frame.invalid:
+        return frame
+    filled = np.empty_like(image)
+    fill_invalid(np.ascontiguousarray(image), invalid, scale.background, filled)
+    seen = to_noise_units(filled, scale)
+    return replace(frame, image=seen, invalid=invalid)
 
 
 def detection_stamps(
@@ -105,7 +128,7 @@ def build_detection_set(
             f"stamp is {stamp}, stamps_per_frame {stamps_per_frame}; expected at least 1"
         )
     with SetWriter(Path(folder), _COLUMNS) as writer:
-        for number, frame in enumerate(frames):
+        for number, frame in enumerate(map(shown_to_detection, frames)):
             index = writer.add_frame(frame.name, frame.place)
             rng = np.random.default_rng([seed, number])
             for image, mask, ignore in detection_stamps(frame, stamp, stamps_per_frame, rng):

@@ -37,6 +37,9 @@ class Slit:
         Probability that the slit ends inside the frame; beyond its ends it is dark.
     along_rows : bool or None
         Dispersion along x (True) or y; None draws it.
+    tilt, bend : float
+        By how much lines lean [px per px], and bend between the middle and an end of the slit
+        [px]; 1 sigma of each.
     """
 
     noise: float
@@ -48,6 +51,8 @@ class Slit:
     continuum: float = 30.0
     slit_ends: float = 0.5
     along_rows: bool | None = None
+    tilt: float = 0.002
+    bend: float = 1.0
 
 
 def add_longslit(
@@ -72,7 +77,7 @@ def add_longslit(
     n_space, n_wave = view.shape
     window = _slit_window(for_layout, n_space, slit)
     response = smooth_curve(for_layout, n_wave, edges=True)
-    tilt, curve = for_layout.normal(0.0, 0.002), for_layout.normal(0.0, 1.0)
+    tilt, curve = for_layout.normal(0.0, slit.tilt), for_layout.normal(0.0, slit.bend)
     sky = _sky_spectrum(for_sky, n_wave, slit, response)
     traces = _draw_traces(for_traces, view.shape, slit, response)
     flat = 1.0 + for_sky.normal(0.0, 0.01) * np.linspace(-1.0, 1.0, n_space)

@@ -16,6 +16,7 @@ from scipy import ndimage, signal
 
 from crmend_training.simulate.psf_models import log_uniform
 from crmend_training.simulate.slit import Slit
+from crmend_training.simulate.unusual_sources import add_rotating, nuclei
 
 KINDS = (
     "trailed",
@@ -59,15 +60,21 @@ uneven
     Pixels with read noises of their own, as in CMOS chips.
 """
 
-MORE_KINDS = ("shells", "crowded")
+MORE_KINDS = ("shells", "crowded", "tilted", "rotating", "nuclei")
 """
 shells
     Planetary nebulae, rings, arcs and other small bright things with sharp edges.
 crowded
     Stars of an undersampled PSF nearly everywhere; all of it is drawn by `setups`.
+tilted
+    A slit whose lines lean and bend, of the sky or of a lamp.
+rotating
+    A slit with galaxies whose emission lines are long and bent.
+nuclei
+    Large galaxies with star clusters up to their nuclei, dust and arms.
 """
 
-SLITS = ("lamp", "slitlets", "emission", "subtracted")
+SLITS = ("lamp", "slitlets", "emission", "subtracted", "tilted", "rotating")
 """Kinds that are spectra."""
 
 _SIGMA = 2.3548
@@ -100,7 +107,13 @@ def draw_slit(rng: np.random.Generator, unusual: Unusual) -> Slit:
             unusual.noise, unusual.fwhm, traces=0.0, lines=log_uniform(rng, 30.0, 200.0),
             line_peak=(1.0, 5000.0), continuum=1.0, along_rows=along_rows,
         )  # fmt: skip
-    traces = 0.7 if unusual.kind == "emission" else 1.5
+    if unusual.kind == "tilted":
+        return Slit(
+            unusual.noise, unusual.fwhm, lines=log_uniform(rng, 10.0, 100.0),
+            line_peak=(1.0, log_uniform(rng, 30.0, 3000.0)), along_rows=along_rows,
+            tilt=log_uniform(rng, 0.005, 0.4), bend=log_uniform(rng, 0.5, 30.0),
+        )  # fmt: skip
+    traces = 0.7 if unusual.kind in ("emission", "rotating") else 1.5
     return Slit(unusual.noise, unusual.fwhm, traces=traces, along_rows=along_rows)
 
 
@@ -137,6 +150,7 @@ def add_unusual_light(
         "comet": _comet,
         "fringes": _fringes,
         "shells": _shells,
+        "nuclei": nuclei,
     }.get(unusual.kind)
     if added is not None:
         light = added(rng, scene.shape, unusual.fwhm)
@@ -149,6 +163,8 @@ def add_unusual_light(
             _cut_into_slitlets(rng, view)
         if unusual.kind in ("emission", "slitlets"):
             _add_emission(rng, view, unusual)
+        if unusual.kind == "rotating":
+            add_rotating(rng, view, unusual.noise, unusual.fwhm)
     return scene
 
 
