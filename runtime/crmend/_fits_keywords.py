@@ -124,7 +124,7 @@ def find_detector(
         name, source = str(header[keyword]).strip(), f"{keyword} = {header[keyword]!r}"
     else:
         name, source = _detector_from_name(instrument, file_name), f"from the name {file_name}"
-    if instrument.detector_digits is not None:
+    if instrument.detector_digits is not None and not name.startswith("-"):
         start = 0 if detector is not None else -instrument.detector_digits
         number = re.search(r"[0-9]+$", name[start:])
         name = number.group().lstrip("0") or name if number else name

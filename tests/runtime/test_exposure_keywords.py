@@ -51,7 +51,7 @@ def test_detector_given_wins(level1, detector):
     assert (exposure.detector, exposure.band) == ("9", "r")
 
 
-@pytest.mark.parametrize("detector", [10, 0, 26, "108", "WFC"])
+@pytest.mark.parametrize("detector", [10, 0, 26, -8, "-08", "108", "WFC"])
 def test_unknown_detector(level1, detector):
     with pytest.raises(UnknownDetectorError, match=r"expected one of 6, 7, 8.*detector="):
         read_exposure(level1(), detector=detector)
