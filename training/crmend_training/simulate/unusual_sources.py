@@ -36,18 +36,16 @@ def add_rotating(
         speed = rng.choice([-1.0, 1.0]) * log_uniform(rng, 0.5, 60.0)
         across = (space - place) / extent
         shift = speed * np.tanh((space - place) / turnover)
+        galaxy = np.zeros(view.shape)
         for _ in range(1 + rng.poisson(n_wave / 100.0)):
             light = np.exp(-np.abs(across)) if rng.random() < 0.5 else np.exp(-0.5 * across**2)
             if rng.random() < 0.6:
                 light = light * _clumps(rng, n_space, width)
-            rows = np.flatnonzero(light > 1e-3)
-            if rows.size == 0:
-                continue
             peak = log_uniform(rng, 2.0, 1000.0) * noise
             own = width * (1.0 + rng.uniform(0.0, 1.0) * (rng.random() < 0.3))
-            middle = rng.uniform(0, n_wave) + shift[rows, None]
-            line = light[rows, None] * np.exp(-0.5 * ((wave - middle) / own) ** 2)
-            view[rows] += (peak * line).astype(np.float32)
+            middle = rng.uniform(0, n_wave) + shift[:, None]
+            galaxy += peak * light[:, None] * np.exp(-0.5 * ((wave - middle) / own) ** 2)
+        view += ndimage.gaussian_filter1d(galaxy, width, axis=0).astype(np.float32)
 
 
 def _clumps(rng, n_space, width):
