@@ -17,8 +17,10 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     for name in ("detect", "inpaint"):
         _add_training(commands, name)
     average = commands.add_parser(
-        "average", help="mean of the weights of networks that come from one another"
-    )
+        "average", help="mean of the weights of networks that come from one another",
+        description="Networks that were trained from the same weights (--from) may be "
+        "averaged, weight by weight: the mean is often better than each. Others give nonsense.",
+    )  # fmt: skip
     average.add_argument("checkpoints", nargs="+", type=Path, metavar="CHECKPOINT")
     average.add_argument(
         "--shares", nargs="+", type=float, help="one per checkpoint (default: equal)"

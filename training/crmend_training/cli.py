@@ -176,7 +176,9 @@ def _parser() -> argparse.ArgumentParser:
     everything.add_argument("--budget", help="wall time of each training, such as 60m")
     everything.add_argument("--resume", action="store_true", help="go on in the work folder")
     everything.add_argument(
-        "--work", default="crmend_training_run", help="folder for all of it"
+        "--work",
+        default="crmend_training_run",
+        help="folder for all of it (default: %(default)s)",
     )
     everything.add_argument("--jobs", type=positive_count, default=2)
     everything.set_defaults(run=_all)
