@@ -27,6 +27,12 @@ they agree on more."""
 CEILING = 30.0
 """Largest peak, over the brightest pixel that is not lost, plus ten times the noise."""
 
+CEILING_OF_STARS = 300.0
+"""The same of stars whose light beside the hole is as the PSF says."""
+
+RIM, RIM_FACTOR = 5.0, 2.0
+"""Such light: its brightest pixel, at least [noise]; by how much the profile's may differ."""
+
 STAR = (1.2, 5.0, 3.0)
 """A source is a star if the point's sum of squares is below a × the disk's + b, where points
 and disks are mixed half and half; c is how fast that changes.  A point has five numbers less,
@@ -70,13 +76,14 @@ def fit_profiles(
         around = stamp[far & ~lost]
         # Where the sky rises to somewhere, the source may stand on as much.
         sky = max(SKY, RISE * abs(float(np.median(around)))) if around.size else SKY
+        star = 0.0
         if len(psf):
-            background = _fit_both(stamp, lost, psf, sky, found, profile)
+            background, star = _fit_both(stamp, lost, psf, sky, found, profile)
         else:
             fit_source(stamp, lost, psf, MOFFAT, found, sky)
             draw_source(found, psf, MOFFAT, profile)
             background = float(found[7])
-        if not _believable(stamp, hole, profile):
+        if not _believable(stamp, hole, profile, star > 0.5):
             profile[:] = 0.0
             continue
         filled = hole & near
@@ -91,8 +98,8 @@ def _fit_both(
     sky: float,
     found: NDArray[np.float64],
     profile: NDArray[np.float32],
-) -> float:
-    """Write the better of a point and a disk, or their mixture; return the background."""
+) -> tuple[float, float]:
+    """Write a point, a disk, or their mixture; return the background, and the point's share."""
     point = np.empty_like(profile)
     as_point = fit_source(stamp, lost, psf, POINT, found, sky)
     draw_source(found, psf, POINT, point)
@@ -102,15 +109,27 @@ def _fit_both(
     doubt = (as_point - STAR[0] * as_disk - STAR[1]) / STAR[2]
     star = 1.0 / (1.0 + math.exp(min(max(doubt, -50.0), 50.0)))
     profile[:] = star * point + (1.0 - star) * profile
-    return float(star * background + (1.0 - star) * found[7])
+    return float(star * background + (1.0 - star) * found[7]), star
 
 
 def _believable(
-    stamp: NDArray[np.float32], lost: NDArray[np.bool_], profile: NDArray[np.float32]
+    stamp: NDArray[np.float32],
+    lost: NDArray[np.bool_],
+    profile: NDArray[np.float32],
+    is_star: bool,
 ) -> bool:
-    """Say whether a profile is positive, finite, and not far above all that is left."""
+    """Say whether a profile is positive, finite, and not far above all that is left.
+
+    The core of a star may be: what is left of its light says how bright it was.
+    """
     row, column = (n // 2 for n in stamp.shape)
     reach = min(max(HALF_WIDTHS), row, column, *(n - 1 - n // 2 for n in stamp.shape))
     window = np.s_[row - reach : row + reach + 1, column - reach : column + reach + 1]
-    top = max(0.0, float(np.max(stamp[window], where=~lost[window], initial=0.0)))
-    return 0.0 < float(profile[window].max()) <= CEILING * (top + 10.0)
+    top, rim = (
+        max(0.0, float(np.max(light[window], where=~lost[window], initial=0.0)))
+        for light in (stamp, profile)
+    )
+    ceiling = CEILING
+    if is_star and top > RIM and top < RIM_FACTOR * rim and rim < RIM_FACTOR * top:
+        ceiling = CEILING_OF_STARS
+    return 0.0 < float(profile[window].max()) <= ceiling * (top + 10.0)

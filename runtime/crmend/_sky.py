@@ -28,6 +28,10 @@ MATCHED = 2.0
 LEAST_SNR = 2.0
 """From here on there is one."""
 
+LEAST_DARK = 3.0
+"""From here on below the background it is a dark lane of a nebula, say, and as narrow: so rare
+by chance that the sky's means stay unbiased."""
+
 CLIPPED = (-3.0, 3.0)
 """Values of the wide mean are cut to this, around the background [noise]."""
 
@@ -171,7 +175,8 @@ def _mean_around(
                         wide += weight * min(max(value, CLIPPED[0]), CLIPPED[1])
                         wide_weight += weight
             # With hardly anything near, the median of what is farther away stays.
-            if matched > LEAST_SNR * np.sqrt(squares):
+            sigma = np.sqrt(squares)
+            if matched > LEAST_SNR * sigma or matched < -LEAST_DARK * sigma:
                 if narrow_weight <= 0.1:
                     continue
                 image[y, x] = level + noise * narrow / narrow_weight

@@ -97,6 +97,44 @@ def test_a_cutout_that_is_lost_altogether_stays_finite():
     assert np.isfinite(profile).all()
 
 
+PSF = np.array([[0.6, 1.2, 0.0, 1.2], [0.4, 6.0, 0.0, 6.0]])
+"""A sum of two Gaussians: part of the light, and covariance."""
+
+
+def star(flux, x=32.0, y=32.0):
+    yy, xx = np.mgrid[:SIZE, :SIZE]
+    r2 = (xx - x) ** 2 + (yy - y) ** 2
+    return sum(flux * a * np.exp(-0.5 * r2 / v) / (2.0 * np.pi * v) for a, v, *_ in PSF)
+
+
+def star_under(half, light):
+    """Return the part of a star's lost light that comes back below a hole of 2 half + 1 px."""
+    mask, image = hole(32, 32, half), light
+    stamps = np.where(mask, 0.0, image).astype(np.float32)[np.newaxis]
+    profiles = np.empty_like(stamps)
+    fit_profiles(stamps, mask[np.newaxis], PSF, profiles)
+    return stamps[0][mask].sum() / image[mask].sum()
+
+
+@pytest.mark.parametrize(("half", "flux"), [(4, 3e4), (4, 1e5), (5, 1e5)])
+def test_the_wings_of_a_star_tell_its_core(half, flux):
+    """Of 50 to 120 times the brightest pixel that is left; the hole has 9 or 11 px."""
+    rng = np.random.default_rng(3)
+    light = star(flux, 32.3, 31.8) + rng.normal(size=(SIZE, SIZE))
+    ratio = light.max() / light[~hole(32, 32, half)].max()
+    assert ratio > 40.0
+    assert star_under(half, light) == pytest.approx(1.0, abs=0.25)
+
+
+def test_no_star_is_made_of_nothing():
+    rng = np.random.default_rng(4)
+    for _ in range(20):
+        image, mask = rng.normal(size=(SIZE, SIZE)), hole(32, 32, 5)
+        stamps = np.where(mask, 0.0, image).astype(np.float32)[np.newaxis]
+        fit_profiles(stamps, mask[np.newaxis], PSF, np.empty_like(stamps))
+        assert np.abs(stamps[0][mask]).max() < 5.0
+
+
 def test_graphs_without_a_profile_get_two_inputs_and_the_old_fill():
     image, mask = moffat(300.0).astype(np.float32), hole(32, 32)
     old = network_inputs(image[None].copy(), mask[None], ("image", "cr_mask"))
