@@ -38,6 +38,11 @@ STAR = (1.2, 5.0, 3.0)
 and disks are mixed half and half; c is how fast that changes.  A point has five numbers less,
 and the PSF is not quite the same everywhere (from 36 frames that no report uses; LOG.md)."""
 
+POOR, STAR_IF_POOR = (225.0, 450.0), 1.6
+"""Where even the disk's sum of squares is between these or above, some 150 pixels are fitted by
+neither: the PSF has rings, say, that Gaussians have not.  A disk, with its five numbers more,
+fits such a star's wings better, and loses its core; a of `STAR` grows to this."""
+
 
 def fit_profiles(
     stamps: NDArray[np.float32],
@@ -106,7 +111,9 @@ def _fit_both(
     background = found[7]
     as_disk = fit_source(stamp, lost, psf, DISK, found, sky)
     draw_source(found, psf, DISK, profile)
-    doubt = (as_point - STAR[0] * as_disk - STAR[1]) / STAR[2]
+    poor = min(max((as_disk - POOR[0]) / (POOR[1] - POOR[0]), 0.0), 1.0)
+    factor = STAR[0] + poor * (STAR_IF_POOR - STAR[0])
+    doubt = (as_point - factor * as_disk - STAR[1]) / STAR[2]
     star = 1.0 / (1.0 + math.exp(min(max(doubt, -50.0), 50.0)))
     profile[:] = star * point + (1.0 - star) * profile
     return float(star * background + (1.0 - star) * found[7]), star
