@@ -16,7 +16,7 @@ from scipy import ndimage, signal
 
 from crmend_training.simulate.psf_models import log_uniform
 from crmend_training.simulate.slit import Slit
-from crmend_training.simulate.unusual_sources import add_rotating, nuclei
+from crmend_training.simulate.unusual_sources import add_rotating, add_stamp, nuclei
 
 KINDS = (
     "trailed",
@@ -286,11 +286,7 @@ def _shells(rng, shape, fwhm):
         stamp = _shell(rng, half, radius, (y % 1.0, x % 1.0))
         stamp = ndimage.gaussian_filter(stamp, sharpest)
         stamp *= log_uniform(rng, 3.0, 2000.0) / stamp.max()
-        low, left = int(y) - half, int(x) - half
-        inside = np.s_[max(low, 0) : low + stamp.shape[0], max(left, 0) : left + stamp.shape[1]]
-        part = light[inside]
-        at = max(-low, 0), max(-left, 0)
-        part += stamp[at[0] : at[0] + part.shape[0], at[1] : at[1] + part.shape[1]]
+        add_stamp(light, stamp, int(y) - half, int(x) - half)
     return light
 
 

@@ -65,9 +65,8 @@ def nuclei(
     light = np.zeros(shape)
     sigma = max(fwhm, 1.2) / _SIGMA
     for _ in range(int(rng.integers(1, 4))):
-        y, x = np.mgrid[: shape[0], : shape[1]] - rng.uniform(0.1, 0.9, 2)[
-            :, None, None
-        ] * np.reshape(shape, (2, 1, 1))
+        middle = rng.uniform(0.1, 0.9, 2) * shape
+        y, x = np.mgrid[: shape[0], : shape[1]] - middle[:, None, None]
         turn, axes = rng.uniform(0.0, np.pi), rng.uniform(0.3, 1.0)
         along, across = x * np.cos(turn) + y * np.sin(turn), y * np.cos(turn) - x * np.sin(turn)
         radius = np.hypot(np.hypot(along, across / axes), 0.3)
@@ -112,8 +111,15 @@ def _clusters(rng, galaxy, radius, sigma):
         peak = min(3.0 / rng.random(), brightest)
         # β = 3.5: between a Gaussian and the wings of an obstructed mirror.
         stamp = peak * (1.0 + away / (2.0 * own**2) * 0.438) ** -3.5
-        low, left = row - half, column - half
-        part = light[max(low, 0) : row + half + 1, max(left, 0) : column + half + 1]
-        at = max(-low, 0), max(-left, 0)
-        part += stamp[at[0] : at[0] + part.shape[0], at[1] : at[1] + part.shape[1]]
+        add_stamp(light, stamp, row - half, column - half)
     return light
+
+
+def add_stamp(
+    light: NDArray[np.float64], stamp: NDArray[np.float64], low: int, left: int
+) -> None:
+    """Add what of a stamp lies inside, its corner at (low, left), in place."""
+    rows, columns = stamp.shape
+    part = light[max(low, 0) : max(low + rows, 0), max(left, 0) : max(left + columns, 0)]
+    at = max(-low, 0), max(-left, 0)
+    part += stamp[at[0] : at[0] + part.shape[0], at[1] : at[1] + part.shape[1]]
