@@ -19,7 +19,7 @@ import re
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -30,6 +30,7 @@ check_numba_threads()
 import numba  # noqa: E402
 from numba.core import compiler, serialize  # noqa: E402
 from numba.core.caching import NullCache  # noqa: E402
+from numba.core.types.misc import unliteral  # noqa: E402
 
 _F = TypeVar("_F", bound=Callable[..., object])
 
@@ -45,7 +46,18 @@ def njit(function: _F) -> _F:
     compiled: Any = numba.njit(nogil=True)(function)
     if hasattr(compiled, "_cache"):  # without NUMBA_DISABLE_JIT
         compiled._cache = _OnDisk(function)
+        compiled.get_call_template = _without_literals(compiled.get_call_template)
     return compiled  # type: ignore[no-any-return]
+
+
+def _without_literals(get_call_template: Callable[..., Any]) -> Callable[..., Any]:
+    """Let a kernel that is called with 0 and with a variable be compiled once, not twice."""
+
+    def get(args: Sequence[Any], kws: dict[str, Any]) -> Any:
+        plain = {name: unliteral(kind) for name, kind in kws.items()}
+        return get_call_template([unliteral(kind) for kind in args], plain)
+
+    return get
 
 
 class _OnDisk(NullCache):  # type: ignore[misc]

@@ -197,7 +197,7 @@ def _reweigh(
     grows with the light, since errors may know nothing of photons.
     """
     ny, nx = data.shape
-    squares, light = np.empty(ny * nx, np.float32), np.empty(ny * nx, np.float32)
+    squares, light = np.empty(ny * nx), np.empty(ny * nx)
     count = 0
     for y in range(ny):
         for x in range(nx):
@@ -209,7 +209,7 @@ def _reweigh(
         variance[:] = 1.0
         return
     middle = np.median(light[:count])
-    chosen, faint, bright = np.empty(count, np.float32), 0, 0
+    chosen, faint, bright = np.empty(count), 0, 0
     for i in range(count):
         if light[i] <= middle:
             chosen[faint] = squares[i]

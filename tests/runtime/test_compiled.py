@@ -5,15 +5,16 @@ import os
 import subprocess
 import sys
 
+import numba
 import numpy as np
 import pytest
 
-from crmend import _kernels
+from crmend import _compiled, _kernels
 
 PROGRAM = """
 import json, sys
 import numpy as np
-from crmend import _kernels
+from crmend import _compiled, _kernels
 image = np.arange(64, dtype=np.float32).reshape(8, 8) ** 2
 invalid = np.zeros((8, 8), bool)
 invalid[3, 4] = invalid[0, 0] = True
@@ -117,3 +118,19 @@ def test_folders_of_other_versions_go_after_a_month(tmp_path, expected):
     assert old not in left
     assert all((tmp_path / name / "crmend.code").exists() for name in (new, *others))
     assert (tmp_path / mixed / "notes.txt").read_text() == "of somebody else"
+
+
+@pytest.mark.skipif(numba.config.DISABLE_JIT, reason="nothing is compiled")
+def test_a_kernel_is_compiled_once_for_literals_and_variables(monkeypatch):
+    monkeypatch.setattr(_compiled, "_folder", lambda: None)
+
+    @_compiled.njit
+    def inner(place, step):
+        return place[0] + step
+
+    @_compiled.njit
+    def outer(start, step):
+        return inner((start, 0), 0) + inner((start, step), step)
+
+    assert outer(10, 3) == 23
+    assert len(inner.signatures) == 1
