@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crmend._background import Surface
+from crmend._continuation import misfit_of_continued, photon_variance
 from crmend._kernels import smooth_fill
 from crmend._profile import fit_profiles
 from crmend._saturated import saturated_by_rays
@@ -130,11 +131,7 @@ def run_network(
                     mended = arrays[0] + np.float32(CORRECTED) * (mended - arrays[0])
                 mended[_unknown(stamps.cr_mask, arrays[-1])] = np.nan
                 mended[:, 0] = _above_any_sky(mended[:, 0], arrays[0][:, 0], stamps.cr_mask)
-                full = _saturated(stamps)
-                if full.any():
-                    mended[full, 0] = _smooth(stamps, full, noise)
-                    for one in spread:
-                        one[full] = np.minimum(one[full], np.abs(mended[full]) + BELOW)
+                _continue_smoothly(mended, spread, stamps, arrays[0], arrays[-1], noise)
             whole = mended[:, 0] * np.float32(noise) + stamps.background
             values[stamps.pixels] = plan.pick(whole, stamps, image.shape[1])
             for one in spread:
@@ -170,6 +167,33 @@ def _above_any_sky(
     least = np.where(cr_mask, np.float32(0.0), filled).min(axis=(1, 2), keepdims=True)
     clipped: NDArray[np.float32] = np.maximum(mended, least - np.float32(BELOW))
     return clipped
+
+
+def _continue_smoothly(
+    mended: NDArray[np.float32],
+    spread: list[NDArray[np.float32]],
+    stamps: CutoutBatch,
+    filled: NDArray[np.float32],
+    profiles: NDArray[np.float32],
+    noise: float,
+) -> None:
+    """Write what surrounds the CR pixels where nothing better is known, in place.
+
+    That is on saturated cores, and beside pixels that contradict a source's profile
+    (`crmend._continuation`).  The arrays are (n, 1, h, w) [noise].
+    """
+    full = _saturated(stamps)
+    misfit = misfit_of_continued(
+        filled[:, 0], stamps.cr_mask | stamps.saturated, profiles[:, 0]
+    )
+    odd = np.isfinite(misfit) & ~full
+    for chosen in (full, odd):
+        if chosen.any():
+            mended[chosen, 0] = _smooth(stamps, chosen, noise)
+    unit = np.maximum(misfit[odd], np.float32(1.0))[:, np.newaxis, np.newaxis, np.newaxis]
+    for one in spread:
+        one[full] = np.minimum(one[full], np.abs(mended[full]) + BELOW)
+        one[odd] = np.sqrt(unit * photon_variance(mended[odd]))
 
 
 def _smooth(
