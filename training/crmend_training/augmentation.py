@@ -21,6 +21,15 @@ STRAIGHT_SPREAD = 0.5
 """How far they are off the rows or columns, standard deviation [degree]: a track of 40 px
 stays in one or two of them."""
 
+WIDE_DIFFUSION = (0.3, 0.75)
+"""Sigma of wide tracks that are added [px]: both laws end at 0.45."""
+
+WIDEST_POINTS, WIDE_POINTS = 0.5, 0.3
+"""Sigma up to which points are added, too [px], as wider ones are like stars; their share."""
+
+WIDE_LENGTH = 3.0
+"""Least length of the others, which tells them from stars [px]."""
+
 LINE_LEVEL = (3.0, 3e4)
 """Level of lines that are added: bad columns and bleeding [noise]."""
 
@@ -75,6 +84,16 @@ def straight_tracks(charge: tuple[float, float], rng: np.random.Generator) -> Sh
     """
     events, wide = log_uniform(rng, *STRAIGHT_EVENTS), log_uniform(rng, *SHARP_DIFFUSION)
     return Sharp(events, wide, charge, points=0.0, aligned=1.0, spread=STRAIGHT_SPREAD)
+
+
+def wide_tracks(charge: tuple[float, float], rng: np.random.Generator) -> Sharp:
+    """Draw how many tracks of much diffused charge a crop gets, and how wide they are.
+
+    `charge` is that of `sharp_events`.
+    """
+    events, wide = log_uniform(rng, *SHARP_EVENTS), log_uniform(rng, *WIDE_DIFFUSION)
+    points = WIDE_POINTS if wide < WIDEST_POINTS else 0.0
+    return Sharp(events, wide, charge, points, aligned=0.1, shortest=WIDE_LENGTH)
 
 
 def with_line(

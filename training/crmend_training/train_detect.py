@@ -77,6 +77,9 @@ class DetectRecipe:
     straight : float
         Share of the crops to which tracks along rows and columns are added, with the charges
         and labels of sharp ones: they are few in any simulation, and look like bad columns.
+    wide : float
+        Share of the crops to which tracks are added whose charge diffuses more than in either
+        law (`augmentation.wide_tracks`), with the charges and labels of sharp ones.
     lines : float
         Share of the crops to which a bright line is added that is no cosmic ray: a bad column
         or bleeding (`augmentation.with_line`).
@@ -109,6 +112,7 @@ class DetectRecipe:
     sharp_points: float = 0.5
     sharp_label: tuple[float, float] = (0.15, 0.15)
     straight: float = 0.0
+    wide: float = 0.0
     lines: float = 0.0
     hot: float = 0.0
     hot_alone: bool = False
@@ -117,7 +121,7 @@ class DetectRecipe:
     def __post_init__(self) -> None:
         shares = (
             "border", "hard", "distil", "simulated", "sharp", "sharp_points", "straight",
-            "lines", "hot",
+            "wide", "lines", "hot",
         )  # fmt: skip
         _training.check_settings(self, shares)
         for name in ("noise_range", "sharp_charge", "sharp_label"):
@@ -139,6 +143,7 @@ class DetectRecipe:
         return [
             (self.sharp, partial(augmentation.sharp_events, charge, self.sharp_points)),
             (self.straight, partial(augmentation.straight_tracks, charge)),
+            (self.wide, partial(augmentation.wide_tracks, charge)),
         ]
 
 

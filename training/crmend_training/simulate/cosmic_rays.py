@@ -133,6 +133,8 @@ class Sharp:
         Share of events nearly along the rows or columns.
     spread : float
         How far off those are, standard deviation [degree].
+    shortest : float
+        Least length of those that are no points [px].
     """
 
     events: float
@@ -141,6 +143,7 @@ class Sharp:
     points: float = 0.5
     aligned: float = 0.4
     spread: float = 2.0
+    shortest: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -258,8 +261,9 @@ def _draw_sharp(rng, charge, sharp):
     ny, nx = charge.shape
     n_events = rng.poisson(sharp.events * (ny + PAPER_BORDER) * (nx + PAPER_BORDER))
     is_point = rng.random(n_events) < sharp.points
+    shortest = np.log10(sharp.shortest)
     lengths = 10.0 ** np.where(
-        is_point, rng.uniform(-1.5, 0.0, n_events), rng.uniform(0.0, 1.9, n_events)
+        is_point, rng.uniform(-1.5, 0.0, n_events), rng.uniform(shortest, 1.9, n_events)
     )
     low, high = np.log10(sharp.charge)
     energies = 10.0 ** rng.uniform(low, high, n_events) * np.maximum(lengths, 1.0)
