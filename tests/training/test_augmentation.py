@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -6,6 +8,7 @@ pytest.importorskip("torch")
 
 from crmend._tiling import reflect
 from crmend_training import augmentation
+from crmend_training.simulate.cosmic_rays import draw_sharp
 
 
 def test_a_mirrored_border_is_the_one_that_the_runtime_makes():
@@ -45,6 +48,34 @@ def test_straight_tracks_run_along_rows_and_columns():
                 assert min(tall, wide) <= 3
                 shapes.add(tall > wide)
     assert shapes == {True, False}
+
+
+def test_wide_tracks_are_wide_and_too_long_for_stars():
+    widths, shortest = [], []
+    for seed in range(30):
+        draw = np.random.default_rng(seed)
+        kind = augmentation.wide_tracks((50.0, 50.0), draw)
+        low, high = augmentation.WIDE_DIFFUSION
+        assert low <= kind.diffusion <= high
+        assert (kind.points > 0.0) == (kind.diffusion < augmentation.WIDEST_POINTS)
+        charge = draw_sharp(
+            draw, (256, 256), replace(kind, events=2e-4, points=0.0, aligned=1.0)
+        )
+        labels, _ = ndimage.label(charge > 1.0, np.ones((3, 3)))
+        for window in ndimage.find_objects(labels):
+            light = charge[window].astype(float)
+            if 1 in light.shape or min(v.start for v in window) == 0:
+                continue
+            tall, wide = light.shape
+            across = light.sum(axis=0 if tall > wide else 1)
+            at = np.arange(across.size)
+            middle = np.average(at, weights=across)
+            widths.append(
+                np.sqrt(np.average((at - middle) ** 2, weights=across)) / kind.diffusion
+            )
+            shortest.append(max(tall, wide))
+    assert 0.9 < np.median(widths) < 1.8  # a pixel is 0.29 px wide, and tracks lean
+    assert min(shortest) >= augmentation.WIDE_LENGTH
 
 
 def test_a_line_that_is_added_is_no_cosmic_ray():

@@ -145,7 +145,7 @@ def in_noise_units(image):
     return train_detect.noise_units(image[:, 0]).numpy()
 
 
-@pytest.mark.parametrize("kind", ["sharp", "straight"])
+@pytest.mark.parametrize("kind", ["sharp", "straight", "wide"])
 def test_cosmic_rays_are_added_as_on_disk(tmp_path, kind):
     folder = flat_set(tmp_path / "set", 0.0, 0.0)
     options = {kind: 1.0, "sharp_label": (2.0, 2.0), "batch": 4096}

@@ -274,7 +274,7 @@ def test_a_student_follows_the_mean_of_its_teachers_turned_at_random(sets):
     assert drawn == set(TURNS)
 
 
-@pytest.mark.parametrize("kind", ["sharp", "straight"])
+@pytest.mark.parametrize("kind", ["sharp", "straight", "wide"])
 def test_batches_hold_sharp_events_where_the_recipe_says_so(sets, kind):
     def masks(share):
         bright = {"crop": 64, "sharp_charge": (1e3, 1e4), kind: share}
