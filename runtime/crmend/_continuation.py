@@ -45,8 +45,8 @@ def misfit_of_continued(
     lost : (n, ny, nx) bool array
         True = not looked at: cosmic rays, and what is saturated.
     profiles : (n, ny, nx) float32 array
-        What `crmend._profile.fit_profiles` took the source in the middle for; one without any
-        light has not been believed anyway.
+        What `crmend._profile.fit_profiles` took the source in the middle for; 0 where none was
+        believed.
 
     Returns
     -------

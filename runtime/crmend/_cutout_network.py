@@ -180,13 +180,14 @@ def _continue_smoothly(
     """Write what surrounds the CR pixels where nothing better is known, in place.
 
     That is on saturated cores, and beside pixels that contradict a source's profile
-    (`crmend._continuation`).  The arrays are (n, 1, h, w) [noise].
+    (`crmend._continuation`), but not where nothing at all is: NaN stays.  The arrays are
+    (n, 1, h, w) [noise].
     """
     full = _saturated(stamps)
     misfit = misfit_of_continued(
         filled[:, 0], stamps.cr_mask | stamps.saturated, profiles[:, 0]
     )
-    odd = np.isfinite(misfit) & ~full
+    odd = np.isfinite(misfit) & ~full & ~np.isnan(mended[:, 0, 0, 0])
     for chosen in (full, odd):
         if chosen.any():
             mended[chosen, 0] = _smooth(stamps, chosen, noise)
