@@ -64,7 +64,7 @@ def test_two_bright_pixels_that_a_mask_left_are_no_star():
         image, mask = frame(0.0, seed)
         image[58, 70:72] += np.float32([9.0, 8.0]) * SCALE.noise
         assert len(search(image, mask)) == 0
-        image, mask = frame(250.0, seed)  # as bright in its good pixels, on all sides
+        image, mask = frame(350.0, seed)  # brighter in its good pixels, and on all sides
         assert len(search(image, mask)) == 1
 
 
