@@ -41,7 +41,7 @@ def misfit_of_continued(
     Parameters
     ----------
     stamps : (n, ny, nx) float32 array
-        In units of the background noise; not changed.
+        At least 32 × 32, in units of the background noise; not changed.
     lost : (n, ny, nx) bool array
         True = not looked at: cosmic rays, and what is saturated.
     profiles : (n, ny, nx) float32 array
@@ -54,11 +54,10 @@ def misfit_of_continued(
         Mean square of the residuals, of which noise makes one; NaN = the profile does better,
         or well enough.
     """
-    half = min(_HALF, *(n // 2 for n in stamps.shape[1:]))
     row, column = (n // 2 for n in stamps.shape[1:])
-    window = np.s_[:, row - half : row + half, column - half : column + half]
+    window = np.s_[:, row - _HALF : row + _HALF, column - _HALF : column + _HALF]
     stamps, lost, profiles = stamps[window], lost[window], profiles[window]
-    near = np.hypot(*np.ogrid[-half:half, -half:half]) < FADE[1]
+    near = np.hypot(*np.ogrid[-_HALF:_HALF, -_HALF:_HALF]) < FADE[1]
     rim = ndimage.maximum_filter(lost & near, (1, 2 * RIM + 1, 2 * RIM + 1)) & ~lost & near
     chosen = np.flatnonzero(np.count_nonzero(rim, axis=(1, 2)) >= _LEAST)
     misfit = np.full(len(stamps), np.nan, dtype=np.float32)

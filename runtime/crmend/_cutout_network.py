@@ -188,9 +188,10 @@ def _continue_smoothly(
         filled[:, 0], stamps.cr_mask | stamps.saturated, profiles[:, 0]
     )
     odd = np.isfinite(misfit) & ~full & ~np.isnan(mended[:, 0, 0, 0])
-    for chosen in (full, odd):
-        if chosen.any():
-            mended[chosen, 0] = _smooth(stamps, chosen, noise)
+    chosen = full | odd
+    if not chosen.any():
+        return
+    mended[chosen, 0] = _smooth(stamps, chosen, noise)
     unit = np.maximum(misfit[odd], np.float32(1.0))[:, np.newaxis, np.newaxis, np.newaxis]
     for one in spread:
         one[full] = np.minimum(one[full], np.abs(mended[full]) + BELOW)

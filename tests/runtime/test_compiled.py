@@ -14,7 +14,7 @@ from crmend import _compiled, _kernels
 PROGRAM = """
 import json, sys
 import numpy as np
-from crmend import _compiled, _kernels
+from crmend import _kernels
 image = np.arange(64, dtype=np.float32).reshape(8, 8) ** 2
 invalid = np.zeros((8, 8), bool)
 invalid[3, 4] = invalid[0, 0] = True
