@@ -54,7 +54,7 @@ def test_wide_tracks_are_wide_and_too_long_for_stars():
     widths, shortest = [], []
     for seed in range(30):
         draw = np.random.default_rng(seed)
-        kind = augmentation.wide_tracks((50.0, 50.0), draw)
+        kind = augmentation.wide_tracks((50.0, 50.0), 0.3, 5.0, draw)
         low, high = augmentation.WIDE_DIFFUSION
         assert low <= kind.diffusion <= high
         assert (kind.points > 0.0) == (kind.diffusion < augmentation.WIDEST_POINTS)
@@ -64,7 +64,8 @@ def test_wide_tracks_are_wide_and_too_long_for_stars():
         labels, _ = ndimage.label(charge > 1.0, np.ones((3, 3)))
         for window in ndimage.find_objects(labels):
             light = charge[window].astype(float)
-            if 1 in light.shape or min(v.start for v in window) == 0:
+            cut = any(v.start == 0 or v.stop == 256 for v in window)
+            if 1 in light.shape or cut:
                 continue
             tall, wide = light.shape
             across = light.sum(axis=0 if tall > wide else 1)
@@ -75,7 +76,7 @@ def test_wide_tracks_are_wide_and_too_long_for_stars():
             )
             shortest.append(max(tall, wide))
     assert 0.9 < np.median(widths) < 1.8  # a pixel is 0.29 px wide, and tracks lean
-    assert min(shortest) >= augmentation.WIDE_LENGTH
+    assert min(shortest) >= 5.0
 
 
 def test_a_line_that_is_added_is_no_cosmic_ray():

@@ -24,11 +24,8 @@ stays in one or two of them."""
 WIDE_DIFFUSION = (0.3, 0.75)
 """Sigma of wide tracks that are added [px]: both laws end at 0.45."""
 
-WIDEST_POINTS, WIDE_POINTS = 0.5, 0.3
-"""Sigma up to which points are added, too [px], as wider ones are like stars; their share."""
-
-WIDE_LENGTH = 3.0
-"""Least length of the others, which tells them from stars [px]."""
+WIDEST_POINTS = 0.5
+"""Sigma up to which points are added, too [px], as wider ones are like stars."""
 
 LINE_LEVEL = (3.0, 3e4)
 """Level of lines that are added: bad columns and bleeding [noise]."""
@@ -86,14 +83,17 @@ def straight_tracks(charge: tuple[float, float], rng: np.random.Generator) -> Sh
     return Sharp(events, wide, charge, points=0.0, aligned=1.0, spread=STRAIGHT_SPREAD)
 
 
-def wide_tracks(charge: tuple[float, float], rng: np.random.Generator) -> Sharp:
+def wide_tracks(
+    charge: tuple[float, float], points: float, shortest: float, rng: np.random.Generator
+) -> Sharp:
     """Draw how many tracks of much diffused charge a crop gets, and how wide they are.
 
-    `charge` is that of `sharp_events`.
+    `charge` and `points` are those of `sharp_events`, `shortest` the least length of the
+    tracks [px].
     """
     events, wide = log_uniform(rng, *SHARP_EVENTS), log_uniform(rng, *WIDE_DIFFUSION)
-    points = WIDE_POINTS if wide < WIDEST_POINTS else 0.0
-    return Sharp(events, wide, charge, points, aligned=0.1, shortest=WIDE_LENGTH)
+    points = points if wide < WIDEST_POINTS else 0.0
+    return Sharp(events, wide, charge, points, aligned=0.1, shortest=shortest)
 
 
 def with_line(

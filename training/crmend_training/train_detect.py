@@ -21,7 +21,7 @@ from crmend_training.averaging import mean_of
 from crmend_training.losses import cross_entropy, detection_loss, source_weight
 from crmend_training.networks import FINDERS
 from crmend_training.resident import HALO, ResidentBatches
-from crmend_training.simulate.cosmic_rays import Sharp
+from crmend_training.simulate.cosmic_rays import LONGEST_SHARP, Sharp
 
 RANDOM_TURN = 0
 """What `DetectRecipe.teacher_views` says instead of a number of views."""
@@ -80,6 +80,10 @@ class DetectRecipe:
     wide : float
         Share of the crops to which tracks are added whose charge diffuses more than in either
         law (`augmentation.wide_tracks`), with the charges and labels of sharp ones.
+    wide_points : float
+        Share of points among them, of those that are not too wide to be told from stars.
+    wide_length : float
+        Least length of the tracks, which tells them from stars [px].
     lines : float
         Share of the crops to which a bright line is added that is no cosmic ray: a bad column
         or bleeding (`augmentation.with_line`).
@@ -113,6 +117,8 @@ class DetectRecipe:
     sharp_label: tuple[float, float] = (0.15, 0.15)
     straight: float = 0.0
     wide: float = 0.0
+    wide_points: float = 0.3
+    wide_length: float = 3.0
     lines: float = 0.0
     hot: float = 0.0
     hot_alone: bool = False
@@ -121,7 +127,7 @@ class DetectRecipe:
     def __post_init__(self) -> None:
         shares = (
             "border", "hard", "distil", "simulated", "sharp", "sharp_points", "straight",
-            "wide", "lines", "hot",
+            "wide", "wide_points", "lines", "hot",
         )  # fmt: skip
         _training.check_settings(self, shares)
         for name in ("noise_range", "sharp_charge", "sharp_label"):
@@ -134,16 +140,20 @@ class DetectRecipe:
             raise ValueError(
                 f"offset is {self.offset}, on_sources {self.on_sources}; expected none below 0"
             )
+        if not 1.0 <= self.wide_length < LONGEST_SHARP:
+            raise ValueError(
+                f"wide_length is {self.wide_length}; expected 1 to {LONGEST_SHARP:g} px"
+            )
         if self.teacher_views != RANDOM_TURN:
             check_views(self.teacher_views, "teacher_views")
 
     def additions(self) -> list[tuple[float, Callable[[np.random.Generator], Sharp]]]:
         """Return the kinds of cosmic rays that crops get: their share, and how to draw one."""
-        charge = self.sharp_charge
+        charge, wide = self.sharp_charge, (self.wide_points, self.wide_length)
         return [
             (self.sharp, partial(augmentation.sharp_events, charge, self.sharp_points)),
             (self.straight, partial(augmentation.straight_tracks, charge)),
-            (self.wide, partial(augmentation.wide_tracks, charge)),
+            (self.wide, partial(augmentation.wide_tracks, charge, *wide)),
         ]
 
 

@@ -45,6 +45,9 @@ EVENT_DTYPE = np.dtype(
 its whole path (an electron's: from its birth to its end) [px], angle from +x towards +y
 [rad, 0 to 2 pi], charge on the frame [e-, before rounding], kind (one of `KINDS`)."""
 
+LONGEST_SHARP = 80.0
+"""Length of the longest sharp track [px]."""
+
 _LONGEST = 100.0
 """Longest event of the paper's law [px] (paper, section 2)."""
 
@@ -134,7 +137,7 @@ class Sharp:
     spread : float
         How far off those are, standard deviation [degree].
     shortest : float
-        Least length of those that are no points [px].
+        Least length of those that are no points [px], below `LONGEST_SHARP`.
     """
 
     events: float
@@ -261,9 +264,9 @@ def _draw_sharp(rng, charge, sharp):
     ny, nx = charge.shape
     n_events = rng.poisson(sharp.events * (ny + PAPER_BORDER) * (nx + PAPER_BORDER))
     is_point = rng.random(n_events) < sharp.points
-    shortest = np.log10(sharp.shortest)
+    shortest, longest = np.log10([sharp.shortest, LONGEST_SHARP])
     lengths = 10.0 ** np.where(
-        is_point, rng.uniform(-1.5, 0.0, n_events), rng.uniform(shortest, 1.9, n_events)
+        is_point, rng.uniform(-1.5, 0.0, n_events), rng.uniform(shortest, longest, n_events)
     )
     low, high = np.log10(sharp.charge)
     energies = 10.0 ** rng.uniform(low, high, n_events) * np.maximum(lengths, 1.0)
