@@ -54,9 +54,8 @@ def test_wide_tracks_are_wide_and_too_long_for_stars():
     widths, shortest = [], []
     for seed in range(30):
         draw = np.random.default_rng(seed)
-        kind = augmentation.wide_tracks((50.0, 50.0), 0.3, 5.0, draw)
-        low, high = augmentation.WIDE_DIFFUSION
-        assert low <= kind.diffusion <= high
+        kind = augmentation.wide_tracks((50.0, 50.0), (0.3, 0.75), 0.3, 5.0, draw)
+        assert 0.3 <= kind.diffusion <= 0.75
         assert (kind.points > 0.0) == (kind.diffusion < augmentation.WIDEST_POINTS)
         charge = draw_sharp(
             draw, (256, 256), replace(kind, events=2e-4, points=0.0, aligned=1.0)

@@ -21,9 +21,6 @@ STRAIGHT_SPREAD = 0.5
 """How far they are off the rows or columns, standard deviation [degree]: a track of 40 px
 stays in one or two of them."""
 
-WIDE_DIFFUSION = (0.3, 0.75)
-"""Sigma of wide tracks that are added [px]: both laws end at 0.45."""
-
 WIDEST_POINTS = 0.5
 """Sigma up to which points are added, too [px], as wider ones are like stars."""
 
@@ -84,14 +81,18 @@ def straight_tracks(charge: tuple[float, float], rng: np.random.Generator) -> Sh
 
 
 def wide_tracks(
-    charge: tuple[float, float], points: float, shortest: float, rng: np.random.Generator
+    charge: tuple[float, float],
+    diffusion: tuple[float, float],
+    points: float,
+    shortest: float,
+    rng: np.random.Generator,
 ) -> Sharp:
     """Draw how many tracks of much diffused charge a crop gets, and how wide they are.
 
-    `charge` and `points` are those of `sharp_events`, `shortest` the least length of the
-    tracks [px].
+    `charge` and `points` are those of `sharp_events`, `diffusion` is log-uniform [px],
+    `shortest` the least length of the tracks [px].
     """
-    events, wide = log_uniform(rng, *SHARP_EVENTS), log_uniform(rng, *WIDE_DIFFUSION)
+    events, wide = log_uniform(rng, *SHARP_EVENTS), log_uniform(rng, *diffusion)
     points = points if wide < WIDEST_POINTS else 0.0
     return Sharp(events, wide, charge, points, aligned=0.1, shortest=shortest)
 

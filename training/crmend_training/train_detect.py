@@ -80,6 +80,8 @@ class DetectRecipe:
     wide : float
         Share of the crops to which tracks are added whose charge diffuses more than in either
         law (`augmentation.wide_tracks`), with the charges and labels of sharp ones.
+    wide_diffusion : (float, float)
+        Their sigma, log-uniform [px]; both laws end at 0.45.
     wide_points : float
         Share of points among them, of those that are not too wide to be told from stars.
     wide_length : float
@@ -117,6 +119,7 @@ class DetectRecipe:
     sharp_label: tuple[float, float] = (0.15, 0.15)
     straight: float = 0.0
     wide: float = 0.0
+    wide_diffusion: tuple[float, float] = (0.3, 0.75)
     wide_points: float = 0.3
     wide_length: float = 3.0
     lines: float = 0.0
@@ -130,7 +133,7 @@ class DetectRecipe:
             "wide", "wide_points", "lines", "hot",
         )  # fmt: skip
         _training.check_settings(self, shares)
-        for name in ("noise_range", "sharp_charge", "sharp_label"):
+        for name in ("noise_range", "sharp_charge", "sharp_label", "wide_diffusion"):
             low, high = getattr(self, name)
             if not 0.0 < low <= high:
                 raise ValueError(
@@ -149,11 +152,12 @@ class DetectRecipe:
 
     def additions(self) -> list[tuple[float, Callable[[np.random.Generator], Sharp]]]:
         """Return the kinds of cosmic rays that crops get: their share, and how to draw one."""
-        charge, wide = self.sharp_charge, (self.wide_points, self.wide_length)
+        charge = self.sharp_charge
+        wide = (charge, self.wide_diffusion, self.wide_points, self.wide_length)
         return [
             (self.sharp, partial(augmentation.sharp_events, charge, self.sharp_points)),
             (self.straight, partial(augmentation.straight_tracks, charge)),
-            (self.wide, partial(augmentation.wide_tracks, charge, *wide)),
+            (self.wide, partial(augmentation.wide_tracks, *wide)),
         ]
 
 
