@@ -145,7 +145,7 @@ class DetectRecipe:
             )
         if not 1.0 <= self.wide_length < LONGEST_SHARP:
             raise ValueError(
-                f"wide_length is {self.wide_length}; expected 1 to {LONGEST_SHARP:g} px"
+                f"wide_length is {self.wide_length}; expected 1 to below {LONGEST_SHARP:.0f} px"
             )
         if self.teacher_views != RANDOM_TURN:
             check_views(self.teacher_views, "teacher_views")

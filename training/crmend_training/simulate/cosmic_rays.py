@@ -45,8 +45,8 @@ EVENT_DTYPE = np.dtype(
 its whole path (an electron's: from its birth to its end) [px], angle from +x towards +y
 [rad, 0 to 2 pi], charge on the frame [e-, before rounding], kind (one of `KINDS`)."""
 
-LONGEST_SHARP = 80.0
-"""Length of the longest sharp track [px]."""
+LONGEST_SHARP = 10.0**1.9
+"""Length of the longest sharp track [px], 79."""
 
 _LONGEST = 100.0
 """Longest event of the paper's law [px] (paper, section 2)."""
