@@ -31,13 +31,14 @@ def find_targets(
     reach: float | None,
     psf: NDArray[np.float64] | None = None,
     hidden: bool | None = None,
+    observed: NDArray[np.float32] | None = None,
 ) -> tuple[SourceCatalog, NDArray[np.float64] | None, CutoutPlan]:
     """Find the sources that cosmic rays hit.
 
     Parameters
     ----------
     image : (ny, nx) float32 array
-        CR pixels filled by the median.
+        CR pixels filled by the median.  Written to meanwhile, and in the end as it was.
     cr_mask, invalid, excluded, sources, reach
         As in `crmend.inpaint.inpaint_into`.
     scale : Scale
@@ -49,6 +50,9 @@ def find_targets(
     hidden : bool or None
         Look for stars whose core is lost (`crmend._hidden`) beside the sources; None = where
         `sources` is None.
+    observed : (n,) float32 array or None
+        What the CR pixels held, in the order of the mask's flat indices; NaN = not known,
+        None = none of them is.
 
     Returns
     -------
@@ -74,7 +78,10 @@ def find_targets(
     if not (sources is None if hidden is None else hidden):
         return known, psf, plan
     left = np.setdiff1d(flat, plan.pixels, assume_unique=True)
+    filled = image.flat[flat]
+    image.flat[flat] = np.nan if observed is None else observed
     found = find_hidden(image, cr_mask, excluded, background, scale.noise, left, psf)
+    image.flat[flat] = filled
     if len(found) == 0:
         return known, psf, plan
     both = joined(known, found)

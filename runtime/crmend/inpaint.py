@@ -309,7 +309,7 @@ def inpaint_into(
         background = measure_background(image, invalid).surface()
         sources, psf, plan = find_targets(
             image, cr_mask, invalid, excluded, scale, background,
-            sources=sources, reach=reach, psf=psf, hidden=hidden,
+            sources=sources, reach=reach, psf=psf, hidden=hidden, observed=observed,
         )  # fmt: skip
     with stopwatch(seconds, "network"):
         values, sigma = run_network(

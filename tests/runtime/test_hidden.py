@@ -68,18 +68,42 @@ def test_two_bright_pixels_that_a_mask_left_are_no_star():
         assert len(search(image, mask)) == 1
 
 
-def test_what_a_mask_left_around_a_cosmic_ray_is_seldom_a_star():
-    """Four pixels of 5 noises beside a hole of 2 × 2: one in eight was mended to a star."""
+RING = [(y, x) for y in range(59, 63) for x in range(69, 73) if {y, x} & {59, 62, 69, 72}]
+"""Pixels around a hole of 2 × 2."""
+
+
+def rims(charge, seeds=40):
+    """Return how many stars are seen in four pixels of 5 noises beside such holes."""
     rng, found = np.random.default_rng(2), 0
-    ring = [(y, x) for y in range(59, 63) for x in range(69, 73) if {y, x} & {59, 62, 69, 72}]
-    for seed in range(40):
+    for seed in range(seeds):
         image, _ = frame(0.0, seed)
         mask = np.zeros(image.shape, bool)
         mask[60:62, 70:72] = True
-        for y, x in rng.permutation(ring)[:4]:
+        image[mask] += charge * SCALE.noise
+        for y, x in rng.permutation(RING)[:4]:
             image[y, x] += 5.0 * SCALE.noise
         found += len(search(image, mask))
-    assert found <= 1
+    return found
+
+
+def test_what_a_mask_left_around_a_cosmic_ray_is_seldom_a_star():
+    """One in eight was mended to a star."""
+    assert rims(60.0) <= 1
+    assert rims(np.nan) <= 1
+    assert rims(0.0) >= 3  # Nothing there that it could have come from.
+
+
+def test_a_faint_star_is_told_from_a_rim_by_the_charge_beside_it():
+    """A cosmic ray of five pixels, as faint and as bright as its wings allow."""
+    found = {5.0: 0, 200.0: 0}
+    for charge in found:
+        for seed in range(20):
+            image, mask = frame(80.0, seed)
+            mask[59:62:2, 69:72:2] = False
+            image[mask] += charge * SCALE.noise
+            found[charge] += len(search(image, mask))
+    assert found[5.0] >= 5
+    assert found[200.0] <= 1
 
 
 def test_bad_neighbours_are_not_looked_at():

@@ -137,6 +137,23 @@ def test_the_spread_is_that_above_the_background(sky, rows, monkeypatch):
     np.testing.assert_allclose(found, expected, rtol=1e-4)
 
 
+def test_faint_light_raises_the_spread_and_empty_sky_does_not(sky):
+    image, cr_mask, invalid, excluded = sky
+    rows, columns = np.indices(SHAPE)
+    sources = np.zeros(SHAPE)
+    hit = np.zeros(SHAPE, bool)
+    for y in range(20, SHAPE[0] - 15, 25):
+        for x in range(20, SHAPE[1] - 15, 25):
+            sources += np.exp(-0.5 * ((rows - y) ** 2 + (columns - x) ** 2) / 1.5**2)
+            hit[y : y + 2, x - 1 : x + 1] = True
+    cr_mask = (cr_mask | hit) & ~invalid
+    spread = np.zeros(np.count_nonzero(cr_mask), np.float32)
+    filled(image + 4.0 * NOISE * sources, cr_mask, invalid, excluded, spread)
+    raised = spread > _sky.STRUCTURE_ABOVE * NOISE
+    assert raised[hit[cr_mask]].mean() > 0.8
+    assert raised[sources[cr_mask] < 0.01].mean() < 0.02
+
+
 def test_far_from_every_good_pixel_the_median_stays(sky):
     image, cr_mask, invalid, excluded = sky
     cr_mask[60:80, 70:90] = True

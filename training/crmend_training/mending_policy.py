@@ -129,7 +129,7 @@ def measure_speed(
     background = measure_background(image, frame.invalid).surface()
     sources, psf, plan = find_targets(
         image, mask, frame.invalid, frame.excluded, scale, background,
-        sources=None, reach=None,
+        sources=None, reach=None, observed=frame.image[mask],
     )  # fmt: skip
     if len(plan) == 0:
         names = ("cutouts", "all", "graph", "processor", "per_second", "sent")
