@@ -49,9 +49,10 @@ LEAST_LIGHT = 1.0
 """A narrow mean farther than this from the background shows light that varies from pixel to
 pixel [noise]; one pixel of empty sky in some hundreds has it by chance."""
 
-LIGHT_VARIES = 0.4
-"""Spread that such light adds, per unit of it: where cosmic rays hit the outskirts of sources,
-means of 1 to 3 noises miss by 1.4 to 3 times their error without it (LOG.md, round 35)."""
+LIGHT_VARIES = 0.75
+"""Spread that such light adds, per unit of what it is beyond that, in quadrature: where cosmic
+rays hit the outskirts of sources, means of 1 to 4 noises miss by 1.3 to 4 times the error that
+the sky has (LOG.md, round 36)."""
 
 _HALF = 6  # half width of the window [px]
 _ROWS = 512
@@ -196,7 +197,8 @@ def _mean_around(
                 spread[index] = _spread_around(image, background, kinds, low, y, x, values)
             light = narrow / narrow_weight if narrow_weight > 0.1 else 0.0
             if abs(light) > LEAST_LIGHT:
-                expected = noise * np.hypot(STRUCTURE_ABOVE, LIGHT_VARIES * light)
+                beyond = LIGHT_VARIES * np.sqrt(light * light - LEAST_LIGHT * LEAST_LIGHT)
+                expected = noise * np.hypot(STRUCTURE_ABOVE, beyond)
                 spread[index] = np.fmax(spread[index], np.float32(expected))
 
 

@@ -196,9 +196,10 @@ def perfect(image, mask, **_):
 
 
 def missing_one_pixel(image, **_):
-    """Find what is 400 above the source, but for the first such pixel; and a pixel of sky."""
+    """Find what is 400 above the source, but for the first stamp's; and a pixel of sky."""
     found = image > 400.0
-    found.flat[np.flatnonzero(found)[0]] = False
+    assert found[64, 65]
+    found[64, 65] = False
     found[0, 0] = True
     return SimpleNamespace(cr_mask=found)
 
@@ -208,6 +209,26 @@ def test_mosaic_hands_every_stamp_back():
     stamps = science.mend_mosaic(cases, science.Runtime(perfect, None))[science.OURS]
     for case, stamp in zip(cases, stamps, strict=True):
         np.testing.assert_allclose(stamp, case.source.clean, atol=1e-4)
+
+
+def test_cosmic_rays_lie_between_the_stamps_as_on_an_exposure():
+    cases = science_cases(13)
+    seen = []
+
+    def seeing(image, mask, **known):
+        seen.append((image, mask))
+        return perfect(image, mask)
+
+    science.mend_mosaic(cases, science.Runtime(seeing, None))
+    image, mask = seen[0]
+    stamps = np.zeros(image.shape, bool)
+    for number in range(13):
+        y, x = (128 * k + 32 for k in divmod(number, 10))
+        stamps[y : y + 64, x : x + 64] = True
+    # Twelve CRs of one pixel in each 64 × 64; those of 500 may fall on each other.
+    assert mask[~stamps].sum() == pytest.approx(12 * 3 * 13, rel=0.05)
+    assert (image[mask & ~stamps] > 10.0 + 500.0 - 5.0).all()
+    assert (image[~mask & ~stamps] < 10.0 + 5.0).all()
 
 
 def test_the_psf_of_a_source_is_its_exposures():

@@ -1,8 +1,9 @@
 """The scientific test set (paper, sections 2.3 and 4.2) mended by every method.
 
-The stamps of one source are laid out on a plain sky of the frame's level and noise, so that
-ours runs end to end (background, sources, cutouts, network) as on an exposure; the PSF is the
-exposure's own, from its other stars: copies of one star would know their own noise.  Δmag is
+The stamps of one source are laid out on a plain sky of the frame's level and noise, with the
+same CRs scattered over it, so that ours runs end to end (background, sources, what masks leave
+of CRs, cutouts, network) as on an exposure; the PSF is the exposure's own, from its other
+stars: copies of one star would know their own noise.  Δmag is
 that of the mended stamp minus that of the same stamp without any CR, measured in the same way.
 """
 
@@ -42,6 +43,7 @@ ENERGIES = (100.0, 316.0, 1000.0, 3162.0, 10000.0)
 
 _PITCH = 128  # px from stamp to stamp: three quarters of the mosaic are sky
 _COLUMNS = 10
+_SCATTERED = 12  # CRs per 64×64 of plain sky: some 2 % of its pixels
 
 OURS, DRAWN, DRAWN_GROWN = "ours", "ours, mask drawn", "ours, mask drawn +1 px"
 """With the true mask; with that of detection; with that one grown by a pixel."""
@@ -152,7 +154,7 @@ def mend_mosaic(
     known = {"detector": cases[0].source.detector, "invalid": mosaic.ignore}
     masks = {OURS: mosaic.mask}
     if runtime.detect is not None:
-        drawn = runtime.detect(mosaic.image, **known).cr_mask & mosaic.stamps
+        drawn = runtime.detect(mosaic.image, **known).cr_mask
         masks |= {DRAWN: drawn, DRAWN_GROWN: grown(drawn, 1) & ~mosaic.ignore}
     known["psf"] = cases[0].source.psf
     mended = {
@@ -165,33 +167,41 @@ def mend_mosaic(
 
 @dataclass(frozen=True, eq=False)
 class _Mosaic:
-    """Stamps on a plain sky; ``stamps`` is True inside of them, ``windows`` says where."""
+    """Stamps on a sky with CRs; ``windows`` says where they are."""
 
     image: NDArray[np.float32]
     mask: NDArray[np.bool_]
     ignore: NDArray[np.bool_]
-    stamps: NDArray[np.bool_]
     windows: list[tuple[slice, slice]]
 
 
 def _lay_out(cases: Sequence[ScienceCase]) -> _Mosaic:
-    """Return the stamps of one source, each on three times its area of plain sky."""
+    """Return the stamps of one source, each with three times its area of sky and CRs."""
     source = cases[0].source
     side = source.clean.shape[0]
     rows = -(-len(cases) // _COLUMNS)
     shape = (rows * _PITCH, min(len(cases), _COLUMNS) * _PITCH)
     rng = np.random.default_rng(0)
     image = rng.normal(source.background, source.noise, shape).astype(np.float32)
-    mask, ignore, stamps = (np.zeros(shape, bool) for _ in range(3))
+    mask, ignore = np.zeros(shape, bool), np.zeros(shape, bool)
     margin = (_PITCH - side) // 2
     windows = []
     for number, case in enumerate(cases):
         y, x = (_PITCH * k + margin for k in divmod(number, _COLUMNS))
         window = np.s_[y : y + side, x : x + side]
         image[window], mask[window], ignore[window] = case.hit, case.mask, source.ignore
-        stamps[window] = True
         windows.append(window)
-    return _Mosaic(image, mask, ignore, stamps, windows)
+        for dy, dx in ((0, side), (side, 0), (side, side)):
+            sky = np.ix_(
+                np.arange(y + dy, y + dy + side) % shape[0],
+                np.arange(x + dx, x + dx + side) % shape[1],
+            )
+            for other in rng.integers(len(cases), size=_SCATTERED):
+                moved = rng.integers(side, size=2)
+                added = np.where(source.ignore, 0, cases[other].hit - source.clean)
+                image[sky] += np.roll(added, moved, (0, 1)).astype(np.float32)
+                mask[sky] |= np.roll(cases[other].mask & ~source.ignore, moved, (0, 1))
+    return _Mosaic(image, mask, ignore, windows)
 
 
 def _measure(stamp: NDArray[np.float32], case: ScienceCase) -> dict[str, float]:
