@@ -52,7 +52,8 @@ def find_targets(
         `sources` is None.
     observed : (n,) float32 array or None
         What the CR pixels held, in the order of the mask's flat indices; NaN = not known,
-        None = none of them is.
+        None = none of them is.  Where hardly any is brighter than the background, the values
+        mean nothing.
 
     Returns
     -------
@@ -79,13 +80,28 @@ def find_targets(
         return known, psf, plan
     left = np.setdiff1d(flat, plan.pixels, assume_unique=True)
     filled = image.flat[flat]
-    image.flat[flat] = np.nan if observed is None else observed
+    image.flat[flat] = _charged(observed, flat, image.shape[1], background, scale.noise)
     found = find_hidden(image, cr_mask, excluded, background, scale.noise, left, psf)
     image.flat[flat] = filled
     if len(found) == 0:
         return known, psf, plan
     both = joined(known, found)
     return both, psf, plan_cutouts(cr_mask, both, reach=reach)
+
+
+def _charged(
+    observed: NDArray[np.float32] | None,
+    flat: NDArray[np.int64],
+    nx: int,
+    background: Surface,
+    noise: float,
+) -> NDArray[np.float32] | float:
+    """Return what CR pixels held; NaN where that cannot be charge: nine in ten hold none."""
+    if observed is None:
+        return np.nan
+    known = np.isfinite(observed)
+    light = observed[known] - background.of(*np.divmod(flat[known], nx))
+    return observed if light.size and np.quantile(light, 0.9) > 3.0 * noise else np.nan
 
 
 def _with_sizes(known: SourceCatalog, found: SourceCatalog) -> SourceCatalog:

@@ -309,7 +309,8 @@ def inpaint_into(
         background = measure_background(image, invalid).surface()
         sources, psf, plan = find_targets(
             image, cr_mask, invalid, excluded, scale, background,
-            sources=sources, reach=reach, psf=psf, hidden=hidden, observed=observed,
+            sources=sources, reach=reach, psf=psf, hidden=hidden,
+            observed=observed if additive else None,
         )  # fmt: skip
     with stopwatch(seconds, "network"):
         values, sigma = run_network(

@@ -1,12 +1,15 @@
 """Stars whose core a cosmic ray took are looked for, and mended as stars."""
 
 import numpy as np
+import pytest
 
 import crmend
 from crmend._background import Surface
 from crmend._hidden import find_hidden
 from crmend._normalise import Scale
+from crmend._targets import find_targets
 from crmend.models import choose_model
+from crmend.sources import SourceCatalog
 
 SCALE = Scale(100.0, 2.0)
 
@@ -26,6 +29,7 @@ def frame(flux, seed=0):
     return image.astype(np.float32), mask
 
 
+NOTHING = SourceCatalog(*(np.empty(0) for _ in range(8)))
 SKY = Surface(SCALE.background * np.eye(1, 6)[0])
 
 
@@ -72,25 +76,40 @@ RING = [(y, x) for y in range(59, 63) for x in range(69, 73) if {y, x} & {59, 62
 """Pixels around a hole of 2 × 2."""
 
 
-def rims(charge, seeds=40):
-    """Return how many stars are seen in four pixels of 5 noises beside such holes."""
-    rng, found = np.random.default_rng(2), 0
-    for seed in range(seeds):
+def rims(charge):
+    """Yield forty images with four pixels of 5 noises beside such a hole, and their masks."""
+    rng = np.random.default_rng(2)
+    for seed in range(40):
         image, _ = frame(0.0, seed)
         mask = np.zeros(image.shape, bool)
         mask[60:62, 70:72] = True
         image[mask] += charge * SCALE.noise
         for y, x in rng.permutation(RING)[:4]:
             image[y, x] += 5.0 * SCALE.noise
-        found += len(search(image, mask))
-    return found
+        yield image, mask
 
 
 def test_what_a_mask_left_around_a_cosmic_ray_is_seldom_a_star():
     """One in eight was mended to a star."""
-    assert rims(60.0) <= 1
-    assert rims(np.nan) <= 1
-    assert rims(0.0) >= 3  # Nothing there that it could have come from.
+    found = {c: sum(len(search(*one)) for one in rims(c)) for c in (60.0, np.nan, 0.0)}
+    assert found[60.0] <= 1
+    assert found[np.nan] <= 1
+    assert found[0.0] >= 3  # Nothing there that it could have come from.
+
+
+@pytest.mark.parametrize("charge", [60.0, 0.0, -50.0, np.nan])
+def test_values_of_a_mask_that_mean_nothing_make_no_star(charge):
+    """Zeros in masked pixels, say: the rims beside them are what they are."""
+    found = 0
+    for image, mask in rims(charge):
+        nothing = np.zeros(mask.shape, bool)
+        filled = np.where(mask, np.float32(SCALE.background), image)
+        sources, _, _ = find_targets(
+            filled, mask, nothing, nothing, SCALE, SKY,
+            sources=NOTHING, reach=None, hidden=True, observed=image[mask],
+        )  # fmt: skip
+        found += len(sources)
+    assert found <= 1
 
 
 def test_a_faint_star_is_told_from_a_rim_by_the_charge_beside_it():
@@ -122,12 +141,11 @@ def test_nothing_to_look_at_is_no_error():
 def test_the_network_mends_it_and_the_light_comes_back():
     """One star, so that the PSF is not known; nine tenths of its light are lost."""
     model = choose_model("08", None, "inpaint", "cpu", 1)
-    nowhere = crmend.sources.SourceCatalog(*(np.empty(0) for _ in range(8)))
     errors = {"network": [], "median": []}
     for seed in range(8):
         image, mask = frame(600.0, seed)
         damaged = np.where(mask, np.float32(9e4), image)
-        for name, sources in (("network", None), ("median", nowhere)):
+        for name, sources in (("network", None), ("median", NOTHING)):
             done = crmend.inpaint(damaged, mask, model=model, sources=sources)
             errors[name].append((done.image - image)[mask].sum() / (600.0 * SCALE.noise))
     assert np.abs(np.median(errors["network"])) < 0.4
