@@ -2,7 +2,7 @@
 
 It looks like the wings of a star below a cosmic ray.  How much there may be is measured on the
 image's own cosmic rays, away from sources: on a simulation whose masks hold all charge next to
-nothing, on real exposures 0.04 to 0.3 of the charge beside it (LOG.md, round 36).
+nothing, on real exposures 0.02 to 0.15 of the charge beside it (LOG.md, round 36).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from crmend._compiled import njit
 TYPICAL_RIM = 0.08
 """Where an image has too few cosmic rays to tell."""
 
-TAIL = 4.0
+TAIL = 5.0
 """Of what 99 in 100 of an image's rim pixels do not exceed: what passes for a star is the worst
 that some thousand cosmic rays leave."""
 
@@ -108,7 +108,7 @@ def _parts(
     """Write which part of the charge beside them pixels hold; return how many pixels.
 
     It is the error per charge that makes a pixel's value three times its error, 0 where noise
-    alone does.
+    alone does.  The value is that above what goes on beyond the rim, as stars' light does.
     """
     ny, nx = image.shape
     count = 0
@@ -120,12 +120,34 @@ def _parts(
                     continue
                 if _first_beside(cr_mask, y, x) != candidates[k]:
                     continue
+                base = _clear_beside(image, cr_mask, excluded, y, x)
+                if math.isnan(base):
+                    continue
                 charge = charge_beside(image, cr_mask, excluded, y, x, levels[k], noise)
                 if charge > LEAST_CHARGE:
-                    value = max((image[y, x] - levels[k]) / noise, 0.0) / _NOISE
+                    value = max(image[y, x] - max(base, levels[k]), 0.0) / noise / _NOISE
                     parts[count] = math.sqrt(max(value * value - 1.0, 0.0)) / charge
                     count += 1
     return count
+
+
+@njit
+def _clear_beside(
+    image: NDArray[np.float32],
+    cr_mask: NDArray[np.bool_],
+    excluded: NDArray[np.bool_],
+    y: int,
+    x: int,
+) -> float:
+    """Return the mean of the good neighbours that touch no CR pixel; NaN without any."""
+    ny, nx = image.shape
+    total, count = 0.0, 0
+    for v in range(max(y - 1, 0), min(y + 2, ny)):
+        for u in range(max(x - 1, 0), min(x + 2, nx)):
+            if not excluded[v, u] and _first_beside(cr_mask, v, u) < 0:
+                total += image[v, u]
+                count += 1
+    return total / count if count else math.nan
 
 
 @njit

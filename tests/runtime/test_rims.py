@@ -47,6 +47,17 @@ def test_the_rim_is_the_part_that_one_pixel_in_eighty_holds(part):
     assert measure(*rays(part)) == pytest.approx(TAIL * part / 3.0, rel=0.35)
 
 
+def test_light_that_goes_on_beyond_the_rim_is_no_charge():
+    """Stars of 30 noises beside every tenth cosmic ray: a crowded field."""
+    image, mask = rays(0.0)
+    rows, columns = np.indices(image.shape)
+    for y, x in np.argwhere(mask)[::10]:
+        light = np.exp(-0.5 * ((rows - y - 2) ** 2 + (columns - x - 2) ** 2) / 1.5**2)
+        image += (30.0 * NOISE * light).astype(np.float32)
+    assert measure(image, mask) < 0.05
+    assert measure(image + rays(0.2)[0] - rays(0.0)[0], mask) > 0.2
+
+
 def test_few_cosmic_rays_tell_nothing():
     image, mask = rays(0.0, number=LEAST_RIMS // 9)
     assert measure(image, mask) == TYPICAL_RIM
