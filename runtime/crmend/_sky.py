@@ -49,7 +49,7 @@ LEAST_LIGHT = 1.0
 """A narrow mean farther than this from the background shows light that varies from pixel to
 pixel [noise]; one pixel of empty sky in some hundreds has it by chance."""
 
-LIGHT_VARIES = 0.75
+LIGHT_VARIES = 0.65
 """Spread that such light adds, per unit of what it is beyond that, in quadrature: where cosmic
 rays hit the outskirts of sources, means of 1 to 4 noises miss by 1.3 to 4 times the error that
 the sky has (LOG.md, round 36)."""
