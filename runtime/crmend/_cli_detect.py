@@ -141,6 +141,7 @@ def _describe(
         ),
         star_pixels_added=None if cores is None else cores.added,
         star_pixels_freed=None if cores is None else cores.freed,
+        rim_pixels_added=None if cores is None else cores.rims,
         sources_touched=None,
         pixels_network=None,
         pixels_median=None,

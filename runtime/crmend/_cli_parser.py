@@ -259,8 +259,9 @@ def _add_running(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--star-cores",
         action=argparse.BooleanOptionalAction,
-        help="judge the cores of bright stars by the PSF of the frame's own stars, and lines "
-        "along rows and columns (default: yes, but not with deepCR's networks)",
+        help="judge the cores of bright stars by the PSF of the frame's own stars, lines along "
+        "rows and columns, and rims beside cosmic rays (default: yes, but not with deepCR's "
+        "networks)",
     )
     _add_device(command)
     command.add_argument(

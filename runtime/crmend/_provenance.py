@@ -37,6 +37,9 @@ class Provenance:
     star_pixels_added, star_pixels_freed : int or None
         Pixels on the cores of stars that the image's PSF made cosmic rays, and those that it
         freed of being one; None = no star was judged.
+    rim_pixels_added : int or None
+        Pixels beside those that the network flagged which hold charge of the same cosmic rays;
+        0 where the image's masks leave none, None = not looked for.
     sources_touched : int or None
         Sources that hold cosmic-ray pixels; None = nothing was mended.
     pixels_network, pixels_median : int or None
@@ -62,6 +65,7 @@ class Provenance:
     cr_rate: float | None
     star_pixels_added: int | None
     star_pixels_freed: int | None
+    rim_pixels_added: int | None
     sources_touched: int | None
     pixels_network: int | None
     pixels_median: int | None
@@ -92,6 +96,7 @@ class Provenance:
             ("CRMRATE", _finite(self.cr_rate, 6), "[cm-2 s-1] cosmic-ray events"),
             ("CRMNADD", self.star_pixels_added, "of these, added on stars by their PSF"),
             ("CRMNFRE", self.star_pixels_freed, "pixels freed on stars by their PSF"),
+            ("CRMNRIM", self.rim_pixels_added, "of CRMNPIX, added beside the network's"),
             ("CRMNSRC", self.sources_touched, "sources with cosmic-ray pixels"),
             ("CRMNNET", self.pixels_network, "pixels mended by the network"),
             ("CRMNMED", self.pixels_median, "pixels mended by medians or sky means"),
@@ -136,6 +141,7 @@ def combine(chips: Sequence[Provenance]) -> Provenance:
         cr_rate=sum(rates) / len(rates) if rates else None,
         star_pixels_added=_total([chip.star_pixels_added for chip in chips]),
         star_pixels_freed=_total([chip.star_pixels_freed for chip in chips]),
+        rim_pixels_added=_total([chip.rim_pixels_added for chip in chips]),
         sources_touched=_total([chip.sources_touched for chip in chips]),
         pixels_network=_total([chip.pixels_network for chip in chips]),
         pixels_median=_total([chip.pixels_median for chip in chips]),

@@ -168,6 +168,7 @@ class FrameReport:
             ),
             ("  added on stars", [_count(p.star_pixels_added) for p in columns]),
             ("  freed on stars", [_count(p.star_pixels_freed) for p in columns]),
+            ("  added beside others", [_count(p.rim_pixels_added) for p in columns]),
             ("CR events", [f"{p.cr_events:,}" for p in columns]),
             ("CR rate [1/cm2/s]", [_rate(p.cr_rate) for p in columns]),
         ]

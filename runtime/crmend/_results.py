@@ -26,6 +26,9 @@ class Stats:
     star_pixels_added, star_pixels_freed : int or None
         Pixels on the cores of stars that the image's PSF made cosmic rays, and those that it
         freed of being one; None = no star was judged.
+    rim_pixels_added : int or None
+        Pixels beside those that the network flagged which hold charge of the same cosmic rays;
+        0 where the image's masks leave none, None = not looked for.
     sources_found, sources_touched : int
         Stars and galaxies, and those of them with cosmic-ray pixels.
     pixels_network, pixels_median : int
@@ -55,6 +58,7 @@ class Stats:
     cr_rate: float | None
     star_pixels_added: int | None
     star_pixels_freed: int | None
+    rim_pixels_added: int | None
     sources_found: int
     sources_touched: int
     pixels_network: int
@@ -133,6 +137,7 @@ class CleanResult:
             cr_rate=stats.cr_rate,
             star_pixels_added=stats.star_pixels_added,
             star_pixels_freed=stats.star_pixels_freed,
+            rim_pixels_added=stats.rim_pixels_added,
             sources_touched=stats.sources_touched,
             pixels_network=stats.pixels_network,
             pixels_median=stats.pixels_median,

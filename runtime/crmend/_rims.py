@@ -118,7 +118,7 @@ def _parts(
             for x in range(max(column - 1, 0), min(column + 2, nx)):
                 if cr_mask[y, x] or excluded[y, x]:
                     continue
-                if _first_beside(cr_mask, y, x) != candidates[k]:
+                if first_beside(cr_mask, y, x) != candidates[k]:
                     continue
                 base = _clear_beside(image, cr_mask, excluded, y, x)
                 if math.isnan(base):
@@ -144,14 +144,14 @@ def _clear_beside(
     total, count = 0.0, 0
     for v in range(max(y - 1, 0), min(y + 2, ny)):
         for u in range(max(x - 1, 0), min(x + 2, nx)):
-            if not excluded[v, u] and _first_beside(cr_mask, v, u) < 0:
+            if not excluded[v, u] and first_beside(cr_mask, v, u) < 0:
                 total += image[v, u]
                 count += 1
     return total / count if count else math.nan
 
 
 @njit
-def _first_beside(cr_mask: NDArray[np.bool_], y: int, x: int) -> int:
+def first_beside(cr_mask: NDArray[np.bool_], y: int, x: int) -> int:
     """Return the flat index of the first CR pixel that touches a pixel: each counts once."""
     ny, nx = cr_mask.shape
     for v in range(max(y - 1, 0), min(y + 2, ny)):

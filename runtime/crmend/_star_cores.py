@@ -5,7 +5,8 @@ Once the PSF is known from all stars of an image, the rest of a star says what i
 be: a pixel far above is a cosmic ray, unless its neighbours say that it is another star; a
 flagged pixel that is as it should be is none.  So is a group of flagged pixels that is a star
 and nothing else: a network takes a star without wings for a heavy ion, but stars are alike.
-Lines of the detector leave the mask before (`_streaks`).
+Lines of the detector leave the mask before (`_streaks`), and what it leaves of cosmic rays
+joins it (`_rim_growth`).
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from crmend._holes import fill_holes
 from crmend._kernels import MIN_GOOD
 from crmend._normalise import Scale, measure_scale, to_noise_units
 from crmend._psf import LEAST_PEAK, MOST_WINGS, psf_and_wings
+from crmend._rim_growth import grow_rims
 from crmend._star_judge import (
     ALSO_FOUND,
     CORE,
@@ -70,12 +72,15 @@ class StarCores:
         See `crmend._psf.measure_psf`; k = 0 where there are too few stars to tell it.
     added, freed : int or None
         Pixels that became cosmic rays, and that are none any more; None = no star was judged.
+    rims : int
+        Pixels beside the mask that joined it before.
     """
 
     sources: SourceCatalog
     psf: NDArray[np.float64]
     added: int | None = None
     freed: int | None = None
+    rims: int = 0
 
 
 def check_star_cores(
@@ -95,7 +100,8 @@ def check_star_cores(
     image : (ny, nx) float32 array
         Native and C-contiguous.  It is written to meanwhile, and in the end as it was.
     cr_mask : (ny, nx) bool array
-        True = cosmic ray; changed in the cores of stars, and parts of lines leave it.
+        True = cosmic ray; changed in the cores of stars, parts of lines leave it, and rims join
+        it where the image's masks leave any.
     invalid, excluded : (ny, nx) bool arrays
         As in `crmend.detect.detect_into`.
     sources : SourceCatalog or None
@@ -108,11 +114,12 @@ def check_star_cores(
     Returns
     -------
     StarCores
-        Nothing changed where the image has too few stars to tell its PSF, where that has a
+        No core changed where the image has too few stars to tell its PSF, where that has a
         halo, or too many do not look like it.
     """
     scale = measure_scale(image, excluded | cr_mask)
     free_streaks(image, cr_mask, excluded, scale.noise)
+    rims = grow_rims(image, cr_mask, excluded, scale)
     known = sources
     with _filled(image, cr_mask, excluded, scale):
         if sources is None:
@@ -120,11 +127,11 @@ def check_star_cores(
         psf, wings = psf_and_wings(image, cr_mask, excluded, scale, sources)
         places = _bright(image, excluded, scale, sources)
     if psf is None:
-        return StarCores(sources, np.empty((0, 4)))
+        return StarCores(sources, np.empty((0, 4)), rims=rims)
     neighbour = least_neighbour(psf)
     # A sum of few Gaussians is near enough to a halo to mend from, not to judge by: LOG.md.
     if neighbour < LEAST_NEIGHBOUR or wings >= MOST_WINGS or len(places) == 0:
-        return StarCores(sources, psf)
+        return StarCores(sources, psf, rims=rims)
     of_frame = (
         image, cr_mask, excluded, scale, psf,
         photons_of(scale, electrons_per_unit), SHARPNESS * neighbour,
@@ -135,7 +142,7 @@ def check_star_cores(
         struck = sum(found.size > 0 for found, _ in judged)
         most = max(_FEW, MOST_STRUCK * len(judged))
         if not judged or struck > most:
-            return StarCores(sources, psf)
+            return StarCores(sources, psf, rims=rims)
         peaks = _flagged_peaks(image, cr_mask, scale, psf)
         whole = list(pool.map(partial(_judge_group, *of_frame), *peaks))
     added, bare = zip(*judged, strict=True)
@@ -144,14 +151,15 @@ def check_star_cores(
     cr_mask.flat[freed] = False
     counts = (int(found.size), int(freed.size))
     if sum(pixels.size > 0 for pixels in whole) <= most:
-        return StarCores(sources, psf, *counts)
+        return StarCores(sources, psf, *counts, rims)
     # So many stars were hidden that sources and PSF are worth finding again.
     rest = check_star_cores(
         image, cr_mask, invalid, excluded, sources=known,
         electrons_per_unit=electrons_per_unit, threads=threads,
     )  # fmt: skip
     more = (rest.added or 0, rest.freed or 0)
-    return replace(rest, added=counts[0] + more[0], freed=counts[1] + more[1])
+    rims += rest.rims
+    return replace(rest, added=counts[0] + more[0], freed=counts[1] + more[1], rims=rims)
 
 
 @contextmanager

@@ -120,7 +120,9 @@ def detect(
         Judge the cores of bright stars by the image's own PSF, where it has stars enough to
         tell it: pixels far above the fit to the rest of a star are cosmic rays whatever the
         network says, flagged ones that agree with it are none, nor are parts of lines along
-        rows and columns.  None = yes, but not with networks of deepCR (packs ``deepcr/...``).
+        rows and columns.  Pixels beside flagged ones that hold charge of theirs are, too, where
+        the image's masks leave such rims.  None = yes, but not with networks of deepCR (packs
+        ``deepcr/...``).
     electrons_per_unit : float or None
         Multiply the image by this to have electrons: for the photon noise of stars, and for
         networks of deepCR, which depend on the unit.  None = not known; deepCR's take the image

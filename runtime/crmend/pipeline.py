@@ -341,6 +341,7 @@ def _count(
         "cr_rate": cr_rate(events, cr_mask.size, frame.pixel_size_um, frame.exposure_time),
         "star_pixels_added": None if cores is None else cores.added,
         "star_pixels_freed": None if cores is None else cores.freed,
+        "rim_pixels_added": None if cores is None else cores.rims,
         "sources_found": len(mended.sources),
         "sources_touched": mended.sources_touched,
         "pixels_network": network,

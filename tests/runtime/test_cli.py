@@ -373,7 +373,7 @@ def test_names_of_results(tmp_path, frame, expected):
 def test_chips_may_differ_in_threshold():
     models = {"detect_model": "m", "detect_sha256": "0", "inpaint_model": None}
     counts = {"cr_pixels": 3, "cr_events": 2, "cr_rate": None, "sources_touched": 0}
-    counts |= {"star_pixels_added": None, "star_pixels_freed": None}
+    counts |= {"star_pixels_added": None, "star_pixels_freed": None, "rim_pixels_added": 0}
     chips = tuple(
         ChipReport(
             extver=n, detector=None, band=None, shape=(10, 10), stages={"read": 0.5},

@@ -39,6 +39,7 @@ PROVENANCE = Provenance(
     cr_rate=1.2345678,
     star_pixels_added=4,
     star_pixels_freed=None,
+    rim_pixels_added=0,
     sources_touched=2,
     pixels_network=5,
     pixels_median=7,
