@@ -43,8 +43,8 @@ MOST_CHANCE = 0.05
 """And beside the same masks put elsewhere fewer than this part of that: in fields full of stars
 their wings beside a mask look like rims, and are all that is left of them."""
 
-LEAST_SURE = 10
-"""Rim pixels."""
+LEAST_SURE = 30
+"""And at least so many rim pixels are: fewer may be beside one thing that is no cosmic ray."""
 
 _ELSEWHERE = ((8, 3), (-3, 8), (-8, -3), (3, -8))  # y, x [px]
 _SAMPLE = 50_000  # CR pixels whose rims tell whether masks leave any
