@@ -28,6 +28,10 @@ MOST_BEYOND = (2.0, 0.25)
 """The brightest good pixel that touches a rim pixel, above the mean of those around: less than
 so many noises and this part of the rim pixel's.  A star goes on there."""
 
+MOST_ALONG = (math.inf, 1.0)
+"""The mean of the other rim pixels within `_HALF`, above that of the good ones there, is less
+[noise]: the second where `MOST_CHANCE` asks for it, since stars light several."""
+
 MOST_OF_RIM = 0.3
 """Of the rim pixels within `_WIDE` of one, fewer than this part stand out: light on all sides
 of a mask is a star's below it."""
@@ -40,8 +44,8 @@ LEAST_SHARE = 0.002
 `crmend_training.simulate` up to 0.0011, of real cosmic rays on CSST's kind 0.012 to 0.039)."""
 
 MOST_CHANCE = 0.05
-"""And beside the same masks put elsewhere fewer than this part of that: in fields full of stars
-their wings beside a mask look like rims, and are all that is left of them."""
+"""And beside the same masks put elsewhere no more than this part of that: in fields full of
+stars their wings beside a mask look like rims, and are all that is left of them."""
 
 LEAST_SURE = 30
 """And at least so many rim pixels are: fewer may be beside one thing that is no cosmic ray."""
@@ -77,17 +81,21 @@ def grow_rims(
     level, noise = float(scale.background), float(scale.noise)
     planes = image, cr_mask, excluded
     sample = _rims_of(cr_mask, excluded, flat[:: max(flat.size // _SAMPLE, 1)])
-    sure, judged = _count_sure(*planes, sample, (0, 0), level, noise)
-    elsewhere = [_count_sure(*planes, sample, step, level, noise) for step in _ELSEWHERE]
-    chance, tried = np.sum(elsewhere, axis=0)
-    share = sure / max(judged, 1)
-    if sure < LEAST_SURE or share < LEAST_SHARE or chance > MOST_CHANCE * share * tried:
-        return 0
-    rims = np.sort(_rims_of(cr_mask, excluded, flat))
-    found = _excess(*planes, rims, 0, 0, level, noise) > STANDS_OUT
-    grown = rims[_few_around(rims, found, image.shape[1])]
-    cr_mask.flat[grown] = True
-    return int(grown.size)
+    for along in MOST_ALONG:
+        units = level, noise, along
+        sure, judged = _count_sure(*planes, sample, (0, 0), *units)
+        elsewhere = [_count_sure(*planes, sample, step, *units) for step in _ELSEWHERE]
+        chance, tried = np.sum(elsewhere, axis=0)
+        share = sure / max(judged, 1)
+        if sure < LEAST_SURE or share < LEAST_SHARE:
+            return 0
+        if chance <= MOST_CHANCE * share * tried:
+            rims = np.sort(_rims_of(cr_mask, excluded, flat))
+            found = _excess(*planes, rims, 0, 0, *units) > STANDS_OUT
+            grown = rims[_few_around(rims, found, image.shape[1])]
+            cr_mask.flat[grown] = True
+            return int(grown.size)
+    return 0
 
 
 def _count_sure(
@@ -98,9 +106,10 @@ def _count_sure(
     step: tuple[int, int],
     level: float,
     noise: float,
+    along: float,
 ) -> tuple[int, int]:
     """Return how many rim pixels stand out surely, and how many can be judged."""
-    excess = _excess(image, cr_mask, excluded, rims, *step, level, noise)
+    excess = _excess(image, cr_mask, excluded, rims, *step, level, noise, along)
     return int(np.count_nonzero(excess > SURE)), int(np.count_nonzero(~np.isnan(excess)))
 
 
@@ -143,6 +152,7 @@ def _excess(
     dx: int,
     level: float,
     noise: float,
+    most_along: float,
 ) -> NDArray[np.float32]:
     """Return what rim pixels have above the good pixels around, of their scatter.
 
@@ -160,14 +170,22 @@ def _excess(
         if moved and first_beside(cr_mask, y, x) >= 0:
             continue
         total, squares, count, beyond = 0.0, 0.0, 0, -math.inf
+        others, along = 0.0, 0
         for v in range(max(y - _HALF, 0), min(y + _HALF + 1, ny)):
             for u in range(max(x - _HALF, 0), min(x + _HALF + 1, nx)):
-                if excluded[v, u] or first_beside(cr_mask, v, u) >= 0:
+                if excluded[v, u] or cr_mask[v, u]:
                     continue
-                inside = 0 <= v - dy < ny and 0 <= u - dx < nx
-                if moved and inside and first_beside(cr_mask, v - dy, u - dx) >= 0:
-                    continue
+                beside = first_beside(cr_mask, v, u) >= 0
+                if moved and 0 <= v - dy < ny and 0 <= u - dx < nx:
+                    if cr_mask[v - dy, u - dx]:
+                        continue
+                    beside = beside or first_beside(cr_mask, v - dy, u - dx) >= 0
                 value = (image[v, u] - level) / noise
+                if beside:
+                    if v != y or u != x:
+                        others += value
+                        along += 1
+                    continue
                 total += value
                 squares += value * value
                 count += 1
@@ -180,6 +198,7 @@ def _excess(
         own = (image[y, x] - level) / noise
         charge = charge_beside(image, cr_mask, excluded, row, column, level, noise)
         star = beyond - mean >= MOST_BEYOND[0] + MOST_BEYOND[1] * (own - mean)
+        star = star or others - along * mean > most_along * along
         if star or own >= MOST_OF_CHARGE * charge:
             excess[k] = 0.0
         else:
