@@ -41,7 +41,7 @@ SURE = 4.0
 
 LEAST_SHARE = 0.002
 """Of the rim pixels that are judged, at least so many are sure where masks leave rims (of
-`crmend_training.simulate` up to 0.0011, of real cosmic rays on CSST's kind 0.012 to 0.039)."""
+`crmend_training.simulate` up to 0.0014, of real cosmic rays on CSST's kind 0.012 to 0.039)."""
 
 MOST_CHANCE = 0.05
 """And beside the same masks put elsewhere no more than this part of that: in fields full of
