@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from crmend._compiled import njit
 from crmend._normalise import Scale
-from crmend._rims import charge_beside, first_beside
+from crmend._rims import charge_beside, first_beside, rims_of
 
 STANDS_OUT = 3.0
 """What a rim pixel has above the mean of the good pixels around it, of their scatter."""
@@ -80,7 +80,7 @@ def grow_rims(
         return 0
     level, noise = float(scale.background), float(scale.noise)
     planes = image, cr_mask, excluded
-    sample = _rims_of(cr_mask, excluded, flat[:: max(flat.size // _SAMPLE, 1)])
+    sample, _ = rims_of(cr_mask, excluded, flat[:: max(flat.size // _SAMPLE, 1)])
     for along in MOST_ALONG:
         units = level, noise, along
         sure, judged = _count_sure(*planes, sample, (0, 0), *units)
@@ -90,7 +90,7 @@ def grow_rims(
         if sure < LEAST_SURE or share < LEAST_SHARE:
             return 0
         if chance <= MOST_CHANCE * share * tried:
-            rims = np.sort(_rims_of(cr_mask, excluded, flat))
+            rims = np.sort(rims_of(cr_mask, excluded, flat)[0])
             found = _excess(*planes, rims, 0, 0, *units) > STANDS_OUT
             grown = rims[_few_around(rims, found, image.shape[1])]
             cr_mask.flat[grown] = True
@@ -111,35 +111,6 @@ def _count_sure(
     """Return how many rim pixels stand out surely, and how many can be judged."""
     excess = _excess(image, cr_mask, excluded, rims, *step, level, noise, along)
     return int(np.count_nonzero(excess > SURE)), int(np.count_nonzero(~np.isnan(excess)))
-
-
-def _rims_of(
-    cr_mask: NDArray[np.bool_], excluded: NDArray[np.bool_], chosen: NDArray[np.int64]
-) -> NDArray[np.int64]:
-    """Return the flat indices of the good pixels beside CR pixels, each once."""
-    rims = np.empty(8 * chosen.size, dtype=np.int64)
-    return rims[: _write_rims(cr_mask, excluded, chosen, rims)]
-
-
-@njit
-def _write_rims(
-    cr_mask: NDArray[np.bool_],
-    excluded: NDArray[np.bool_],
-    chosen: NDArray[np.int64],
-    rims: NDArray[np.int64],
-) -> int:
-    ny, nx = cr_mask.shape
-    count = 0
-    for k in range(chosen.size):
-        row, column = chosen[k] // nx, chosen[k] % nx
-        for y in range(max(row - 1, 0), min(row + 2, ny)):
-            for x in range(max(column - 1, 0), min(column + 2, nx)):
-                if cr_mask[y, x] or excluded[y, x]:
-                    continue
-                if first_beside(cr_mask, y, x) == chosen[k]:
-                    rims[count] = y * nx + x
-                    count += 1
-    return count
 
 
 @njit

@@ -64,12 +64,35 @@ def measure_rim(
         Error of a good pixel per `charge_beside` it.
     """
     step = max(candidates.size // _MOST, 1)
-    chosen = candidates[::step]
-    parts = np.empty(8 * chosen.size, dtype=np.float32)
-    count = _parts(image, cr_mask, excluded, levels[::step], noise, chosen, parts)
-    if count < LEAST_RIMS:
+    rims, owners = rims_of(cr_mask, excluded, candidates[::step])
+    parts = _parts(image, cr_mask, excluded, levels[::step][owners], noise, rims)
+    if parts.size < LEAST_RIMS:
         return TYPICAL_RIM
-    return TAIL * float(np.quantile(parts[:count], _QUANTILE))
+    return TAIL * float(np.quantile(parts, _QUANTILE))
+
+
+@njit
+def rims_of(
+    cr_mask: NDArray[np.bool_], excluded: NDArray[np.bool_], chosen: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the good pixels beside CR pixels, each once, and beside which of those chosen.
+
+    Flat indices, and indices of `chosen`; a pixel belongs to the first one that it touches.
+    """
+    ny, nx = cr_mask.shape
+    rims = np.empty(8 * chosen.size, dtype=np.int64)
+    owners = np.empty(8 * chosen.size, dtype=np.int64)
+    count = 0
+    for k in range(chosen.size):
+        row, column = chosen[k] // nx, chosen[k] % nx
+        for y in range(max(row - 1, 0), min(row + 2, ny)):
+            for x in range(max(column - 1, 0), min(column + 2, nx)):
+                if cr_mask[y, x] or excluded[y, x]:
+                    continue
+                if first_beside(cr_mask, y, x) == chosen[k]:
+                    rims[count], owners[count] = y * nx + x, k
+                    count += 1
+    return rims[:count], owners[:count]
 
 
 @njit
@@ -102,33 +125,27 @@ def _parts(
     excluded: NDArray[np.bool_],
     levels: NDArray[np.float32],
     noise: float,
-    candidates: NDArray[np.int64],
-    parts: NDArray[np.float32],
-) -> int:
-    """Write which part of the charge beside them pixels hold; return how many pixels.
+    rims: NDArray[np.int64],
+) -> NDArray[np.float32]:
+    """Return which part of the charge beside them rim pixels hold, of those that tell.
 
     It is the error per charge that makes a pixel's value three times its error, 0 where noise
     alone does.  The value is that above what goes on beyond the rim, as stars' light does.
     """
-    ny, nx = image.shape
+    nx = image.shape[1]
+    parts = np.empty(rims.size, dtype=np.float32)
     count = 0
-    for k in range(candidates.size):
-        row, column = candidates[k] // nx, candidates[k] % nx
-        for y in range(max(row - 1, 0), min(row + 2, ny)):
-            for x in range(max(column - 1, 0), min(column + 2, nx)):
-                if cr_mask[y, x] or excluded[y, x]:
-                    continue
-                if first_beside(cr_mask, y, x) != candidates[k]:
-                    continue
-                base = _clear_beside(image, cr_mask, excluded, y, x)
-                if math.isnan(base):
-                    continue
-                charge = charge_beside(image, cr_mask, excluded, y, x, levels[k], noise)
-                if charge > LEAST_CHARGE:
-                    value = max(image[y, x] - max(base, levels[k]), 0.0) / noise / _NOISE
-                    parts[count] = math.sqrt(max(value * value - 1.0, 0.0)) / charge
-                    count += 1
-    return count
+    for k in range(rims.size):
+        y, x = rims[k] // nx, rims[k] % nx
+        base = _clear_beside(image, cr_mask, excluded, y, x)
+        if math.isnan(base):
+            continue
+        charge = charge_beside(image, cr_mask, excluded, y, x, levels[k], noise)
+        if charge > LEAST_CHARGE:
+            value = max(image[y, x] - max(base, levels[k]), 0.0) / noise / _NOISE
+            parts[count] = math.sqrt(max(value * value - 1.0, 0.0)) / charge
+            count += 1
+    return parts[:count]
 
 
 @njit
