@@ -10,7 +10,7 @@ from crmend._views import VIEWS
 from crmend.errors import ModelError
 
 if TYPE_CHECKING:
-    from crmend._cards import GraphCard
+    from crmend._cards import GraphCard, ModelCard
 
 REMEDY = "Install the pack again, or export it again with crmend-train export."
 
@@ -50,6 +50,43 @@ def check_graph(graph: GraphCard, kind: str, path: Path) -> None:
         raise ModelError(
             f"{path}: card key '{kind}.file' is {graph.file!r}; expected a plain file name "
             f"inside the pack. {REMEDY}"
+        )
+
+
+def check_opinion(card: ModelCard, kind: str, path: Path) -> None:
+    """Check what a card says of the second graph that one of its graphs asks.
+
+    Raises
+    ------
+    ModelError
+        The pack has no such graph, it is no other one for detection with the same
+        preprocessing, or a value is out of range.
+    """
+    opinion, where = card.graph(kind).second_opinion, f"{kind}.second_opinion"
+    if opinion is None:
+        return
+    others = [other for other in card.kinds if other not in (kind, "inpaint")]
+    if kind == "inpaint" or opinion.kind not in others:
+        raise ModelError(
+            f"{path}: card key '{where}.kind' is {opinion.kind!r}; expected another detection "
+            f"graph of the pack, beside one for detection. {REMEDY}"
+        )
+    if card.graph(opinion.kind).normalisation != card.graph(kind).normalisation:
+        raise ModelError(
+            f"{path}: card key '{where}.kind' is {opinion.kind!r}, whose normalisation is "
+            f"another; expected the same. {REMEDY}"
+        )
+    for key in ("share", "sure", "threshold", "rather_sure", "apart_threshold"):
+        value = getattr(opinion, key)
+        if not 0.0 < value < 1.0:
+            raise ModelError(
+                f"{path}: card key '{where}.{key}' is {value}; expected a number between 0 "
+                f"and 1. {REMEDY}"
+            )
+    if opinion.views not in VIEWS:
+        raise ModelError(
+            f"{path}: card key '{where}.views' is {opinion.views}; expected one of "
+            f"{', '.join(map(str, VIEWS))}. {REMEDY}"
         )
 
 

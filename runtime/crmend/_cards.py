@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import types
-import typing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
 
-from crmend._card_checks import REMEDY, check_graph
+from crmend._card_checks import REMEDY, check_graph, check_opinion
+from crmend._card_json import build
 from crmend.errors import InvalidInputError, ModelError
 
 FORMAT = 1
@@ -29,8 +27,6 @@ FAST = "detect_fast"
 
 QUALITIES = {"reference": "detect", "fast": FAST}
 """Which graph finds the cosmic rays at each quality."""
-
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -126,6 +122,39 @@ class CurvePoint:
 
 
 @dataclass(frozen=True)
+class OpinionCard:
+    """When a second graph of the pack is asked, and what it counts (`crmend._second_opinion`).
+
+    It is asked at the card's own thresholds only; seed_threshold does not matter then.
+
+    Attributes
+    ----------
+    kind : str
+        Which detection graph.
+    share : float
+        Of its log-odds in the mean of both.
+    sure : float
+        A group of which no pixel has this cr_probability is judged by both graphs ...
+    threshold : float
+        ... and stays where the mean of the best log-odds is at least that of this probability.
+    rather_sure : float
+        Of other groups what touches no pixel of this cr_probability is judged by both ...
+    apart_threshold : float
+        ... likewise.
+    views : int
+        How often the second graph sees them, see `crmend._views`.
+    """
+
+    kind: str
+    share: float
+    sure: float
+    threshold: float
+    rather_sure: float
+    apart_threshold: float
+    views: int = 1
+
+
+@dataclass(frozen=True)
 class GraphCard:
     """One graph of a pack.
 
@@ -163,6 +192,9 @@ class GraphCard:
     views : int
         How often the graph sees an image unless the user says (detect), see `crmend._views`;
         thresholds and curve are for so many.
+    second_opinion : OpinionCard or None
+        Another graph that is asked about groups that this one doubts (detect); None = none.
+        The curve is without it.
     """
 
     file: str
@@ -181,6 +213,7 @@ class GraphCard:
     curve: tuple[CurvePoint, ...] = ()
     seed_threshold: float | None = None
     views: int = 1
+    second_opinion: OpinionCard | None = None
 
     def threshold_for(self, precision: float) -> float:
         """Return the lowest threshold that gives a precision, between points of the curve.
@@ -316,71 +349,13 @@ def parse_card(text: str, path: Path) -> ModelCard:
             "Update crmend or the pack, whichever is older."
         )
     del content["format"]
-    card = _build(ModelCard, content, path, "")
+    card = build(ModelCard, content, path, "")
     for kind in card.kinds:
         check_graph(card.graph(kind), kind, path)
+        check_opinion(card, kind, path)
     if QUALITIES.get(card.default_quality) not in card.kinds:
         raise ModelError(
             f"{path}: card key 'default_quality' is {card.default_quality!r}; expected the "
             f"quality of a graph that the pack has. {REMEDY}"
         )
     return card
-
-
-def _build(kind: type[_T], content: object, path: Path, where: str) -> _T:
-    """Make a dataclass from a JSON object with its fields; those with a default may lack."""
-    if not isinstance(content, dict):
-        raise ModelError(f"{path}: card key '{where}' is {content!r}; expected keys. {REMEDY}")
-    hints = typing.get_type_hints(kind)
-    for key in content:
-        if key not in hints:
-            raise ModelError(
-                f"{path}: unknown card key '{_join(where, key)}'; "
-                f"known are {', '.join(hints)}. {REMEDY}"
-            )
-    for field in dataclasses.fields(kind):  # type: ignore[arg-type]
-        if field.name not in content and field.default is dataclasses.MISSING:
-            name = _join(where, field.name)
-            raise ModelError(f"{path}: card key '{name}' is missing. {REMEDY}")
-    return kind(
-        **{
-            key: _convert(hints[key], value, path, _join(where, key))
-            for key, value in content.items()
-        }
-    )
-
-
-def _convert(hint: Any, value: object, path: Path, where: str) -> Any:
-    """Check one value against its annotation; lists become tuples."""
-    origin = typing.get_origin(hint)
-    if origin in (types.UnionType, typing.Union):
-        if value is None and types.NoneType in typing.get_args(hint):
-            return None
-        options = [option for option in typing.get_args(hint) if option is not types.NoneType]
-        hint = next((option for option in options if _fits(option, value)), options[0])
-        return _convert(hint, value, path, where)
-    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
-        return _build(hint, value, path, where)
-    if origin is tuple and isinstance(value, list):
-        item = typing.get_args(hint)[0]
-        return tuple(_convert(item, v, path, f"{where}[{i}]") for i, v in enumerate(value))
-    if origin is dict and isinstance(value, dict):
-        item = typing.get_args(hint)[1]
-        return {key: _convert(item, v, path, _join(where, key)) for key, v in value.items()}
-    if isinstance(hint, type) and _fits(hint, value):
-        return float(value) if hint is float else value  # type: ignore[arg-type]
-    wanted = getattr(hint, "__name__", str(hint))
-    raise ModelError(f"{path}: card key '{where}' is {value!r}; expected {wanted}. {REMEDY}")
-
-
-def _fits(hint: object, value: object) -> bool:
-    """Return whether a JSON value has the plain type asked for (an int is also a float)."""
-    if isinstance(value, bool):
-        return False
-    if hint is float:
-        return isinstance(value, int | float)
-    return isinstance(hint, type) and isinstance(value, hint)
-
-
-def _join(where: str, key: str) -> str:
-    return f"{where}.{key}" if where else key

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from crmend._checks import warn_if_cleaned, warn_if_no_flags
 from crmend._events import count_events
 from crmend._implied import judge_exposure
-from crmend._limits import Limits, choose_limits
+from crmend._limits import Limits, choose_limits, name_second
 from crmend._memory import plan_work
 from crmend._provenance import Provenance
 from crmend._star_cores import StarCores, check_star_cores
@@ -121,6 +121,7 @@ def _describe(
     """Return the figures of the detection."""
     pixels = int(np.count_nonzero(found.cr_mask))
     events = int(count_events(found.cr_mask, np.empty(pixels, dtype=np.int32)))
+    second = name_second(model, limits)
     return Provenance(
         version=version("crmend"),
         detect_model=model.name,
@@ -146,4 +147,6 @@ def _describe(
         pixels_network=None,
         pixels_median=None,
         seconds=seconds,
+        second_model=second["second_model"],
+        second_sha256=second["second_sha256"],
     )

@@ -24,10 +24,13 @@ class Limits:
         Of every pixel.
     seed_threshold : float or None
         Of the best pixel of every 8-connected group of them; None = groups do not matter.
+    asks : bool
+        Whether the second graph of the card, if there is one, has a say.
     """
 
     threshold: float
     seed_threshold: float | None = None
+    asks: bool = False
 
     @classmethod
     def of_card(cls, graph: GraphCard) -> Limits:
@@ -40,7 +43,7 @@ class Limits:
         """
         if graph.threshold is None:
             raise InvalidInputError(f"{graph.file} has no threshold; expected a detect graph")
-        return cls(graph.threshold, graph.seed_threshold)
+        return cls(graph.threshold, graph.seed_threshold, graph.second_opinion is not None)
 
     def mask(self, cr_probability: NDArray[np.float32]) -> NDArray[np.bool_]:
         """Return the cr_mask, (ny, nx) bool, that follows from (ny, nx) cr_probability."""
@@ -48,6 +51,28 @@ class Limits:
         if self.seed_threshold is not None:
             keep_seeded(cr_mask.view(np.uint8), cr_probability, self.seed_threshold)
         return cr_mask
+
+
+def second_model(model: Model, limits: Limits) -> Model | None:
+    """Return the graph that another one asks with some limits; None = none.
+
+    Parameters
+    ----------
+    model : Model
+        A detection graph.
+    limits : Limits
+        What it is used with.
+    """
+    return model.second if limits.asks else None
+
+
+def name_second(model: Model, limits: Limits) -> dict[str, str | None]:
+    """Return name and hash of `second_model`, as `Stats` and headers call them."""
+    second = second_model(model, limits)
+    return {
+        "second_model": None if second is None else second.name,
+        "second_sha256": None if second is None else second.graph.sha256,
+    }
 
 
 def choose_limits(
@@ -83,7 +108,8 @@ def choose_limits(
         lowest, seed = _threshold_for(model.graph, target_precision), None
     if seed_threshold is not None:
         seed = check_seed_threshold(seed_threshold, lowest)
-    return Limits(lowest, seed)
+    given = (threshold, seed_threshold, target_precision)
+    return Limits(lowest, seed, own.asks and all(one is None for one in given))
 
 
 def _threshold_for(graph: GraphCard, target_precision: float) -> float:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,6 +17,42 @@ from crmend._tiling import Progress, TileGrid
 from crmend._views import RunGraph
 
 
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """A frame as networks are shown it.
+
+    Attributes
+    ----------
+    image, invalid : (ny, nx) arrays
+        Without what lies below the background and without uneven noise, where there is any;
+        pixels in gaps are invalid.
+    scale : Scale or LinearScale
+        Its background and noise.
+    light : Light or None
+        Still to be taken off.
+    """
+
+    image: NDArray[np.float32]
+    invalid: NDArray[np.bool_]
+    scale: Scale | LinearScale
+    light: Light | None = None
+
+    def read(self, grid: TileGrid, origin: tuple[int, int]) -> NDArray[np.float32]:
+        """Return one tile as a network sees it: filled, normalised, with its margin."""
+        # The fill looks 2 px further than the margin, so that it does not depend on the tiling.
+        pixels = grid.read(self.image, origin, FILL_HALF_WIDTH)
+        bad = grid.read(self.invalid, origin, FILL_HALF_WIDTH)
+        if bad.any():
+            filled = np.empty_like(pixels)
+            fill_invalid(pixels, bad, self.scale.background, filled)
+            pixels = filled
+        inner = slice(FILL_HALF_WIDTH, -FILL_HALF_WIDTH)
+        pixels = pixels[inner, inner]
+        if self.light is not None and isinstance(self.scale, Scale):
+            pixels = self.light.taken_off(pixels, *grid.places(origin), self.scale)
+        return network_input(pixels, self.scale)
+
+
 def fill_probability(
     image: NDArray[np.float32],
     invalid: NDArray[np.bool_],
@@ -23,7 +61,7 @@ def fill_probability(
     run: RunGraph,
     out: NDArray[np.float32],
     progress: Progress | None = None,
-) -> None:
+) -> Shown:
     """Run a detection graph over a frame, tile by tile.
 
     Parameters
@@ -40,12 +78,17 @@ def fill_probability(
         Receives cr_probability.
     progress : callable or None
         Called with (tiles done, tiles in all).
+
+    Returns
+    -------
+    Shown
+        What the network was shown.
     """
-    origins, light = grid.origins, None
+    origins, shown = grid.origins, Shown(image, invalid, scale)
     if isinstance(scale, Scale):
-        image, invalid, scale, light = prepare(image, invalid, scale)
+        shown = Shown(*prepare(image, invalid, scale))
     for count, origin in enumerate(origins, start=1):
-        pixels = _read_input(image, invalid, scale, light, grid, origin)
+        pixels = shown.read(grid, origin)
         # Networks learn most borders where a crop ends and nothing is mirrored.
         window = grid.inside(origin)
         inner = np.ascontiguousarray(pixels[window])
@@ -54,7 +97,8 @@ def fill_probability(
         grid.write(pixels, origin, out)
         if progress is not None:
             progress(count, len(origins))
-    out[invalid] = 0.0
+    out[shown.invalid] = 0.0
+    return shown
 
 
 def prepare(
@@ -78,26 +122,3 @@ def prepare(
     image, invalid = raise_lows(image, invalid, scale)
     image, scale = even_noise(image, invalid, scale)
     return image, invalid, scale, find_light(image, invalid, scale)
-
-
-def _read_input(
-    image: NDArray[np.float32],
-    invalid: NDArray[np.bool_],
-    scale: Scale | LinearScale,
-    light: Light | None,
-    grid: TileGrid,
-    origin: tuple[int, int],
-) -> NDArray[np.float32]:
-    """Return one tile as the network sees it: filled, normalised, with its margin."""
-    # The fill looks 2 px further than the margin, so that it does not depend on the tiling.
-    pixels = grid.read(image, origin, FILL_HALF_WIDTH)
-    bad = grid.read(invalid, origin, FILL_HALF_WIDTH)
-    if bad.any():
-        filled = np.empty_like(pixels)
-        fill_invalid(pixels, bad, scale.background, filled)
-        pixels = filled
-    inner = slice(FILL_HALF_WIDTH, -FILL_HALF_WIDTH)
-    pixels = pixels[inner, inner]
-    if light is not None and isinstance(scale, Scale):
-        pixels = light.taken_off(pixels, *grid.places(origin), scale)
-    return network_input(pixels, scale)

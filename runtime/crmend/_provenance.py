@@ -47,6 +47,8 @@ class Provenance:
         likewise.
     seconds : float
         Wall time from image to result.
+    second_model, second_sha256 : str or None
+        Of the graph that was asked about what that of detection doubts; None = none was.
     saturation_found : float or None
         The saturation level that was found on the image, in its unit; None = known, or none.
     """
@@ -70,6 +72,8 @@ class Provenance:
     pixels_network: int | None
     pixels_median: int | None
     seconds: float
+    second_model: str | None = None
+    second_sha256: str | None = None
     saturation_found: float | None = None
 
     def to_cards(self) -> list[Card]:
@@ -85,6 +89,8 @@ class Provenance:
             # No comment beside a hash: the card is full.
             ("CRMDETMD", self.detect_model, "detection model"),
             ("CRMDETSH", self.detect_sha256, ""),
+            ("CRMSNDMD", self.second_model, "asked where that doubts"),
+            ("CRMSNDSH", self.second_sha256, ""),
             ("CRMINPMD", self.inpaint_model, "inpainting model"),
             ("CRMINPSH", self.inpaint_sha256, ""),
             ("CRMTHRES", _finite(self.threshold, 9), "cosmic-ray probability threshold"),
@@ -146,6 +152,8 @@ def combine(chips: Sequence[Provenance]) -> Provenance:
         pixels_network=_total([chip.pixels_network for chip in chips]),
         pixels_median=_total([chip.pixels_median for chip in chips]),
         seconds=sum(chip.seconds for chip in chips),
+        second_model=_common([chip.second_model for chip in chips]),
+        second_sha256=_common([chip.second_sha256 for chip in chips]),
         saturation_found=math.nan if len(levels) > 1 else chips[0].saturation_found,
     )
 

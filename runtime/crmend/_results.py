@@ -49,6 +49,9 @@ class Stats:
         Smallest cr_probability of the best pixel of a group; None = groups do not matter.
     views : int
         How often the detection network saw the image.
+    second_model, second_sha256 : str or None
+        Name and hash of the graph that was asked about what that of detection doubts; None =
+        none was, as where a threshold is given.
     saturation_found : float or None
         The image's maximum, where its stars have flat tops and nobody said what is saturated.
     """
@@ -72,6 +75,8 @@ class Stats:
     threshold: float
     seed_threshold: float | None
     views: int
+    second_model: str | None = None
+    second_sha256: str | None = None
     saturation_found: float | None = None
 
 
@@ -142,5 +147,7 @@ class CleanResult:
             pixels_network=stats.pixels_network,
             pixels_median=stats.pixels_median,
             seconds=stats.seconds["total"],
+            second_model=stats.second_model,
+            second_sha256=stats.second_sha256,
             saturation_found=stats.saturation_found,
         )

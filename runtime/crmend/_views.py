@@ -43,14 +43,14 @@ def in_views(run: RunGraph, views: int) -> RunGraph:
             seen = np.ascontiguousarray(seen[..., ::-1] if mirrored else seen)
             found = run(seen, last and number == views)
             found = found[..., ::-1] if mirrored else found
-            total += _log_odds(np.rot90(found, -quarter, axes=(-2, -1)))
+            total += log_odds(np.rot90(found, -quarter, axes=(-2, -1)))
         mean: NDArray[np.float32] = 1.0 / (1.0 + np.exp(-total / np.float32(views)))
         return mean
 
     return run_views
 
 
-def _log_odds(probability: NDArray[np.float32]) -> NDArray[np.float32]:
+def log_odds(probability: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return the log-odds of probabilities, between ± log 10⁶."""
     with np.errstate(divide="ignore"):
         odds = probability / (1.0 - probability)

@@ -21,11 +21,12 @@ from crmend._inputs import (
     check_positive,
     check_views,
 )
-from crmend._limits import Limits, choose_limits
+from crmend._limits import Limits, choose_limits, second_model
 from crmend._normalise import Scale, measure_scale
 from crmend._packs import warn_if_unused
 from crmend._pixel_checks import warn_of_digits, warn_of_mosaic, warn_of_pixels
 from crmend._probability import fill_probability
+from crmend._second_opinion import find_with_second
 from crmend._star_cores import check_star_cores
 from crmend._tiling import Progress, make_grid
 from crmend._views import in_views
@@ -106,7 +107,8 @@ def detect(
     seed_threshold : float or None
         Smallest cr_probability of the best pixel of a group of them, corners included: groups
         without one are dropped.  None = the model card's, but where `threshold` or
-        `target_precision` is given every group stays.
+        `target_precision` is given every group stays.  Where none of the three is given and
+        the card names a second network, both decide about the groups of which one is not sure.
     target_precision : float or None
         Instead of `threshold`: the share of flagged pixels that shall hold cosmic rays, 0…1;
         the threshold comes from the curve on the model card, measured on simulated frames.
@@ -307,7 +309,7 @@ def detect_into(
     side = check_count(default_tile(model) if tile is None else tile, "tile")
     grid = make_grid((image.shape[0], image.shape[1]), side, graph.halo, graph.stride)
     cr_probability = np.empty(image.shape, dtype=np.float32)
-    fill_probability(
+    shown = fill_probability(
         image,
         invalid,
         scale,
@@ -317,7 +319,11 @@ def detect_into(
         progress,
     )
     cr_probability[excluded] = 0.0
-    return Detection(limits.mask(cr_probability), cr_probability)
+    second, opinion = second_model(model, limits), graph.second_opinion
+    if second is None or opinion is None:
+        return Detection(limits.mask(cr_probability), cr_probability)
+    cr_mask = find_with_second(cr_probability, limits.threshold, shown, second, opinion)
+    return Detection(cr_mask, cr_probability)
 
 
 def _measure(

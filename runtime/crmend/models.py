@@ -8,13 +8,14 @@ environment variable ``CRMEND_MODELS`` may name more folders of packs, which com
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from crmend._cards import FAST, KINDS, QUALITIES, GraphCard, ModelCard
+from crmend._differences import largest_difference, relative_difference
 from crmend._pack_files import check_identity, read_card, read_graph, read_reference
 from crmend._packs import available_detectors, available_packs, detector_folder
 from crmend._sessions import Session, get_session
@@ -56,11 +57,15 @@ class Model:
         Of the whole pack.
     kind : str
         ``detect``, ``detect_fast`` or ``inpaint``.
+    second : Model or None
+        The graph that is asked about what this one doubts, if the card names one
+        (`crmend._second_opinion`).
     """
 
     card: ModelCard
     kind: str
     _session: Session
+    second: Model | None = None
 
     @property
     def graph(self) -> GraphCard:
@@ -230,8 +235,19 @@ def load_model(
 
 
 def _load(folder: Path, kind: str, device: str, threads: int | None) -> Model:
-    """Load one graph from a detector's folder."""
+    """Load one graph from a detector's folder, and the one that it asks for its opinion."""
     card = read_card(folder)
+    opinion = card.graph(kind).second_opinion
+    model = _load_graph(folder, card, kind, device, threads)
+    if opinion is None:
+        return model
+    return replace(model, second=_load_graph(folder, card, opinion.kind, device, threads))
+
+
+def _load_graph(
+    folder: Path, card: ModelCard, kind: str, device: str, threads: int | None
+) -> Model:
+    """Load one graph that a card describes."""
     path = folder / card.graph(kind).file
     graph = read_graph(path, card.graph(kind).sha256)
     try:
@@ -367,34 +383,8 @@ def _reference_difference(model: Model, stored: dict[str, NDArray[np.float32]]) 
     )
     outputs = model.run(*inputs, last=True)
     if model.kind != "inpaint":
-        return _difference(outputs[0], expected[0])
+        return largest_difference(outputs[0], expected[0])
     return max(
         relative_difference(found, wanted, inputs[1])
         for found, wanted in zip(outputs, expected, strict=True)
     )
-
-
-def relative_difference(
-    values: NDArray[np.float32], expected: NDArray[np.float32], cr_mask: NDArray[np.float32]
-) -> float:
-    """Return the largest |Δ| of an inpainted pixel: the only pixels that are ever used.
-
-    It is relative to |expected|, or to one noise unit if larger; infinite where shapes differ.
-
-    Parameters
-    ----------
-    values, expected : (n, 1, h, w) float32 arrays
-        In units of the noise.
-    cr_mask : (n, 1, h, w) float32 array
-        Above 0 = inpainted.
-    """
-    if values.shape != expected.shape:
-        return float("inf")
-    difference = np.abs(values - expected) / np.maximum(np.abs(expected), 1.0)
-    return float(np.max(difference, where=cr_mask > 0, initial=0.0))
-
-
-def _difference(values: NDArray[np.float32], expected: NDArray[np.float32]) -> float:
-    if values.shape != expected.shape:
-        return float("inf")
-    return float(np.max(np.abs(values - expected)))

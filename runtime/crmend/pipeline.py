@@ -23,7 +23,7 @@ from crmend._checks import (
 from crmend._events import count_events
 from crmend._implied import Usable, judge_exposure, judge_pixels
 from crmend._inputs import check_callable, check_mask
-from crmend._limits import Limits, choose_limits
+from crmend._limits import Limits, choose_limits, name_second
 from crmend._memory import plan_work
 from crmend._packs import warn_if_unused
 from crmend._results import CleanResult, Stats
@@ -369,4 +369,5 @@ def _describe(finder: Model, inpainter: Model, limits: Limits, views: int) -> di
         "threshold": limits.threshold,
         "seed_threshold": limits.seed_threshold,
         "views": views,
+        **name_second(finder, limits),
     }

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from crmend import models
 from crmend._cutout_network import network_inputs
+from crmend._differences import relative_difference
 
 torch = pytest.importorskip("torch")
 onnx = pytest.importorskip("onnx")
@@ -55,7 +55,7 @@ def test_weights_that_half_precision_holds_are_stored_so():
     names = ("image", "cr_mask", "profile")
     found = session.run(None, dict(zip(names, arrays, strict=True)))
     for one, other in zip(found, expected, strict=True):
-        assert models.relative_difference(one, other.numpy(), arrays[1]) <= 1e-4
+        assert relative_difference(one, other.numpy(), arrays[1]) <= 1e-4
 
 
 def test_packs_that_share_weights_name_the_first_of_them():

@@ -8,6 +8,7 @@ import pytest
 
 from crmend import models
 from crmend._cutout_network import network_inputs
+from crmend._differences import relative_difference
 from crmend._limits import Limits
 from crmend.detect import detect
 from crmend.exposure import read_exposure
@@ -57,4 +58,4 @@ def test_shipped_inpainting_equals_its_checkpoint():
     outputs = outputs if isinstance(outputs, tuple) else (outputs,)
     found = model.run(*arrays)
     for one, expected in zip(found, outputs, strict=True):
-        assert models.relative_difference(one, expected.numpy(), arrays[1]) <= 1e-4
+        assert relative_difference(one, expected.numpy(), arrays[1]) <= 1e-4

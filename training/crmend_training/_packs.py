@@ -22,6 +22,7 @@ from crmend._cards import (
     GraphCard,
     ModelCard,
     NormalisationCard,
+    OpinionCard,
     ParityCard,
     TensorCard,
     TrainingCard,
@@ -70,6 +71,8 @@ class Choice:
         On the best cr_probability of a group (detection); None = groups do not matter.
     views : int
         How often the graph sees an image (detection).
+    second_opinion : OpinionCard or None
+        Of another graph of the pack (detection); None = none is asked.
     """
 
     threshold: float | None = None
@@ -77,6 +80,7 @@ class Choice:
     metrics: Mapping[str, float | str] = field(default_factory=dict)
     seed_threshold: float | None = None
     views: int = 1
+    second_opinion: OpinionCard | None = None
 
 
 def limits_of(one: Choice | GraphCard) -> tuple[float, ...]:
@@ -256,6 +260,7 @@ def _graph_card(one: PackGraph, sha256: str) -> GraphCard:
         curve=choice.curve,
         seed_threshold=settled(choice.seed_threshold),
         views=choice.views,
+        second_opinion=choice.second_opinion,
     )
 
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from crmend import _normalise
-from crmend._cards import ModelCard, ParityCard, parse_card
+from crmend._cards import FAST, ModelCard, OpinionCard, ParityCard, parse_card
 from crmend._cutout_network import network_inputs
 from crmend_training import networks, validate
 from crmend_training._checkpoints import Weights, load_network, network_of, read_checkpoint
@@ -59,6 +59,12 @@ __all__ = [
 OWN_SIZES = validate.SIZES[:3]
 """Synthetic frames that a detector's own weights are compared on: the base's architecture was
 on the large ones."""
+
+SECOND_OPINION = OpinionCard(
+    kind="detect", share=0.65, sure=0.9995, threshold=0.68, rather_sure=0.95,
+    apart_threshold=0.38, views=4,
+)  # fmt: skip
+"""What DeepCR counts beside CSST's fast network, from frames of no report (LOG, round 38)."""
 
 ALONE = "validation frames that chose the threshold, no training"
 TOGETHER = (
@@ -139,7 +145,7 @@ def export_all(
             [
                 PackGraph(
                     prepared[kind, one.of(identity.detector or "generic")],
-                    _choice(choices[kind], identity),
+                    _asking(_choice(choices[kind], identity), kind, identity),
                     _base_of(identity, identities, one),
                 )
                 for kind, one in weights.items()
@@ -221,6 +227,13 @@ def _base_of(
 def _choice(choices: Mapping[str, Choice], identity: Identity) -> Choice:
     """Return what was chosen for a detector, or for all."""
     return choices.get(identity.detector or "generic", choices["generic"])
+
+
+def _asking(choice: Choice, kind: str, identity: Identity) -> Choice:
+    """Let the fast network of a CSST detector ask DeepCR."""
+    if kind != FAST or identity.detector is None:
+        return choice
+    return replace(choice, second_opinion=SECOND_OPINION)
 
 
 def prepare(

@@ -22,6 +22,7 @@ from torch import nn
 from crmend._cards import ParityCard
 from crmend._cutout_network import network_inputs
 from crmend._deepcr_input import LinearScale
+from crmend._differences import relative_difference
 from crmend._normalise import Scale, measure_scale
 from crmend._probability import fill_probability
 from crmend._sessions import DEVICES, Session, get_session
@@ -29,7 +30,7 @@ from crmend._tiling import make_grid
 from crmend._views import RunGraph
 from crmend.detect import CPU_TILE, GPU_TILE
 from crmend.errors import DeviceError
-from crmend.models import DETECT_TOLERANCE, INPAINT_TOLERANCE, relative_difference
+from crmend.models import DETECT_TOLERANCE, INPAINT_TOLERANCE
 from crmend_training._graphs import CUTOUT, inputs_of
 
 SIZES = ((1, 1), (64, 1), (253, 255), (2048, 2048), (4099, 2047))
