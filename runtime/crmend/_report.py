@@ -221,7 +221,10 @@ def _level(level: float | None) -> str:
 def _running(chips: list[Provenance]) -> list[str]:
     """Return which models ran where."""
     total = combine(chips)
-    models = " and ".join(m for m in (total.detect_model, total.inpaint_model) if m)
+    finder = total.detect_model
+    if finder and total.second_model:
+        finder += f" (asking {total.second_model})"
+    models = " and ".join(m for m in (finder, total.inpaint_model) if m)
     threshold = " ".join(sorted({_limits(chip) for chip in chips}))
     return [
         f"{'models':<{_LABEL_WIDTH}}{models}, threshold {threshold}",
@@ -232,5 +235,6 @@ def _running(chips: list[Provenance]) -> list[str]:
 def _limits(chip: Provenance) -> str:
     """Return the threshold, that of a group's best pixel, and the views, if there are such."""
     seed = "" if chip.seed_threshold is None else f" (groups {chip.seed_threshold:g})"
+    seed = " (groups by both networks)" if chip.second_model else seed
     views = "" if chip.views == 1 else f", {chip.views} views"
     return f"{chip.threshold:g}{seed}{views}"

@@ -23,7 +23,7 @@ from crmend.models import Model
 _TILE = 16
 """Side of what the second network is asked about at a time, without its margin [px]."""
 
-_BATCH = 64
+_BATCH = 16
 """Tiles that it sees at once."""
 
 _AROUND = tuple((dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1))

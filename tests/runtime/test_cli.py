@@ -1,8 +1,6 @@
 """The command line on small frames, with the tiny pack."""
 
 import io
-import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,8 +11,6 @@ from PIL import Image
 from crmend import _cli_clean
 from crmend._cli_bar import Bar
 from crmend._cli_options import beside
-from crmend._provenance import Provenance
-from crmend._report import ChipReport, FrameReport
 
 CR_BIT = 1 << 20
 TINY = ("--model", "tiny", "--threshold", "0.99")
@@ -368,30 +364,3 @@ def test_a_progress_bar_on_a_terminal(monkeypatch):
 )
 def test_names_of_results(tmp_path, frame, expected):
     assert beside(tmp_path / frame, "_crmend.fits") == tmp_path / expected
-
-
-def test_chips_may_differ_in_threshold():
-    models = {"detect_model": "m", "detect_sha256": "0", "inpaint_model": None}
-    counts = {"cr_pixels": 3, "cr_events": 2, "cr_rate": None, "sources_touched": 0}
-    counts |= {"star_pixels_added": None, "star_pixels_freed": None, "rim_pixels_added": 0}
-    chips = tuple(
-        ChipReport(
-            extver=n, detector=None, band=None, shape=(10, 10), stages={"read": 0.5},
-            provenance=Provenance(
-                version="0", **models, **counts, inpaint_sha256=None, threshold=0.3 * n,
-                seed_threshold=None if n == 1 else 0.9, views=2 * n - 1, provider="CPU",
-                pixels_network=1, pixels_median=2, seconds=1.0,
-            ),
-        )
-        for n in (1, 2)
-    )  # fmt: skip
-    report = FrameReport(Path("a.fits"), chips, outputs={}, stages={"write": 0.25})
-    answer = json.loads(json.dumps(report.as_dict(), allow_nan=False))
-    assert answer["total"]["threshold"] is None
-    assert answer["total"]["seed_threshold"] is None
-    assert (answer["total"]["cr_pixels"], answer["total"]["cr_events"]) == (6, 4)
-    text = report.as_text()
-    assert "threshold 0.3 0.6 (groups 0.9), 3 views" in text
-    assert answer["total"]["views"] is None
-    assert "3.00 %" in text
-    assert text.count("1.25") == 1

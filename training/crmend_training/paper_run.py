@@ -12,7 +12,7 @@ import tempfile
 import time
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from typing import Any
 from astropy.io import fits
 from tqdm import tqdm
 
-from crmend.models import load_card
+from crmend.models import ModelCard, load_card
 from crmend_training import simulate
 from crmend_training._memory import keep_memory
 from crmend_training.datasets import Pair, find_pairs
@@ -248,8 +248,17 @@ def versions(detector: int) -> dict[str, Any]:
         "detect": detect.sha256,
         "threshold": detect.threshold,
         "seed_threshold": detect.seed_threshold,
+        "second_opinion": _second_opinion(card),
         "inpaint": card.graph("inpaint").sha256,
     }
+
+
+def _second_opinion(card: ModelCard) -> dict[str, Any] | None:
+    """Return which graph detection asks, and what of it counts; None = none."""
+    opinion = card.finder.second_opinion
+    if opinion is None:
+        return None
+    return asdict(opinion) | {"sha256": card.graph(opinion.kind).sha256}
 
 
 # --- jobs -----------------------------------------------------------------------------
