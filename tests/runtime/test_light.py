@@ -57,7 +57,7 @@ def flagged(mask: np.ndarray, places: np.ndarray) -> int:
 
 
 @pytest.mark.parametrize(
-    ("chosen", "now", "before"), [({"model": "generic"}, 4, 20), ({"detector": 8}, 5, 25)]
+    ("chosen", "now", "before"), [({"model": "generic"}, 4, 20), ({"detector": 8}, 5, 10)]
 )
 def test_star_clusters_on_a_galaxy_are_no_cosmic_rays(monkeypatch, chosen, now, before):
     image, places = with_clusters(galaxy(), fwhm=2.0)
