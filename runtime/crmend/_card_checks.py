@@ -36,11 +36,7 @@ def check_graph(graph: GraphCard, kind: str, path: Path) -> None:
             f"{path}: card key '{kind}.seed_threshold' is {seed!r}; expected null, or a number "
             f"from the threshold, {threshold}, to 1. {REMEDY}"
         )
-    if graph.views not in VIEWS:
-        raise ModelError(
-            f"{path}: card key '{kind}.views' is {graph.views}; expected one of "
-            f"{', '.join(map(str, VIEWS))}. {REMEDY}"
-        )
+    _check_views(graph.views, kind, path)
     if graph.stride < 1 or graph.halo < 0:
         raise ModelError(
             f"{path}: card keys '{kind}.halo' and '{kind}.stride' are {graph.halo} and "
@@ -83,9 +79,13 @@ def check_opinion(card: ModelCard, kind: str, path: Path) -> None:
                 f"{path}: card key '{where}.{key}' is {value}; expected a number between 0 "
                 f"and 1. {REMEDY}"
             )
-    if opinion.views not in VIEWS:
+    _check_views(opinion.views, where, path)
+
+
+def _check_views(views: int, where: str, path: Path) -> None:
+    if views not in VIEWS:
         raise ModelError(
-            f"{path}: card key '{where}.views' is {opinion.views}; expected one of "
+            f"{path}: card key '{where}.views' is {views}; expected one of "
             f"{', '.join(map(str, VIEWS))}. {REMEDY}"
         )
 

@@ -57,14 +57,16 @@ def flagged(mask: np.ndarray, places: np.ndarray) -> int:
 
 
 @pytest.mark.parametrize(
-    ("chosen", "now", "before"), [({"model": "generic"}, 4, 20), ({"detector": 8}, 5, 10)]
+    ("chosen", "now", "before"), [({"model": "generic"}, 4, 20), ({"detector": 8}, 5, 25)]
 )
 def test_star_clusters_on_a_galaxy_are_no_cosmic_rays(monkeypatch, chosen, now, before):
     image, places = with_clusters(galaxy(), fwhm=2.0)
     image = exposed(image)
     assert flagged(crmend.detect(image, views=1, **chosen).cr_mask, places) <= now
     monkeypatch.setattr(_probability, "find_light", lambda *args: None)
-    assert flagged(crmend.detect(image, views=1, **chosen).cr_mask, places) >= before
+    # CSST's fast network alone: DeepCR knows half of them for what they are, light or not.
+    alone = chosen | ({"seed_threshold": 0.8} if "detector" in chosen else {})
+    assert flagged(crmend.detect(image, views=1, **alone).cr_mask, places) >= before
 
 
 def test_cosmic_rays_on_a_galaxy_are_found(monkeypatch):

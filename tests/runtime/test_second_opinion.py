@@ -144,7 +144,7 @@ def test_cards_are_checked_and_name_what_is_loaded():
         parse_card(asked.to_json(), path)
 
 
-def test_csst_packs_ask_deepcr_and_results_say_so(tmp_path):
+def test_csst_packs_ask_deepcr_and_results_say_so():
     image = crowded((120, 100))
     result = crmend.clean(image, detector=8, device="cpu")
     card = models.load_card("csst_msc", 8)
