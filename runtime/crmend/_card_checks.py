@@ -72,7 +72,8 @@ def check_opinion(card: ModelCard, kind: str, path: Path) -> None:
             f"{path}: card key '{where}.kind' is {opinion.kind!r}, whose normalisation is "
             f"another; expected the same. {REMEDY}"
         )
-    for key in ("share", "sure", "threshold", "rather_sure", "apart_threshold"):
+    keys = ("share", "sure", "threshold", "rather_sure", "apart_threshold")
+    for key in keys if opinion.beside_least is None else (*keys, "beside_least"):
         value = getattr(opinion, key)
         if not 0.0 < value < 1.0:
             raise ModelError(

@@ -143,6 +143,9 @@ class OpinionCard:
         ... likewise.
     views : int
         How often the second graph sees them, see `crmend._views`.
+    beside_least : float or None
+        Bright pixels beside the mask are judged by both from this cr_probability on, and join
+        it from `threshold` on; None = they never do.
     """
 
     kind: str
@@ -152,6 +155,7 @@ class OpinionCard:
     rather_sure: float
     apart_threshold: float
     views: int = 1
+    beside_least: float | None = None
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.sparse import csgraph
 
+from crmend._beside import AROUND, bright_beside
 from crmend._cards import OpinionCard
 from crmend._events import keep_seeded
+from crmend._normalise import Scale
 from crmend._probability import Shown
 from crmend._tiling import TileGrid
 from crmend._views import in_views, log_odds
@@ -26,9 +28,8 @@ _TILE = 16
 _BATCH = 16
 """Tiles that it sees at once."""
 
-_AROUND = tuple((dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1))
 _LATER = ((0, 1), (1, -1), (1, 0), (1, 1))
-"""Neighbours of a pixel: all with itself; those after it, row by row."""
+"""Neighbours of a pixel that come after it, row by row."""
 
 
 def find_with_second(
@@ -42,7 +43,8 @@ def find_with_second(
 
     Pixels from the threshold on count, in 8-connected groups.  Where no pixel of a group is
     sure, both networks judge it as a whole; of the other groups they judge what lies apart
-    from all rather sure pixels.
+    from all rather sure pixels.  Bright pixels beside what is left join it where both say so,
+    or where no star explains them (`crmend._beside`).
 
     Parameters
     ----------
@@ -73,8 +75,37 @@ def find_with_second(
     del certain
     for pixels, least in ((alone, opinion.threshold), (apart, opinion.apart_threshold)):
         judged = _judge(pixels, cr_probability, shown, second, opinion)
-        cr_mask.reshape(-1)[pixels[judged < np.log(least / (1.0 - least))]] = False
+        cr_mask.reshape(-1)[pixels[judged < _odds(least)]] = False
+    _join_beside(cr_mask, cr_probability, shown, second, opinion)
     return cr_mask
+
+
+def _join_beside(
+    cr_mask: NDArray[np.bool_],
+    cr_probability: NDArray[np.float32],
+    shown: Shown,
+    second: Model,
+    opinion: OpinionCard,
+) -> None:
+    """Add to the cr_mask, in place, the bright pixels beside it that are cosmic rays."""
+    if opinion.beside_least is None or not isinstance(shown.scale, Scale):
+        return
+    scale, first = shown.scale, cr_probability.reshape(-1)
+    pixels, sharp = bright_beside(
+        cr_mask, cr_probability, shown.image, shown.invalid, scale.background, scale.noise
+    )
+    asked = pixels[~sharp & (first[pixels] >= opinion.beside_least)]
+    cr_mask.reshape(-1)[pixels[sharp]] = True
+    if asked.size == 0:
+        return
+    both = (1 - opinion.share) * log_odds(first[asked])
+    both += opinion.share * log_odds(_ask(asked, shown, second, opinion.views))
+    cr_mask.reshape(-1)[asked[both >= _odds(opinion.threshold)]] = True
+
+
+def _odds(probability: float) -> float:
+    """Return the log-odds of a probability."""
+    return float(np.log(probability / (1.0 - probability)))
 
 
 def _lying_apart(
@@ -86,7 +117,7 @@ def _lying_apart(
     pixels = pixels[cr_probability.reshape(-1)[pixels] < limit]
     rows, columns = np.divmod(pixels, nx)
     touches = np.zeros(pixels.size, dtype=bool)
-    for dy, dx in _AROUND:
+    for dy, dx in AROUND:
         y, x = np.clip(rows + dy, 0, ny - 1), np.clip(columns + dx, 0, nx - 1)
         touches |= cr_probability[y, x] >= limit
     return pixels[~touches]

@@ -9,7 +9,9 @@ from scipy import ndimage
 
 import crmend
 from crmend import models
+from crmend._beside import bright_beside
 from crmend._cards import OpinionCard, parse_card
+from crmend._normalise import measure_scale
 from crmend._second_opinion import find_with_second
 from crmend.detect import detect
 from crmend.errors import ModelError
@@ -30,9 +32,11 @@ def packs(monkeypatch):
 def tiny(opinion: OpinionCard | None, kind: str = "detect_fast") -> models.Model:
     """Return the fast tiny graph with a card that lets it ask the other one."""
     first = models.load_model("tiny_chips", 2, kind, device="cpu", threads=1)
+    if opinion is None:
+        return first
     card = replace(first.card, detect_fast=replace(first.graph, second_opinion=opinion))
     second = models.load_model("tiny_chips", 2, "detect", device="cpu", threads=1)
-    return replace(first, card=card, second=None if opinion is None else second)
+    return replace(first, card=card, second=second)
 
 
 def crowded(shape: tuple[int, int], seed: int = 3) -> np.ndarray:
@@ -91,8 +95,31 @@ def test_both_networks_judge_what_one_doubts(shape, views):
         assert all(0 < dropped < judged for judged, dropped in tally), tally
 
 
+@pytest.mark.parametrize("shape", [(1, 40), (61, 83), (128, 96)])
+def test_both_networks_judge_bright_pixels_beside_the_mask(shape):
+    image = crowded(shape)
+    alone = replace(OPINION, share=0.7, threshold=0.45)
+    opinion = replace(alone, beside_least=0.3)
+    p = detect(image, model=tiny(None), star_cores=False).cr_probability
+    q = detect(image, model=tiny(None, "detect"), star_cores=False).cr_probability
+    before = detect(image, model=tiny(alone), star_cores=False).cr_mask
+    after = detect(image, model=tiny(opinion), star_cores=False).cr_mask
+    scale = measure_scale(image, np.zeros(shape, bool))
+    pixels, sharp = bright_beside(
+        before, p, image, np.zeros(shape, bool), scale.background, scale.noise
+    )
+    first, other = (odds(x.astype(np.float64).flat[pixels]) for x in (p, q))
+    both = (1 - opinion.share) * first + opinion.share * other
+    agreed = (p.flat[pixels] >= 0.3) & (both >= odds(opinion.threshold))
+    wanted = before.copy()
+    wanted.flat[pixels[sharp | agreed]] = True
+    assert np.array_equal(after, wanted)
+    if shape == (128, 96):
+        assert 0 < agreed.sum() < agreed.size
+
+
 def test_the_tiling_does_not_matter():
-    image, model = crowded((90, 70)), tiny(OPINION)
+    image, model = crowded((90, 70)), tiny(replace(OPINION, beside_least=0.3))
     masks = [
         detect(image, model=model, tile=tile, star_cores=False).cr_mask for tile in (16, 50, 90)
     ]
@@ -130,11 +157,13 @@ def test_cards_are_checked_and_name_what_is_loaded():
         return parse_card(replace(card, detect_fast=graph).to_json(), path)
 
     assert with_opinion().detect_fast.second_opinion == OPINION
+    assert with_opinion(beside_least=0.2).detect_fast.second_opinion.beside_least == 0.2
     for changes, message in (
         ({"kind": "detect_fast"}, r"second_opinion\.kind' is 'detect_fast'"),
         ({"kind": "inpaint"}, r"second_opinion\.kind' is 'inpaint'"),
         ({"share": 1.0}, r"second_opinion\.share' is 1\.0; expected a number between 0 and 1"),
         ({"apart_threshold": 0.0}, r"second_opinion\.apart_threshold' is 0\.0"),
+        ({"beside_least": 1.5}, r"second_opinion\.beside_least' is 1\.5; expected a number"),
         ({"views": 3}, r"second_opinion\.views' is 3; expected one of 1, 2, 4, 8"),
     ):
         with pytest.raises(ModelError, match=message):

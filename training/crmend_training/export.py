@@ -62,7 +62,7 @@ on the large ones."""
 
 SECOND_OPINION = OpinionCard(
     kind="detect", share=0.65, sure=0.9995, threshold=0.68, rather_sure=0.95,
-    apart_threshold=0.38, views=4,
+    apart_threshold=0.38, views=4, beside_least=0.1,
 )  # fmt: skip
 """What DeepCR counts beside CSST's fast network, from frames of no report (LOG, round 38)."""
 
