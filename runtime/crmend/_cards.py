@@ -145,7 +145,7 @@ class OpinionCard:
         How often the second graph sees them, see `crmend._views`.
     beside_least : float or None
         Bright pixels beside the mask are judged by both from this cr_probability on, and join
-        it from `threshold` on; None = they never do.
+        it from `apart_threshold` on; None = they never do.
     """
 
     kind: str

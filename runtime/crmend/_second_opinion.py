@@ -100,7 +100,7 @@ def _join_beside(
         return
     both = (1 - opinion.share) * log_odds(first[asked])
     both += opinion.share * log_odds(_ask(asked, shown, second, opinion.views))
-    cr_mask.reshape(-1)[asked[both >= _odds(opinion.threshold)]] = True
+    cr_mask.reshape(-1)[asked[both >= _odds(opinion.apart_threshold)]] = True
 
 
 def _odds(probability: float) -> float:

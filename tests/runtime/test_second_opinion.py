@@ -98,7 +98,7 @@ def test_both_networks_judge_what_one_doubts(shape, views):
 @pytest.mark.parametrize("shape", [(1, 40), (61, 83), (128, 96)])
 def test_both_networks_judge_bright_pixels_beside_the_mask(shape):
     image = crowded(shape)
-    alone = replace(OPINION, share=0.7, threshold=0.45)
+    alone = replace(OPINION, share=0.7, apart_threshold=0.45)
     opinion = replace(alone, beside_least=0.3)
     p = detect(image, model=tiny(None), star_cores=False).cr_probability
     q = detect(image, model=tiny(None, "detect"), star_cores=False).cr_probability
@@ -110,7 +110,7 @@ def test_both_networks_judge_bright_pixels_beside_the_mask(shape):
     )
     first, other = (odds(x.astype(np.float64).flat[pixels]) for x in (p, q))
     both = (1 - opinion.share) * first + opinion.share * other
-    agreed = (p.flat[pixels] >= 0.3) & (both >= odds(opinion.threshold))
+    agreed = (p.flat[pixels] >= 0.3) & (both >= odds(opinion.apart_threshold))
     wanted = before.copy()
     wanted.flat[pixels[sharp | agreed]] = True
     assert np.array_equal(after, wanted)
