@@ -21,7 +21,7 @@ SHARP_LEAST = 0.02
 
 MOST_BESIDE = 0.3
 """Its brightest neighbour outside the mask has less than this part of it.  119 of 127 such
-pixels held charge in the 30 frames that chose these numbers, of no report (LOG.md, round 39)."""
+pixels held charge in the 30 frames that chose these numbers, no report's (LOG, round 39)."""
 
 LEAST_BESIDE = 2
 """So many neighbours outside the mask tell."""
