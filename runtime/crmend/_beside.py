@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 BRIGHT = 3.0
-"""What a pixel beside a mask has above the background, to be looked at at all [noise]."""
+"""What a pixel beside a mask has above the background, to be judged at all [noise]."""
 
 SHARP = 5.0
 """What one that needs no second opinion has [noise]."""
