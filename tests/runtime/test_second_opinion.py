@@ -11,7 +11,8 @@ import crmend
 from crmend import models
 from crmend._beside import bright_beside
 from crmend._cards import OpinionCard, parse_card
-from crmend._normalise import measure_scale
+from crmend._normalise import Scale, measure_scale
+from crmend._probability import Shown
 from crmend._second_opinion import find_with_second
 from crmend.detect import detect
 from crmend.errors import ModelError
@@ -146,6 +147,11 @@ def test_where_nothing_is_doubtful_nothing_is_asked():
     opinion = model.graph.second_opinion
     mask = find_with_second(p, 0.5, None, unfit, opinion)
     assert np.array_equal(mask, p > 0.5)
+    # A sharp pixel beside it joins unasked.
+    p[6, 4] = 0.05
+    shown = Shown(240.0 * p, np.zeros(p.shape, bool), Scale(0.0, 1.0))
+    mask = find_with_second(p, 0.5, shown, unfit, replace(opinion, beside_least=0.3))
+    assert np.array_equal(mask, p > 0.0)
 
 
 def test_cards_are_checked_and_name_what_is_loaded():
